@@ -1,0 +1,183 @@
+//! Error: which side, in which phase, what crime, may it be tried again.
+
+use crate::Status;
+use std::fmt;
+
+/// Who is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Who asked.
+    Client,
+    /// Who was to answer.
+    Upstream,
+    /// We.
+    Proxy,
+}
+
+/// What was being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Phase {
+    Accept,
+    Head,
+    Filter,
+    Pick,
+    Connect,
+    Send,
+    Wait,
+    Body,
+    Tally,
+}
+
+/// May the request be tried again?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// No.
+    Never,
+    /// Nothing of it reached an upstream: anyone may have it.
+    Untouched,
+    /// It may have been seen: only when it is idempotent.
+    IfIdempotent,
+}
+
+macro_rules! crimes {
+    ($($(#[$doc:meta])* $id:ident $word:literal $status:literal,)+) => {
+        /// What went wrong. Each has one word for logs and metrics and one status for the client.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Crime { $($(#[$doc])* $id,)+ }
+
+        impl Crime {
+            /// Every crime, in order.
+            pub const ALL: &'static [Crime] = &[$(Crime::$id,)+];
+            /// The word in logs and metrics.
+            pub const fn word(self) -> &'static str { match self { $(Crime::$id => $word,)+ } }
+            /// The status a client is answered with, while it can still be answered.
+            pub const fn status(self) -> Status {
+                match Status::new(match self { $(Crime::$id => $status,)+ }) { Some(status) => status, None => Status::INTERNAL }
+            }
+        }
+    };
+}
+
+crimes! {
+    /// The head breaks the grammar of RFC 9112.
+    MalformedHead "malformed-head" 400,
+    /// The framing fields are contradictory, doubled or not understood (attacks A1–A7).
+    BadFraming "bad-framing" 400,
+    /// A transfer coding that is well-formed but not `chunked`.
+    UnknownCoding "unknown-coding" 501,
+    /// A chunk, its size or its extension breaks the grammar or a bound (attacks A13–A17).
+    BadChunk "bad-chunk" 400,
+    /// No `Host`, more than one, or a bad one (attack A28).
+    BadHost "bad-host" 400,
+    /// The target is malformed (attacks A26, A27).
+    BadTarget "bad-target" 400,
+    /// The target holds NUL, a control byte or a backslash, or climbs above the root (attack F1).
+    ForbiddenPath "forbidden-path" 400,
+    /// `Connection` names a field that must not be dropped (attack A29).
+    BadConnection "bad-connection" 400,
+    /// A field that may stand once stands twice (attack F11).
+    DoubledField "doubled-field" 400,
+    /// A trailer that must not be one (attack A34).
+    BadTrailer "bad-trailer" 400,
+    /// A websocket handshake that is none (attack J1).
+    BadUpgrade "bad-upgrade" 400,
+    /// `PRI * HTTP/2.0`, CONNECT or TRACE.
+    MethodRefused "method-refused" 405,
+    /// A method nobody registered.
+    UnknownMethod "unknown-method" 501,
+    /// Another major version of HTTP.
+    BadVersion "bad-version" 505,
+    /// `Expect` with anything but `100-continue`.
+    BadExpect "bad-expect" 417,
+    /// Limit `header-bytes`, `header-line`, `header-count` or `header-name`.
+    HeadTooLarge "head-too-large" 431,
+    /// Limit `url-bytes`.
+    UrlTooLong "url-too-long" 414,
+    /// Limit `body-bytes`.
+    BodyTooLarge "body-too-large" 413,
+    /// Limit `header-time`: the head did not arrive in time.
+    HeadTimeout "head-timeout" 408,
+    /// Limit `body-idle` or `body-rate`: the body does not get on.
+    BodyTimeout "body-timeout" 408,
+    /// Limit `response-idle` or `response-rate`: the client does not read.
+    ClientStalled "client-stalled" 499,
+    /// The client closed or reset its connection.
+    ClientGone "client-gone" 499,
+    /// Limit `keep-alive`: nothing came; no request was lost.
+    Idle "idle" 408,
+    /// No site has this host.
+    NoSite "no-site" 421,
+    /// The site has no route for it.
+    NoRoute "no-route" 404,
+    /// A filter refused it.
+    Refused "refused" 403,
+    /// Limit `connections`.
+    TooManyConnections "too-many-connections" 503,
+    /// The pool has no host that may be tried.
+    NoHost "no-host" 503,
+    /// The upstream refused the connection, or it could not be made.
+    ConnectFailed "connect-failed" 502,
+    /// Limit `connect`.
+    ConnectTimeout "connect-timeout" 504,
+    /// The upstream closed or reset the connection before it answered.
+    UpstreamClosed "upstream-closed" 502,
+    /// Limit `first-byte`.
+    FirstByteTimeout "first-byte-timeout" 504,
+    /// Limit `upstream-idle`: the answer does not get on.
+    UpstreamStalled "upstream-stalled" 504,
+    /// The request's whole time is up.
+    Deadline "deadline" 504,
+    /// The upstream's head breaks the grammar or a bound (attack A40).
+    BadResponse "bad-response" 502,
+    /// The upstream switched protocols unasked, or to another one (attacks A31, A37).
+    BadSwitch "bad-switch" 502,
+    /// The upstream's answer ended too early (attack A45).
+    Truncated "truncated" 502,
+    /// The program is stopping.
+    Stopping "stopping" 503,
+    /// A tunnel was silent too long.
+    TunnelIdle "tunnel-idle" 408,
+    /// An exchange panicked; a bug of ours.
+    Panic "panic" 500,
+    /// Anything of ours that is not a peer's fault.
+    Internal "internal" 500,
+}
+
+/// What ended an exchange before its natural end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Who is at fault.
+    pub side: Side,
+    /// What was being done.
+    pub phase: Phase,
+    /// What went wrong.
+    pub crime: Crime,
+    /// May it be tried again?
+    pub retry: Retry,
+}
+
+impl Error {
+    /// The client's fault.
+    pub const fn client(phase: Phase, crime: Crime) -> Error {
+        Error { side: Side::Client, phase, crime, retry: Retry::Never }
+    }
+
+    /// The upstream's fault.
+    pub const fn upstream(phase: Phase, crime: Crime, retry: Retry) -> Error {
+        Error { side: Side::Upstream, phase, crime, retry }
+    }
+
+    /// Our own.
+    pub const fn proxy(phase: Phase, crime: Crime) -> Error {
+        Error { side: Side::Proxy, phase, crime, retry: Retry::Never }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {:?}: {}", self.side, self.phase, self.crime.word())
+    }
+}
+
+impl std::error::Error for Error {}

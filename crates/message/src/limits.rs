@@ -1,0 +1,117 @@
+//! Limits: the bounds every layer must respect; docs/limits.md has a row for each field.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Every bound that HTTP/1 needs, with its default. The names of the fields, with `-` for `_`, are the names in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Limits {
+    /// Client connections at one time; 0 means: from the descriptor limit, with a tenth kept back.
+    pub connections: usize,
+    /// From accept, or from the first byte of a further request, to the end of its head.
+    pub header_time: Duration,
+    /// Names, values and 32 bytes for each field of a request.
+    pub header_bytes: usize,
+    /// One header line.
+    pub header_line: usize,
+    /// One header name.
+    pub header_name: usize,
+    /// Fields of a request, each cookie counted.
+    pub header_count: usize,
+    /// The request target.
+    pub url_bytes: usize,
+    /// A request's body.
+    pub body_bytes: u64,
+    /// A body kept so that it can be sent again.
+    pub replay_bytes: usize,
+    /// A request's body without progress.
+    pub body_idle: Duration,
+    /// Bytes a second that a body must reach, after `body_rate_after`.
+    pub body_rate: u64,
+    /// When `body_rate` begins to count.
+    pub body_rate_after: Duration,
+    /// An answer that the client does not read.
+    pub response_idle: Duration,
+    /// Bytes a second that a client must read, after `response_rate_after`.
+    pub response_rate: u64,
+    /// When `response_rate` begins to count.
+    pub response_rate_after: Duration,
+    /// A client connection between two requests.
+    pub keep_alive: Duration,
+    /// The same, while three quarters of all connections are used.
+    pub keep_alive_pressed: Duration,
+    /// Requests of one client connection.
+    pub requests: u64,
+    /// Age of one client connection.
+    pub age: Duration,
+    /// What is read of a body that nobody wants, so that the connection can be kept.
+    pub drain_bytes: usize,
+    /// How long that may take.
+    pub drain_time: Duration,
+    /// How long a closed connection is still read, so that the answer is not lost.
+    pub linger: Duration,
+    /// Extensions on one chunk-size line.
+    pub chunk_line: usize,
+    /// Extensions of one body.
+    pub chunk_extensions: usize,
+    /// Informational answers to one request.
+    pub informational: u32,
+    /// Connecting to an upstream.
+    pub connect: Duration,
+    /// From the end of a request to the first byte of its answer.
+    pub first_byte: Duration,
+    /// An upstream's answer without progress.
+    pub upstream_idle: Duration,
+    /// The fields of an upstream's answer.
+    pub upstream_header_bytes: usize,
+    /// How many of them.
+    pub upstream_header_count: usize,
+    /// Tunnels without a byte in either direction.
+    pub tunnel_idle: Duration,
+    /// The log queue, in bytes.
+    pub log_queue: usize,
+    /// One logged value, in bytes.
+    pub log_field: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        let seconds = Duration::from_secs;
+        Limits {
+            connections: 0,
+            header_time: seconds(10),
+            header_bytes: 32 << 10,
+            header_line: 16 << 10,
+            header_name: 256,
+            header_count: 100,
+            url_bytes: 8 << 10,
+            body_bytes: 100 << 20,
+            replay_bytes: 64 << 10,
+            body_idle: seconds(30),
+            body_rate: 500,
+            body_rate_after: seconds(10),
+            response_idle: seconds(30),
+            response_rate: 500,
+            response_rate_after: seconds(30),
+            keep_alive: seconds(60),
+            keep_alive_pressed: seconds(5),
+            requests: 10_000,
+            age: seconds(3600),
+            drain_bytes: 64 << 10,
+            drain_time: seconds(1),
+            linger: seconds(2),
+            chunk_line: 256,
+            chunk_extensions: 4 << 10,
+            informational: 8,
+            connect: seconds(2),
+            first_byte: seconds(60),
+            upstream_idle: seconds(60),
+            upstream_header_bytes: 64 << 10,
+            upstream_header_count: 200,
+            tunnel_idle: seconds(300),
+            log_queue: 8 << 20,
+            log_field: 2 << 10,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Request: method, target, fields, body; no version, no framing.
+
+use crate::{Body, Fields, Method, Target};
+
+/// A request in HTTP's own terms. Hop-by-hop and framing fields are not in `fields`.
+#[derive(Debug)]
+pub struct Request {
+    /// What is to be done.
+    pub method: Method,
+    /// To what.
+    pub target: Target,
+    /// The end-to-end header fields, without `Host`.
+    pub fields: Fields,
+    /// What comes with it.
+    pub body: Body,
+    /// The protocol asked for by an extended CONNECT, or by `Upgrade` in HTTP/1.1; `websocket` is the only one.
+    pub websocket: bool,
+}
+
+impl Default for Request {
+    fn default() -> Request {
+        Request {
+            method: Method::GET,
+            target: Target::new(),
+            fields: Fields::new(),
+            body: Body::empty(),
+            websocket: false,
+        }
+    }
+}
+
+impl Request {
+    /// Forgets everything but keeps the memory for the next one.
+    pub fn clear(&mut self) {
+        self.method = Method::GET;
+        self.target.clear();
+        self.fields.clear();
+        self.body = Body::empty();
+        self.websocket = false;
+    }
+
+    /// The value of cookie `name`, on any `Cookie` line (RFC 6265 §5.4).
+    pub fn cookie(&self, name: &str) -> Option<&[u8]> {
+        self.fields.get_all(crate::Known::COOKIE).find_map(|line| {
+            line.split(|&b| b == b';').map(crate::fields::trim).find_map(|pair| {
+                let rest = pair.strip_prefix(name.as_bytes())?;
+                rest.strip_prefix(b"=")
+            })
+        })
+    }
+}

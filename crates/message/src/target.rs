@@ -1,0 +1,407 @@
+//! Target: scheme, authority, path — parsed once, in one normal form.
+
+/// How the client reached us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Without TLS.
+    #[default]
+    Http,
+    /// Under TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// The port that need not be written.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// Why a target or a host is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// Not one of the four forms of RFC 9112 §3.2, or a byte that may not stand in one.
+    Malformed,
+    /// NUL, control byte or backslash, plain or percent-encoded (attack F1).
+    Forbidden,
+    /// Dot segments that climb above the root.
+    AboveRoot,
+}
+
+/// What a request asks for. Host in lower case without trailing dot; path in normal form: no dot segments, no `//`,
+/// unreserved characters decoded, escapes in upper case. This form is matched, authorised and forwarded.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// The scheme of the listener the request came in by.
+    pub scheme: Scheme,
+    authority: String,
+    host_len: usize,
+    port: Option<u16>,
+    path_and_query: String,
+    path_len: usize,
+}
+
+impl Target {
+    /// An empty target; a parser fills it.
+    pub fn new() -> Target {
+        Target::default()
+    }
+
+    /// Forgets everything but keeps the memory.
+    pub fn clear(&mut self) {
+        self.authority.clear();
+        self.host_len = 0;
+        self.port = None;
+        self.path_and_query.clear();
+        self.path_len = 0;
+    }
+
+    /// The host, in normal form; an IPv6 address with its brackets. Empty when an HTTP/1.0 client named none.
+    pub fn host(&self) -> &str {
+        self.authority.get(..self.host_len).unwrap_or("")
+    }
+
+    /// Host and port as they go upstream: the port only when the client wrote one that is not the scheme's own.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The port the client wrote.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The path in normal form; starts with `/`, or is `*` for a server-wide OPTIONS.
+    pub fn path(&self) -> &str {
+        self.path_and_query.get(..self.path_len).unwrap_or("")
+    }
+
+    /// What follows the first `?`, as the client wrote it.
+    pub fn query(&self) -> Option<&str> {
+        self.path_and_query.get(self.path_len + 1..)
+    }
+
+    /// Path and query, as they go upstream.
+    pub fn path_and_query(&self) -> &str {
+        &self.path_and_query
+    }
+
+    /// The values of query parameter `name`, undecoded.
+    pub fn query_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.query().unwrap_or("").split('&').filter_map(move |pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (!pair.is_empty() && key == name).then_some(value)
+        })
+    }
+
+    /// Takes over a host and port (the value of `Host`, or the authority of an absolute target), checked and in lower
+    /// case (RFC 9110 §7.2; attacks A28, F13). User information, spaces, commas and empty ports are refused.
+    pub fn set_authority(&mut self, text: &[u8]) -> Result<(), TargetError> {
+        self.authority.clear();
+        self.host_len = 0;
+        self.port = None;
+        let (host, port) = split_port(text)?;
+        let bracketed = host.first() == Some(&b'[');
+        if bracketed {
+            let inner = host.get(1..host.len() - 1).unwrap_or(&[]);
+            let inner = std::str::from_utf8(inner).map_err(|_| TargetError::Malformed)?;
+            let address: std::net::Ipv6Addr = inner.parse().map_err(|_| TargetError::Malformed)?;
+            use std::fmt::Write;
+            let _ = write!(self.authority, "[{address}]");
+        } else {
+            let host = host.strip_suffix(b".").unwrap_or(host);
+            if host.is_empty() || host.len() > 255 {
+                return Err(TargetError::Malformed);
+            }
+            for &byte in host {
+                if !matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' )
+                {
+                    return Err(TargetError::Malformed);
+                }
+                self.authority.push(char::from(byte.to_ascii_lowercase()));
+            }
+            if self.authority.starts_with('.')
+                || self.authority.contains("..")
+                || self.authority.ends_with('.')
+            {
+                return Err(TargetError::Malformed);
+            }
+        }
+        self.host_len = self.authority.len();
+        self.port = port;
+        if let Some(port) = port.filter(|&port| port != self.scheme.default_port()) {
+            use std::fmt::Write;
+            let _ = write!(self.authority, ":{port}");
+        }
+        Ok(())
+    }
+
+    /// Takes over a path and query as they stood on the wire, and puts the path into its normal form (attacks F1–F3).
+    /// `text` starts with `/`, or is `*`, or is empty (then the path is `/`).
+    pub fn set_path(&mut self, text: &[u8]) -> Result<(), TargetError> {
+        self.path_and_query.clear();
+        self.path_len = 0;
+        if text == b"*" {
+            self.path_and_query.push('*');
+            self.path_len = 1;
+            return Ok(());
+        }
+        let (path, query) = match memchr_question(text) {
+            Some(at) => (text.get(..at).unwrap_or(&[]), text.get(at + 1..)),
+            None => (text, None),
+        };
+        if path.is_empty() {
+            self.path_and_query.push('/');
+        } else if path.first() != Some(&b'/') {
+            return Err(TargetError::Malformed);
+        } else {
+            normalise(path, &mut self.path_and_query)?;
+        }
+        self.path_len = self.path_and_query.len();
+        if let Some(query) = query {
+            self.path_and_query.push('?');
+            for &byte in query {
+                if !is_target_byte(byte) {
+                    return Err(refusal(byte));
+                }
+                self.path_and_query.push(char::from(byte));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// RFC 3986: bytes that may stand in a path or a query, with the few that every client sends and every server takes (`|`, `"`, `^`, `` ` ``, `{`, `}`, `<`, `>`, `[`, `]`).
+fn is_target_byte(byte: u8) -> bool {
+    byte > b' ' && byte < 0x7f && byte != b'\\' && byte != b'#'
+}
+
+fn refusal(byte: u8) -> TargetError {
+    if byte < b' ' || byte == 0x7f || byte == b'\\' { TargetError::Forbidden } else { TargetError::Malformed }
+}
+
+fn memchr_question(text: &[u8]) -> Option<usize> {
+    text.iter().position(|&b| b == b'?')
+}
+
+/// Appends the normal form of `path`. Most paths are already normal and take the first loop only.
+fn normalise(path: &[u8], out: &mut String) -> Result<(), TargetError> {
+    let mut at = 0;
+    let mut previous = 0u8;
+    let mut plain = true;
+    for &byte in path {
+        if !is_target_byte(byte) {
+            return Err(refusal(byte));
+        }
+        if byte == b'%' || (previous == b'/' && (byte == b'/' || byte == b'.')) {
+            plain = false;
+        }
+        previous = byte;
+    }
+    if plain {
+        // Invariant: is_target_byte lets only ASCII through.
+        out.push_str(std::str::from_utf8(path).map_err(|_| TargetError::Malformed)?);
+        return Ok(());
+    }
+    let floor = out.len();
+    while at < path.len() {
+        let byte = path.get(at).copied().unwrap_or(0);
+        if byte == b'%' {
+            let value = escape(path.get(at + 1..at + 3)).ok_or(TargetError::Malformed)?;
+            if value < b' ' || value == 0x7f || value == b'\\' {
+                return Err(TargetError::Forbidden);
+            }
+            if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
+                out.push(char::from(value));
+            } else {
+                out.push('%');
+                out.push(char::from(HEX[usize::from(value >> 4)]));
+                out.push(char::from(HEX[usize::from(value & 15)]));
+            }
+            at += 3;
+        } else if byte == b'/' {
+            end_segment(out, floor)?;
+            if !out.ends_with('/') || out.len() == floor {
+                out.push('/');
+            }
+            at += 1;
+        } else {
+            out.push(char::from(byte));
+            at += 1;
+        }
+    }
+    end_segment(out, floor)?;
+    if out.len() == floor {
+        out.push('/');
+    }
+    Ok(())
+}
+
+/// When the segment that just ended is `.` or `..`, takes it back, and for `..` the one before it (RFC 3986 §5.2.4).
+fn end_segment(out: &mut String, floor: usize) -> Result<(), TargetError> {
+    let written = out.get(floor..).unwrap_or("");
+    if written.ends_with("/.") {
+        out.truncate(out.len() - 1);
+    } else if written.ends_with("/..") {
+        let parent = written.get(..written.len() - 3).unwrap_or("");
+        if parent.is_empty() {
+            return Err(TargetError::AboveRoot);
+        }
+        let keep = parent.rfind('/').map_or(0, |at| at + 1);
+        out.truncate(floor + keep);
+    }
+    Ok(())
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+fn escape(digits: Option<&[u8]>) -> Option<u8> {
+    let [high, low] = digits? else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    Some(digit(*high)? << 4 | digit(*low)?)
+}
+
+fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), TargetError> {
+    let end_of_host = match text.first() {
+        Some(b'[') => text.iter().position(|&b| b == b']').map(|at| at + 1).ok_or(TargetError::Malformed)?,
+        _ => text.iter().position(|&b| b == b':').unwrap_or(text.len()),
+    };
+    let (host, rest) = text.split_at(end_of_host);
+    match rest {
+        [] => Ok((host, None)),
+        [b':', digits @ ..]
+            if !digits.is_empty() && digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) =>
+        {
+            let number = digits.iter().fold(0u32, |n, d| n * 10 + u32::from(d - b'0'));
+            let port = u16::try_from(number).map_err(|_| TargetError::Malformed)?;
+            if port == 0 { Err(TargetError::Malformed) } else { Ok((host, Some(port))) }
+        }
+        _ => Err(TargetError::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> Result<String, TargetError> {
+        let mut target = Target::new();
+        target.set_path(text.as_bytes()).map(|()| target.path_and_query().to_owned())
+    }
+
+    #[test]
+    fn f1_f2_f3_paths_have_one_form() {
+        for (written, normal) in [
+            ("/", "/"),
+            ("", "/"),
+            ("?a", "/?a"),
+            ("/a/b", "/a/b"),
+            ("/a//b", "/a/b"),
+            ("//a", "/a"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/%2e%2e/a", ""),
+            ("/a/%2E%2e/b", "/b"),
+            ("/a/%2e/b", "/a/b"),
+            ("/%41", "/A"),
+            ("/%2f", "/%2F"),
+            ("/a%2fb/..", "/"),
+            ("/%252e", "/%252e"),
+            ("/..;/x", "/..;/x"),
+            ("/a;/x", "/a;/x"),
+            ("/a?../..//", "/a?../..//"),
+            ("/.a/..b", "/.a/..b"),
+            ("/...", "/..."),
+            ("/%7e", "/~"),
+            ("/%c3%a4", "/%C3%A4"),
+            ("/a/../../b", ""),
+            ("/.", "/"),
+            ("/..", ""),
+            ("///", "/"),
+            ("/a/..", "/"),
+        ] {
+            match path(written) {
+                Ok(got) => assert_eq!(got, normal, "{written}"),
+                Err(error) => {
+                    assert!(normal.is_empty() && error == TargetError::AboveRoot, "{written} {error:?}")
+                }
+            }
+        }
+        for bad in ["/%00", "/a\\b", "/%5c", "/%0d%0a", "/%7f", "/a\u{7f}", "/\u{1}"] {
+            assert_eq!(path(bad), Err(TargetError::Forbidden), "{bad}");
+        }
+        for bad in ["a", "/a b", "/a#b", "/%", "/%4", "/%zz", "/\u{e4}", "/a?b c", "/a?\u{e4}"] {
+            assert_eq!(path(bad), Err(TargetError::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn normal_form_is_stable() {
+        for text in ["/a/%2e./b", "/%2f..%2f/./x", "/a/b/../c//d/.", "/%25%32%65"] {
+            if let Ok(once) = path(text) {
+                assert_eq!(path(&once).as_ref(), Ok(&once), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a28_f13_hosts_have_one_form() {
+        let authority = |text: &str| {
+            let mut target = Target::new();
+            target
+                .set_authority(text.as_bytes())
+                .map(|()| (target.host().to_owned(), target.authority().to_owned()))
+        };
+        let pair = |host: &str, authority: &str| Ok((host.to_owned(), authority.to_owned()));
+        assert_eq!(authority("Example.COM"), pair("example.com", "example.com"));
+        assert_eq!(authority("example.com."), pair("example.com", "example.com"));
+        assert_eq!(authority("example.com:80"), pair("example.com", "example.com"));
+        assert_eq!(authority("example.com:8080"), pair("example.com", "example.com:8080"));
+        assert_eq!(authority("[::0001]:8080"), pair("[::1]", "[::1]:8080"));
+        for bad in [
+            "",
+            "a b",
+            "a,b",
+            "u@a",
+            "a/b",
+            "a:",
+            "a:x",
+            "a:0",
+            "a:65536",
+            "a:1:2",
+            "[::1",
+            "[::1]x",
+            "[fe80::1%25eth0]",
+            "a..b",
+            ".a",
+            ".",
+            "a\\b",
+            "a\0",
+        ] {
+            assert!(authority(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn query_values_are_found() {
+        let mut target = Target::new();
+        target.set_path(b"/x?a=1&b&a=2&&c=").unwrap();
+        assert_eq!(target.query_values("a").collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(target.query_values("b").collect::<Vec<_>>(), [""]);
+        assert_eq!(target.query_values("d").count(), 0);
+        assert_eq!(target.query(), Some("a=1&b&a=2&&c="));
+    }
+}

@@ -1,0 +1,153 @@
+//! Host, Hosts: address, weight, whether it is up, live counters.
+
+use crate::plan::Address;
+use arc_swap::ArcSwap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+/// The index of a host in its [`Hosts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub u32);
+
+/// The members of a pool, in the order written.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    list: Vec<Arc<Host>>,
+}
+
+/// One member. It outlives reloads that keep it, with its counters and its state.
+#[derive(Debug)]
+pub struct Host {
+    /// What was written.
+    pub address: Address,
+    /// `address` as text, for logs, labels and hashing.
+    pub name: Box<str>,
+    /// Its share.
+    pub weight: u32,
+    /// Whether it is used only when no other is left.
+    pub backup: bool,
+    /// What every Snapshot shares of it.
+    pub live: Arc<Live>,
+}
+
+/// What changes of a host while it runs.
+#[derive(Debug)]
+pub struct Live {
+    /// Where it is now: filled in by discovery for a name, fixed for the rest, empty for a unix socket.
+    pub addresses: ArcSwap<Vec<SocketAddr>>,
+    /// Requests that are on it.
+    pub in_flight: AtomicU32,
+    /// Whether it may be chosen.
+    pub up: AtomicBool,
+    /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
+    pub idle_ms: AtomicU32,
+}
+
+impl Live {
+    /// A host that nobody has used yet.
+    pub fn new(address: &Address) -> Live {
+        let addresses = match address {
+            Address::Socket(address) => vec![*address],
+            Address::Name { .. } | Address::Unix(_) => Vec::new(),
+        };
+        Live {
+            addresses: ArcSwap::from_pointee(addresses),
+            in_flight: AtomicU32::new(0),
+            up: AtomicBool::new(true),
+            idle_ms: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Host {
+    /// A host with its own fresh state, or with the state that an earlier Snapshot had of it.
+    pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
+        let live = live.unwrap_or_else(|| Arc::new(Live::new(&address)));
+        Host { name: address.to_string().into(), address, weight, backup, live }
+    }
+
+    /// Requests that are on it.
+    pub fn in_flight(&self) -> u32 {
+        self.live.in_flight.load(Relaxed)
+    }
+
+    /// Whether it may be chosen: up, and of some weight.
+    pub fn is_usable(&self) -> bool {
+        self.weight > 0 && self.live.up.load(Relaxed)
+    }
+}
+
+impl Hosts {
+    /// These, in this order.
+    pub fn new(list: Vec<Arc<Host>>) -> Hosts {
+        Hosts { list }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The host with this index.
+    pub fn get(&self, id: HostId) -> Option<&Arc<Host>> {
+        self.list.get(id.0 as usize)
+    }
+
+    /// All, with their indices.
+    pub fn iter(&self) -> impl Iterator<Item = (HostId, &Arc<Host>)> {
+        (0u32..).map(HostId).zip(&self.list)
+    }
+
+    /// Those that a policy may choose: usable, not in `tried`, and backups only when nothing else fits.
+    pub fn candidates<'a>(
+        &'a self,
+        tried: &'a HostSet,
+    ) -> impl Iterator<Item = (HostId, &'a Arc<Host>)> + Clone + 'a {
+        let fits = move |tier: bool| {
+            move |&(id, host): &(HostId, &Arc<Host>)| {
+                host.backup == tier && host.is_usable() && !tried.has(id)
+            }
+        };
+        let pairs = (0u32..).map(HostId).zip(&self.list);
+        let backups = !pairs.clone().any(|pair| fits(false)(&pair));
+        pairs.filter(fits(backups))
+    }
+}
+
+/// A set of hosts of one pool, without allocation for the first 64.
+#[derive(Clone, Debug, Default)]
+pub struct HostSet {
+    first: u64,
+    rest: Vec<HostId>,
+}
+
+impl HostSet {
+    /// Adds `id`.
+    pub fn insert(&mut self, id: HostId) {
+        match id.0 {
+            bit @ 0..64 => self.first |= 1 << bit,
+            _ if self.has(id) => {}
+            _ => self.rest.push(id),
+        }
+    }
+
+    /// Whether `id` is in it.
+    pub fn has(&self, id: HostId) -> bool {
+        match id.0 {
+            bit @ 0..64 => self.first & (1 << bit) != 0,
+            _ => self.rest.contains(&id),
+        }
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.first = 0;
+        self.rest.clear();
+    }
+}

@@ -1,0 +1,29 @@
+//! Which host shall have it: one policy a file, one list here.
+
+use crate::entry::Entry;
+use crate::hosts::{HostId, HostSet, Hosts};
+
+/// The policies, in the order of the manual. A new one is a file and a line.
+pub const LIST: &[Entry<dyn Pick>] = &[];
+
+/// Chooses among hosts. A pure function of its arguments but for its own cursor.
+pub trait Pick: Send + Sync {
+    /// Chooses one of `hosts` that is not in `tried`, up, and has weight; backups only when no other is left.
+    fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId>;
+
+    /// The template whose text is the key, when this policy needs one.
+    fn key(&self) -> Option<&crate::template::Template> {
+        None
+    }
+}
+
+/// What a policy may decide by.
+#[derive(Clone, Copy, Debug)]
+pub struct Key<'a> {
+    /// The filled template of [`Pick::key`]; empty when there is none.
+    pub text: &'a [u8],
+    /// Who asks.
+    pub client_ip: std::net::IpAddr,
+    /// A random number, fresh for each choice.
+    pub random: u64,
+}

@@ -1,0 +1,408 @@
+//! Plan: the operator's whole intent, checked, as plain comparable data.
+
+use ipnet::IpNet;
+use portunus_message::Limits;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Plan {
+    /// What concerns the whole program.
+    #[serde(default)]
+    pub settings: Settings,
+    /// The pools, named ones first, then those that a plain `proxy` target made.
+    #[serde(default)]
+    pub pools: Vec<PoolPlan>,
+    /// The sites, as written.
+    #[serde(default)]
+    pub sites: Vec<SitePlan>,
+}
+
+/// What concerns the whole program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Settings {
+    /// Threads that serve; none means one for each core the process may use.
+    pub workers: Option<usize>,
+    /// Where the admin API listens.
+    pub admin: Admin,
+    /// The access log; none means off.
+    pub access_log: Option<AccessLog>,
+    /// How much the program says of itself.
+    pub log_level: LogLevel,
+    /// Peers whose forwarding headers are believed.
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long requests may take to finish when the program stops.
+    pub grace: Duration,
+    /// Whether a change of a configuration file is applied at once.
+    pub watch: bool,
+    /// The bounds that hold where no site or route says otherwise.
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            workers: None,
+            admin: Admin::default(),
+            access_log: None,
+            log_level: LogLevel::Info,
+            trusted_proxies: Vec::new(),
+            grace: Duration::from_secs(30),
+            watch: false,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Where the admin API listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admin {
+    /// Nowhere.
+    Off,
+    /// At a unix socket that only the owner may open.
+    Unix(PathBuf),
+    /// At a TCP address, for whoever has the token.
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// What a caller has to present as a bearer token.
+        token: Text,
+    },
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin::Unix(PathBuf::from("/run/portunus/admin.sock"))
+    }
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct AccessLog {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Where it goes.
+    pub to: LogTarget,
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One JSON object.
+    #[default]
+    Json,
+    /// Apache's combined format.
+    Combined,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogTarget {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// A file, reopened on SIGUSR1.
+    File(PathBuf),
+    /// The local syslog socket (RFC 3164 over /dev/log), or the given unix datagram socket.
+    Syslog(PathBuf),
+}
+
+/// How much the program says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+/// A text that may have been filled in from the environment or a file when the configuration was loaded.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Text {
+    /// What it is.
+    pub value: String,
+    /// What was written, when that is `${env.…}` or `${file.…}`; printed instead of the value.
+    pub written: Option<String>,
+}
+
+impl Text {
+    /// A text that stood in the configuration as it is.
+    pub fn plain(value: impl Into<String>) -> Text {
+        Text { value: value.into(), written: None }
+    }
+
+    /// What may be shown.
+    pub fn shown(&self) -> &str {
+        self.written.as_deref().unwrap_or(&self.value)
+    }
+}
+
+impl std::fmt::Debug for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.shown())
+    }
+}
+
+impl Serialize for Text {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.shown())
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Text, D::Error> {
+        String::deserialize(from).map(Text::plain)
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
+    }
+}
+
+/// The arguments of a directive, as written: words in order, and `key=value` options.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Args {
+    /// The plain words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<Text>,
+    /// The options.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Text>,
+}
+
+/// A filter or a policy by its name, with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Directive {
+    /// The name in the list of filters, or of policies.
+    pub name: String,
+    /// Its arguments.
+    #[serde(default, flatten)]
+    pub args: Args,
+}
+
+/// Servers that can stand in for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PoolPlan {
+    /// Its name; for a pool made by a plain target, the target as written (made unique by `#2`, `#3` …).
+    pub name: String,
+    /// Its members.
+    pub servers: Vec<ServerPlan>,
+    /// How one is chosen.
+    pub balance: Directive,
+    /// Idle connections.
+    pub keep_alive: KeepAlive,
+    /// How long a connect may take.
+    pub connect_timeout: Duration,
+    /// How many attempts a request may take in all; 1 means: no second one.
+    pub tries: u32,
+}
+
+/// Idle connections to each host of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KeepAlive {
+    /// How many are kept for each host, over all workers; 0 means: each connection serves one request.
+    pub idle: usize,
+    /// For how long; none means: learned from the upstream, 4 s until then, 60 s at most.
+    pub time: Option<Duration>,
+}
+
+/// One member of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ServerPlan {
+    /// Where it is.
+    pub address: Address,
+    /// Its share, against the other members' weights; 0 means: no new requests.
+    pub weight: u32,
+    /// Whether it is used only when no other is left.
+    pub backup: bool,
+}
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Address {
+    /// At a known address.
+    Socket(SocketAddr),
+    /// At a name that has to be resolved.
+    Name {
+        /// The host name.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// At a unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Socket(address) => write!(f, "{address}"),
+            Address::Name { host, port } => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A set of hosts, where they are listened for, and what is done with their requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SitePlan {
+    /// Its names.
+    pub names: Vec<HostPattern>,
+    /// Where it listens.
+    pub listen: Vec<Listen>,
+    /// Its routes, as written; the site's own `proxy` or answer is the last one, for every path.
+    pub routes: Vec<RoutePlan>,
+}
+
+/// Which hosts a site is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostPattern {
+    /// This one, in normal form.
+    Exact(String),
+    /// Every name with one or more labels before this one: `example.com` for `*.example.com`.
+    Under(String),
+    /// Any host, and none.
+    Any,
+}
+
+impl std::fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HostPattern::Exact(name) => f.write_str(name),
+            HostPattern::Under(name) => write!(f, "*.{name}"),
+            HostPattern::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// Where a listener stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Listen {
+    /// At a TCP address.
+    Tcp(SocketAddr),
+    /// At a unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One way through a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RoutePlan {
+    /// What it is called in logs, metrics and `explain`: site and matcher, as `example.com/users/*`.
+    pub name: String,
+    /// Which requests it is for.
+    pub matcher: Matcher,
+    /// Goes before precedence; 0 unless written.
+    pub priority: i32,
+    /// What may look at a request, change or answer it; outer block's first, as written.
+    pub filters: Vec<Directive>,
+    /// The pools that get its requests, with their shares; empty when a filter answers.
+    pub forward: Vec<Forward>,
+    /// The bounds that hold on it.
+    pub limits: Limits,
+}
+
+/// A pool with its share of a route's requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Forward {
+    /// The pool's name.
+    pub pool: String,
+    /// Its share, against the others'.
+    pub weight: u32,
+}
+
+/// Which requests a route is for; every part has to fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Matcher {
+    /// The path.
+    pub path: PathMatch,
+    /// One of these methods; empty means any.
+    pub methods: Vec<String>,
+    /// Every one of these header fields.
+    pub headers: Vec<ValueMatch>,
+    /// Every one of these query parameters.
+    pub queries: Vec<ValueMatch>,
+    /// Every one of these cookies.
+    pub cookies: Vec<ValueMatch>,
+    /// The client's address in one of these; empty means any.
+    #[schemars(with = "Vec<String>")]
+    pub clients: Vec<IpNet>,
+}
+
+/// Which paths fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathMatch {
+    /// All.
+    #[default]
+    Any,
+    /// This one.
+    Exact(String),
+    /// This one and all below it, on segment borders; without the closing `/*`: `/users`.
+    Prefix(String),
+    /// Those that this regular expression finds a match in; `^` and `$` anchor it.
+    Pattern(String),
+}
+
+/// A name and what its value must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ValueMatch {
+    /// The name.
+    pub name: String,
+    /// What one of its values must be.
+    pub value: ValueTest,
+}
+
+/// What a value must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ValueTest {
+    /// There must be one (`header.x=*`).
+    Present,
+    /// Exactly this.
+    Exact(String),
+    /// A match of this regular expression, anchored at both ends (`header.x=~v[12]`).
+    Pattern(String),
+}

@@ -1,0 +1,118 @@
+//! Stats: what the workers have counted, as plain data that can be added up.
+
+use portunus_message::{Crime, Exchange};
+
+/// Upper bounds of the duration buckets, in seconds, as OpenTelemetry's HTTP conventions advise.
+pub const BUCKETS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// What one worker, or all together, have counted since the start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Client connections accepted.
+    pub connections: u64,
+    /// Client connections open now.
+    pub connections_open: u64,
+    /// Client connections refused because of limit `connections`.
+    pub connections_refused: u64,
+    /// Requests under way now.
+    pub active: u64,
+    /// By route, in the order of [`Stats::route_names`] of the Snapshot in force; kept by name over reloads.
+    pub routes: Vec<(String, RouteStats)>,
+    /// By pool.
+    pub pools: Vec<(String, PoolStats)>,
+    /// Errors by crime, in the order of [`Crime::ALL`].
+    pub crimes: Vec<u64>,
+    /// Fields dropped because of an underscore in their name.
+    pub underscores_dropped: u64,
+}
+
+/// What one route has seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteStats {
+    /// Requests by status.
+    pub statuses: Vec<(u16, u64)>,
+    /// How long they took.
+    pub duration: Histogram,
+    /// Body bytes from clients.
+    pub bytes_up: u64,
+    /// Body bytes to clients.
+    pub bytes_down: u64,
+}
+
+/// What one pool has seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolStats {
+    /// By host.
+    pub hosts: Vec<(String, HostStats)>,
+    /// Attempts after the first.
+    pub retries: u64,
+    /// Requests for which no host could be chosen.
+    pub no_host: u64,
+}
+
+/// What one host has seen.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostStats {
+    /// Attempts by the status of the answer.
+    pub statuses: Vec<(u16, u64)>,
+    /// Attempts that ended without an answer.
+    pub failures: u64,
+    /// Connections opened.
+    pub connects: u64,
+    /// Connections that could not be opened.
+    pub connect_failures: u64,
+    /// Pooled connections that turned out closed.
+    pub stale: u64,
+    /// Idle connections now.
+    pub idle: u64,
+    /// Requests on it now.
+    pub in_flight: u64,
+    /// From choosing it to the head of its answer.
+    pub duration: Histogram,
+}
+
+/// Counts by duration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram {
+    /// How many fell into each bucket (not summed up); the last is for all that is longer than the last bound.
+    pub counts: [u64; BUCKETS.len() + 1],
+    /// All durations together, in microseconds.
+    pub sum_us: u64,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn add(&mut self, duration: std::time::Duration) {
+        let seconds = duration.as_secs_f64();
+        let at = BUCKETS.iter().position(|&bound| seconds <= bound).unwrap_or(BUCKETS.len());
+        if let Some(count) = self.counts.get_mut(at) {
+            *count += 1;
+        }
+        self.sum_us = self.sum_us.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// Hears of every exchange when it is over, on the worker that served it. It must not block.
+pub trait Recorder {
+    /// The exchange is complete; the names belong to its labels.
+    fn record(&mut self, exchange: &Exchange, names: &Names<'_>);
+    /// Called now and then, when the worker has nothing else to do.
+    fn flush(&mut self);
+}
+
+/// The words behind the labels of an exchange.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'a> {
+    /// The route.
+    pub route: Option<&'a str>,
+    /// The pool.
+    pub pool: Option<&'a str>,
+    /// The host of the last attempt.
+    pub upstream: Option<&'a str>,
+}
+
+/// The index of `crime` in [`Crime::ALL`].
+pub fn index_of(crime: Crime) -> usize {
+    crime as usize
+}
