@@ -1,0 +1,1 @@
+//! tests: the rows of attack, and properties that hold for all bytes.
