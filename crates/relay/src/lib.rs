@@ -8,3 +8,4 @@ pub mod pick;
 pub mod plan;
 pub mod stats;
 pub mod template;
+pub mod values;
