@@ -1,5 +1,6 @@
 //! The data plane: the verbs of a request, and the nouns they share.
 
+pub mod args;
 pub mod context;
 pub mod entry;
 pub mod filter;
