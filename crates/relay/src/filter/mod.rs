@@ -10,6 +10,7 @@ mod basic_auth;
 mod body_limit;
 pub mod chain;
 mod cors;
+pub mod forwarded;
 mod header;
 pub mod password;
 mod redirect;
