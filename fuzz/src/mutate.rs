@@ -23,10 +23,13 @@ impl Mutator {
 
     /// The next input.
     pub fn next_input(&mut self) -> &[u8] {
-        let from = self.random.below(self.pool.len());
+        // Mostly from a seed: inputs that were changed many times are all refused at their first byte.
+        let from = if self.random.below(4) == 0 { self.pool.len() } else { self.seeds };
+        let from = self.random.below(from);
         self.input.clear();
         self.input.extend_from_slice(&self.pool[from]);
-        for _ in 0..=self.random.below(6) {
+        let most = 1 + self.random.below(4);
+        for _ in 0..=self.random.below(most) {
             self.change();
         }
         self.input.truncate(INPUT_BYTES_MAX);
@@ -46,7 +49,7 @@ impl Mutator {
     }
 
     fn change(&mut self) {
-        let at = self.random.below(self.input.len() + 1);
+        let at = self.place();
         let end = (at + 1 + self.random.below(16)).min(self.input.len()).max(at);
         match self.random.below(9) {
             0 if at < self.input.len() => self.input[at] ^= 1 << self.random.below(8),
@@ -80,6 +83,15 @@ impl Mutator {
                 self.insert(at, &[byte]);
             }
         }
+    }
+
+    /// Anywhere, or as often where a line begins.
+    fn place(&mut self) -> usize {
+        let at = self.random.below(self.input.len() + 1);
+        if self.random.below(2) == 0 {
+            return at;
+        }
+        self.input[at..].windows(2).position(|two| two == b"\r\n").map_or(at, |end| at + end + 2)
     }
 
     fn insert(&mut self, at: usize, piece: &[u8]) {
