@@ -75,21 +75,22 @@ impl Scan {
     fn look(&mut self, buf: &[u8], bounds: &HeadBounds) -> Result<Option<usize>, Crime> {
         loop {
             let rest = buf.get(self.seen..).unwrap_or(&[]);
-            let Some(line_feed) = memchr(b'\n', rest) else {
-                // A CR at the very end may be half of a CRLF: it is left to be looked at again.
-                let fresh = rest.strip_suffix(b"\r").unwrap_or(rest);
-                self.admit(fresh, buf, bounds)?;
-                self.seen += fresh.len();
-                return Ok(None);
-            };
-            let before = rest.get(..line_feed).unwrap_or(rest);
-            let fresh = before.strip_suffix(b"\r").unwrap_or(before);
-            self.admit(fresh, buf, bounds)?;
-            if fresh.len() == before.len() {
-                return Err(Crime::MalformedHead); // A bare LF (attack A18).
+            let clean = first_control(rest);
+            if clean > self.room(bounds) {
+                return Err(self.too_long(buf));
             }
-            let line = buf.get(self.line_at..self.seen + fresh.len()).unwrap_or(&[]);
-            self.seen += line_feed + 1;
+            match rest.get(clean..) {
+                Some([b'\r', b'\n', ..]) => {}
+                // A CR at the very end may be half of a CRLF: it is left to be looked at again.
+                None | Some([] | [b'\r']) => {
+                    self.seen += clean;
+                    return Ok(None);
+                }
+                // Bare LF or CR, NUL, or another control byte (attacks A18, A19, A22).
+                Some(_) => return Err(Crime::MalformedHead),
+            }
+            let line = buf.get(self.line_at..self.seen + clean).unwrap_or(&[]);
+            self.seen += clean + 2;
             let ended = self.end_line(line, bounds)?;
             self.line_at = self.seen;
             if ended {
@@ -98,23 +99,15 @@ impl Scan {
         }
     }
 
-    /// Checks new bytes of the current line: first the bound, then that none of them is a control byte (attacks A19, A22).
-    fn admit(&self, fresh: &[u8], buf: &[u8], bounds: &HeadBounds) -> Result<(), Crime> {
-        let end = match (self.fields_at, bounds.side) {
-            (Some(at), _) => {
-                self.line_at.saturating_add(bounds.line_bytes).min(at.saturating_add(bounds.head_bytes))
-            }
-            (None, Side::Upstream) => self.line_at.saturating_add(bounds.url_bytes),
-            (None, _) => self.line_at.saturating_add(bounds.url_bytes).saturating_add(LINE_MARGIN),
+    /// How many further bytes the current line may have.
+    fn room(&self, bounds: &HeadBounds) -> usize {
+        let line_end = |bytes: usize| self.line_at.saturating_add(bytes);
+        let end = match self.fields_at {
+            Some(at) => line_end(bounds.line_bytes).min(at.saturating_add(bounds.head_bytes)),
+            None if bounds.side == Side::Upstream => line_end(bounds.url_bytes),
+            None => line_end(bounds.url_bytes).saturating_add(LINE_MARGIN),
         };
-        let room = end.saturating_sub(self.seen);
-        match fresh.get(..room) {
-            Some(inside) if fresh.len() > room => {
-                Err(if is_clean(inside) { self.too_long(buf) } else { Crime::MalformedHead })
-            }
-            _ if is_clean(fresh) => Ok(()),
-            _ => Err(Crime::MalformedHead),
-        }
+        end.saturating_sub(self.seen)
     }
 
     fn too_long(&self, buf: &[u8]) -> Crime {
@@ -151,12 +144,58 @@ fn ends_with_version(line: &[u8]) -> bool {
     line.len().checked_sub(9).and_then(|at| line.get(at..)).is_some_and(|end| end.starts_with(b" HTTP/"))
 }
 
-/// Whether no byte is a control byte other than tab. Written so that the compiler can look at many bytes at once.
+/// How many bytes stand before the first control byte other than tab. Looks at eight bytes at once.
+pub(crate) fn first_control(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    let (words, _) = bytes.as_chunks::<8>();
+    for word in words {
+        let mut found = control_marks(u64::from_le_bytes(*word));
+        while found != 0 {
+            let place = at + found.trailing_zeros() as usize / 8;
+            if bytes.get(place) != Some(&b'\t') {
+                return place;
+            }
+            found &= found - 1;
+        }
+        at += 8;
+    }
+    let tail = bytes.get(at..).unwrap_or(&[]);
+    at + tail.iter().position(|&byte| is_control(byte)).unwrap_or(tail.len())
+}
+
+/// Sets the highest bit of each byte of `word` that is below a space (also tab) or 0x7f.
+fn control_marks(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    let low_bits = word & !HIGH;
+    let not_below_space = low_bits + ONES * 0x60;
+    let is_delete = low_bits + ONES;
+    (!not_below_space | is_delete) & !word & HIGH
+}
+
+/// Whether no byte is a control byte other than tab.
 pub(crate) fn is_clean(bytes: &[u8]) -> bool {
-    !bytes.iter().fold(false, |dirty, &byte| dirty | is_control(byte))
+    first_control(bytes) == bytes.len()
 }
 
 /// RFC 9110 §5.5: what may stand neither in a field nor in a first line.
 pub(crate) const fn is_control(byte: u8) -> bool {
     ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_bytes_are_found_wherever_they_stand() {
+        for byte in 0..=255u8 {
+            for place in 0..20 {
+                let mut bytes = [b'\t', 0x80, b'a', 0xff, b' '].repeat(4);
+                bytes[place] = byte;
+                let expected = if is_control(byte) { place } else { bytes.len() };
+                assert_eq!(first_control(&bytes), expected, "{byte} at {place}");
+            }
+        }
+    }
 }

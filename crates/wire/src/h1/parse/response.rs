@@ -154,7 +154,7 @@ fn drop_named(response: &mut Response, headers: &[httparse::Header<'_>]) {
 fn timeout(value: &[u8]) -> Option<Duration> {
     tokens(value).find_map(|parameter| {
         let (name, seconds) = parameter.split_at_checked("timeout=".len())?;
-        if !name.eq_ignore_ascii_case(b"timeout=") || seconds.is_empty() || seconds.len() > 9 {
+        if !name.eq_ignore_ascii_case(b"timeout=") || !seconds.iter().all(u8::is_ascii_digit) {
             return None;
         }
         let seconds = std::str::from_utf8(seconds).ok()?.parse::<u32>().ok()?;
