@@ -1,0 +1,373 @@
+//! One word → a duration, a size, an address, a pattern …, or why it is none.
+
+use crate::mistake::did_you_mean;
+use crate::outside::Wrong;
+use ipnet::IpNet;
+use portunus_message::{FieldName, Target, duration};
+use portunus_relay::entry::Kind;
+use portunus_relay::plan::{Address, Listen};
+use portunus_relay::template::Template;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Checks that `text` is of this kind.
+pub fn check(kind: Kind, text: &str) -> Result<(), Wrong> {
+    match kind {
+        Kind::Text | Kind::File => Ok(()),
+        Kind::Template => match Template::compile(text) {
+            Ok(_) => Ok(()),
+            Err(mistake) => Err(Wrong { reason: mistake.reason, hint: mistake.hint }),
+        },
+        Kind::OneOf(words) => one_of(text, words),
+        Kind::Duration => duration(text).map(drop),
+        Kind::Size => size(text).map(drop),
+        Kind::Number => number(text, 0, u64::MAX).map(drop),
+        Kind::Network => match text {
+            "all" => Ok(()),
+            _ => network(text).map(drop),
+        },
+        Kind::Regex => regex(text.strip_prefix('~').unwrap_or(text)),
+        Kind::FieldName => field_name(text).map(drop),
+    }
+}
+
+/// One of these words.
+pub fn one_of(text: &str, words: &[&str]) -> Result<(), Wrong> {
+    if words.contains(&text) {
+        return Ok(());
+    }
+    let all: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    let choice = match all.as_slice() {
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        [] => "nothing".to_owned(),
+    };
+    let wrong = Wrong::new(format!("is not {choice}"));
+    Err(Wrong { hint: did_you_mean(text, words.iter().copied()), ..wrong })
+}
+
+/// `250ms`, `5s`, `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
+    let wrong = || Wrong::new("is no duration");
+    duration::parse(text).ok_or_else(|| {
+        let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number {
+            return wrong().hint(format!("a unit is missing: `{text}s`, `{text}ms`, `{text}m`"));
+        }
+        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let unit = match text.get(number.len()..).unwrap_or("").trim() {
+            "S" | "sec" | "secs" | "second" | "seconds" => Some("s"),
+            "M" | "min" | "mins" | "minute" | "minutes" => Some("m"),
+            "H" | "hour" | "hours" => Some("h"),
+            "D" | "day" | "days" => Some("d"),
+            "MS" | "msec" | "millis" | "milliseconds" => Some("ms"),
+            _ => None,
+        };
+        match unit.filter(|_| plain) {
+            Some(unit) => wrong().hint(format!("write `{number}{unit}`")),
+            None => wrong().hint("write it like `250ms`, `5s` or `1h30m`"),
+        }
+    })
+}
+
+/// `64KiB`, `1GiB`, or a plain number of bytes.
+pub fn size(text: &str) -> Result<u64, Wrong> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" | "B" => Some(0),
+        "KiB" => Some(10),
+        "MiB" => Some(20),
+        "GiB" => Some(30),
+        "TiB" => Some(40),
+        _ => None,
+    };
+    let wrong = Wrong::new("is no size");
+    let Some(shift) = shift.filter(|_| digits > 0) else {
+        let near = match unit.to_ascii_lowercase().as_str() {
+            "k" | "kb" | "kib" | "ki" => Some("KiB"),
+            "m" | "mb" | "mib" | "mi" => Some("MiB"),
+            "g" | "gb" | "gib" | "gi" => Some("GiB"),
+            "t" | "tb" | "tib" | "ti" => Some("TiB"),
+            _ => None,
+        };
+        return Err(match near.filter(|_| digits > 0) {
+            Some(unit) => wrong.hint(format!("write `{number}{unit}`")),
+            None => wrong.hint("write it like `64KiB`, `100MiB` or `1GiB`"),
+        });
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.filter(|&bytes| bytes <= 1 << 50).ok_or_else(|| Wrong::new("is too large a size"))
+}
+
+/// A whole number in this range.
+pub fn number(text: &str, least: u64, most: u64) -> Result<u64, Wrong> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Wrong::new("is no whole number"));
+    }
+    match text.parse::<u64>() {
+        Ok(number) if number < least => Err(Wrong::new(format!("is too small; the least is {least}"))),
+        Ok(number) if number <= most => Ok(number),
+        _ => Err(Wrong::new(format!("is too large; the most is {most}"))),
+    }
+}
+
+/// `10.0.0.0/8`, `::1`.
+pub fn network(text: &str) -> Result<IpNet, Wrong> {
+    let net = match text.parse::<IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => text.parse::<IpNet>().map_err(|_| {
+            Wrong::new("is no address or network")
+                .hint("write it like `10.0.0.0/8`, `192.0.2.1` or `2001:db8::/32`")
+        })?,
+    };
+    if net.trunc() != net {
+        return Err(Wrong::new("has bits set behind its prefix").hint(format!("write `{}`", net.trunc())));
+    }
+    Ok(net)
+}
+
+/// A regular expression.
+pub fn regex(text: &str) -> Result<(), Wrong> {
+    regex::Regex::new(text).map(drop).map_err(|error| {
+        let text = error.to_string();
+        let last = text.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
+        Wrong::new(format!("is no regular expression: {last}"))
+    })
+}
+
+/// The name of a header field.
+pub fn field_name(text: &str) -> Result<FieldName, Wrong> {
+    FieldName::new(text).ok_or_else(|| Wrong::new("is no name of a header field"))
+}
+
+/// A host name or address in normal form, as a request's host is.
+pub fn host(text: &str) -> Result<String, Wrong> {
+    let wrong = || Wrong::new("is no host name");
+    if !text.is_ascii() {
+        return Err(wrong().hint("write it in its ASCII form, which begins with `xn--`"));
+    }
+    let mut target = Target::new();
+    target.set_authority(text.as_bytes()).map_err(|_| wrong())?;
+    let host = target.host();
+    let label = |label: &str| {
+        label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let bracketed = host.starts_with('[');
+    if target.port().is_some() || (!bracketed && (host.len() > 253 || !host.split('.').all(label))) {
+        return Err(wrong());
+    }
+    let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if numeric && host.parse::<Ipv4Addr>().is_err() {
+        return Err(Wrong::new("is no IPv4 address"));
+    }
+    Ok(host.to_owned())
+}
+
+/// A port, 1 to 65535, or 0 where the system may choose.
+pub fn port(text: &str, least: u16) -> Result<u16, Wrong> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse::<u16>()
+        .ok()
+        .filter(|&port| digits && port >= least)
+        .ok_or_else(|| Wrong::new(format!("has no valid port; a port is a number from {least} to 65535")))
+}
+
+/// `host:port` → host and port, brackets kept; a host without a port is `(host, None)`.
+pub fn split_port(text: &str) -> Result<(&str, Option<&str>), Wrong> {
+    if text.starts_with('[') {
+        let end = text.find(']').ok_or_else(|| Wrong::new("has no closing `]`"))? + 1;
+        let (host, rest) = text.split_at(end);
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(Wrong::new("is no address")),
+        };
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Err(Wrong::new("is an IPv6 address without brackets").hint(format!("write `[{text}]:80`")));
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if host.contains(':') => {
+            let v6 = host.parse::<Ipv6Addr>().is_ok();
+            let wrong = Wrong::new("is no address");
+            Err(if v6 { wrong.hint(format!("write `[{host}]:{port}`")) } else { wrong })
+        }
+        Some((host, port)) => Ok((host, Some(port))),
+        None => Ok((text, None)),
+    }
+}
+
+/// Where a server is: `10.0.0.1:8080`, `name:8080`, `[::1]:8080`, `:8080`, `http://name`, `unix:/path`.
+pub fn address(text: &str) -> Result<Address, Wrong> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path).map(Address::Unix);
+    }
+    let mut rest = text;
+    let mut default_port = None;
+    if let Some((scheme, after)) = text.split_once("://") {
+        match scheme {
+            "http" => default_port = Some("80"),
+            "https" => {
+                return Err(Wrong::new("wants TLS to the upstream, which is not supported yet")
+                    .hint(format!("write `http://{after}`")));
+            }
+            "h2c" => {
+                return Err(Wrong::new("wants HTTP/2 to the upstream, which is not supported yet")
+                    .hint(format!("write `http://{after}`")));
+            }
+            _ => {
+                let hint = did_you_mean(scheme, ["http", "unix"]);
+                return Err(Wrong { hint, ..Wrong::new(format!("has an unknown scheme, `{scheme}`")) });
+            }
+        }
+        rest = after.strip_suffix('/').unwrap_or(after);
+    }
+    if rest.starts_with("srv:") {
+        return Err(Wrong::new("wants SRV records, which are not supported yet").hint("write `name:port`"));
+    }
+    if rest.contains(['/', '?', '#']) {
+        return Err(Wrong::new("has a path, which a target cannot have")
+            .hint("`rewrite` changes the path on its way to the upstream"));
+    }
+    if rest.contains('@') {
+        return Err(Wrong::new("has a user name, which a target cannot have")
+            .hint("`request-header set Authorization …` sends a password"));
+    }
+    let (host, port) = split_port(rest)?;
+    let Some(port_text) = port.or(default_port) else {
+        return Err(Wrong::new("has no port").hint(format!("write `{host}:80`")));
+    };
+    let port = self::port(port_text, 1)?;
+    if host.is_empty() {
+        return Ok(Address::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    }
+    let host = self::host(host)?;
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => Ok(Address::Socket(SocketAddr::new(address, port))),
+        Err(_) => Ok(Address::Name { host, port }),
+    }
+}
+
+/// Where a site listens: `127.0.0.1:8080`, `:8080` (every address, IPv4 and IPv6), `[::1]:8080`, `unix:/path`.
+pub fn listen(text: &str) -> Result<Listen, Wrong> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path).map(Listen::Unix);
+    }
+    let wrong = || Wrong::new("is no address to listen on");
+    if text.contains('/') {
+        return Err(wrong().hint("write it like `127.0.0.1:8080`, `:8080` or `unix:/run/portunus/web.sock`"));
+    }
+    if port(text, 0).is_ok() {
+        return Err(wrong().hint(format!("write `:{text}`")));
+    }
+    let (host, port) = split_port(text)?;
+    let Some(port) = port else {
+        return Err(wrong().hint(format!("write it with a port: `{host}:80`")));
+    };
+    let port = self::port(port, 0)?;
+    if host.is_empty() {
+        return Ok(every_address(port));
+    }
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => Ok(Listen::Tcp(SocketAddr::new(address, port))),
+        Err(_) if host == "localhost" => {
+            Err(wrong().hint(format!("write `127.0.0.1:{port}` or `[::1]:{port}`")))
+        }
+        Err(_) if host == "*" => Err(wrong().hint(format!("write `:{port}`"))),
+        Err(_) => Err(wrong().hint("a listener stands at an address of this machine, not at a name")),
+    }
+}
+
+/// Every address of the machine: the IPv6 wildcard, which the socket layer opens for IPv4, too.
+pub fn every_address(port: u16) -> Listen {
+    Listen::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+}
+
+/// The path of a unix socket, which the system bounds to about a hundred bytes.
+pub fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
+    match path.len() {
+        0 => Err(Wrong::new("has no path").hint("write it like `unix:/run/app.sock`")),
+        1..=107 if path.contains('\0') => Err(Wrong::new("has a NUL in its path")),
+        1..=107 => Ok(PathBuf::from(path)),
+        _ => Err(Wrong::new("is too long a path for a unix socket; the most is 107 bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        assert_eq!(size("17"), Ok(17));
+        assert_eq!(size("10mb").unwrap_err().hint.as_deref(), Some("write `10MiB`"));
+        for bad in ["", "KiB", "-1", "1.5MiB", "1 KiB", "99999999999TiB", "18446744073709551616"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        for (written, means) in [
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            (":3000", "127.0.0.1:3000"),
+            ("App.Internal:80", "app.internal:80"),
+            ("http://app", "app:80"),
+            ("http://app:81/", "app:81"),
+            ("unix:/run/x", "unix:/run/x"),
+        ] {
+            assert_eq!(address(written).map(|address| address.to_string()), Ok(means.to_owned()));
+        }
+        for bad in [
+            "",
+            "app",
+            "https://app",
+            "h2c://app",
+            "ftp://app:1",
+            "app:0",
+            "app:65536",
+            "app:x",
+            "::1",
+            "::1:80",
+            "10.0.0.256:80",
+            "a b:80",
+            "http://app/x",
+            "u@app:80",
+            "unix:",
+            "a..b:80",
+            "[::1",
+            "srv:_http._tcp.x",
+            "app:+80",
+            "\u{fc}ber:80",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_are_read() {
+        for (written, means) in
+            [(":80", "[::]:80"), ("0.0.0.0:0", "0.0.0.0:0"), ("[::1]:80", "[::1]:80"), ("unix:x", "unix:x")]
+        {
+            assert_eq!(listen(written).map(|listen| listen.to_string()), Ok(means.to_owned()));
+        }
+        for bad in
+            ["80", "localhost:80", "*:80", "example.com:80", "127.0.0.1", "", "127.0.0.1:", "http://x:1"]
+        {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn networks_have_no_bits_behind_their_prefix() {
+        assert!(network("10.0.0.0/8").is_ok() && network("::1").is_ok());
+        assert_eq!(network("10.1.2.3/8").unwrap_err().hint.as_deref(), Some("write `10.0.0.0/8`"));
+        assert!(network("10.0.0.0/33").is_err() && network("ten").is_err());
+    }
+}
