@@ -1,5 +1,6 @@
 //! The data plane: the verbs of a request, and the nouns they share.
 
+pub mod args;
 pub mod context;
 pub mod entry;
 pub mod filter;
@@ -8,3 +9,4 @@ pub mod pick;
 pub mod plan;
 pub mod stats;
 pub mod template;
+pub mod values;
