@@ -43,7 +43,10 @@ pub const TEST: Registry = Registry {
             name: "answer",
             manual: "Answers.",
             example: "answer 200",
-            params: &[word("status", Kind::Number), Param { place: Place::OptionalWord, ..word("body", Kind::Text) }],
+            params: &[
+                word("status", Kind::Number),
+                Param { place: Place::OptionalWord, ..word("body", Kind::Text) },
+            ],
             answers: true,
             build: status,
         },

@@ -4,36 +4,58 @@ use serde::{Deserialize, Deserializer, Serializer, de::Error};
 use std::time::Duration;
 
 /// Longest first; each may stand once, in this order.
-const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1000)];
 
 /// The longest duration that can be written; no timer has to think about overflow.
 pub const LONGEST: Duration = Duration::from_secs(3650 * 86_400);
 
-/// Reads a duration: numbers with the units `d`, `h`, `m`, `s`, `ms`, larger units first.
+/// Reads a duration: numbers with the units `d`, `h`, `m`, `s`, `ms`, larger units first; up to three digits may
+/// follow a point. A number without a unit is refused, but for `0`.
 pub fn parse(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
     let mut rest = text;
-    let mut milliseconds = 0u64;
+    let mut microseconds = 0u64;
     let mut units = UNITS.iter();
     while !rest.is_empty() || text.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|&end| end > 0)?;
-        let (number, after) = rest.split_at_checked(digits)?;
+        let (whole, after) = digits(rest);
+        let (part, after) = match after.strip_prefix('.') {
+            Some(after) => digits(after),
+            None => ("0", after),
+        };
+        let thousandths = match part.len() {
+            1..=3 => part.parse::<u64>().ok()? * 10u64.pow(3 - u32::try_from(part.len()).ok()?),
+            _ => return None,
+        };
         let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at_checked(end)?;
         let factor = units.find(|(name, _)| *name == unit)?.1;
-        milliseconds = number.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(milliseconds)?;
+        let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
+        microseconds = microseconds.checked_add(whole)?.checked_add(thousandths * (factor / 1000))?;
         rest = after;
     }
-    Some(Duration::from_millis(milliseconds)).filter(|duration| *duration <= LONGEST)
+    Some(Duration::from_micros(microseconds)).filter(|duration| *duration <= LONGEST)
 }
 
-/// Writes a duration the way it would be written by hand; what is below a millisecond is left out.
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+/// Writes a duration so that [`parse`] reads the same; what is below a microsecond is left out.
 pub fn text(duration: Duration) -> String {
-    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut left = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let mut text = String::new();
     for (name, factor) in UNITS {
-        if rest >= factor {
-            text.push_str(&format!("{}{name}", rest / factor));
-            rest %= factor;
+        let count = left / factor;
+        left %= factor;
+        if name == "ms" && left > 0 {
+            // Less than a millisecond is left: it is written as thousandths of one.
+            text.push_str(format!("{count}.{left:03}").trim_end_matches('0'));
+            text.push_str(name);
+        } else if count > 0 {
+            text.push_str(&format!("{count}{name}"));
         }
     }
     if text.is_empty() { "0s".to_owned() } else { text }
@@ -85,6 +107,9 @@ mod tests {
             ("0s", 0),
             ("0ms", 0),
             ("90m", 5_400_000),
+            ("1.5s", 1500),
+            ("0.25s", 250),
+            ("0", 0),
         ] {
             assert_eq!(parse(written), Some(Duration::from_millis(milliseconds)), "{written}");
         }
@@ -95,7 +120,9 @@ mod tests {
             "5 s",
             "-5s",
             "+5s",
-            "1.5s",
+            "1.s",
+            ".5s",
+            "1.2345s",
             "5S",
             "5sec",
             "30m1h",
@@ -119,5 +146,10 @@ mod tests {
         }
         assert_eq!(text(Duration::from_secs(5400)), "1h30m");
         assert_eq!(text(Duration::ZERO), "0s");
+        assert_eq!(text(Duration::from_micros(1250)), "1.25ms");
+        for microseconds in [1, 10, 999, 1001, 1_000_010] {
+            let duration = Duration::from_micros(microseconds);
+            assert_eq!(parse(&text(duration)), Some(duration));
+        }
     }
 }
