@@ -1,9 +1,9 @@
 //! The arguments of one statement against the description of what it takes; the same check for every directive.
 
 use crate::draft::{Draft, Value};
-use crate::mistake::{Findings, Span, did_you_mean};
+use crate::findings::{Findings, Span};
+use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
-use crate::values;
 use portunus_relay::entry::{ArgMistake, At, Entry, Kind, Param, Place};
 use portunus_relay::filter::Filter;
 use portunus_relay::pick::Pick;
@@ -54,83 +54,35 @@ impl Scene<'_, '_> {
     }
 
     /// Checks words and options; the arguments, when nothing is wrong with them.
-    pub fn arguments(&mut self, draft: &Draft, params: &[Param]) -> Option<Args> {
-        let words = self.words(draft, params);
-        let options = self.options(draft, params);
-        let (words, options) = (words?, options?);
-        Some(Args { words, options })
-    }
-
-    fn words(&mut self, draft: &Draft, params: &[Param]) -> Option<Vec<Text>> {
-        let mut texts = Vec::with_capacity(draft.words.len());
-        let mut left = draft.words.iter();
-        let mut fine = true;
-        for param in params {
-            match param.place {
-                Place::Word | Place::OptionalWord => match left.next() {
-                    Some(value) => texts.push(self.value(value, param)),
-                    None if param.place == Place::OptionalWord => {}
-                    None => fine = self.missing(draft, params, param),
-                },
-                Place::Rest => {
-                    if left.len() == 0 {
-                        fine = self.missing(draft, params, param);
-                    }
-                    texts.extend(left.by_ref().map(|value| self.value(value, param)));
-                }
-                Place::Option | Place::RequiredOption => {}
-            }
-        }
-        if let Some(value) = left.next() {
-            let options = params.iter().filter(|param| is_option(param)).map(|param| param.name);
-            let hint = did_you_mean(&value.text.value, options)
-                .map(|hint| hint.replace("`?", "=…`?"))
-                .or_else(|| Some(format!("it is written `{}`", usage(&draft.name, params))));
-            let reason = format!("`{}` takes no argument {} here", draft.name, value.shown());
-            self.findings.error(value.span, reason).maybe_hint(hint);
-            fine = false;
-        }
-        let texts: Option<Vec<Text>> = texts.into_iter().collect();
-        texts.filter(|_| fine)
-    }
-
-    fn missing(&mut self, draft: &Draft, params: &[Param], param: &Param) -> bool {
-        let reason = format!("`{}` needs {}", draft.name, spoken(param));
-        self.findings
-            .error(draft.span, reason)
-            .hint(format!("it is written `{}`", usage(&draft.name, params)));
-        false
-    }
-
-    fn options(
-        &mut self,
-        draft: &Draft,
-        params: &[Param],
-    ) -> Option<std::collections::BTreeMap<String, Text>> {
-        let mut options = std::collections::BTreeMap::new();
-        let mut fine = true;
+    pub fn arguments(&mut self, draft: &Draft, params: &'static [Param]) -> Option<Args> {
+        let before = self.findings.errors();
+        let mut args =
+            Args { words: draft.words.iter().map(|word| word.text.clone()).collect(), ..Args::default() };
         for (key, value) in &draft.options {
-            let Some(param) = params.iter().find(|param| is_option(param) && param.name == &**key) else {
-                self.unknown_option(draft, key, value, params);
-                fine = false;
-                continue;
-            };
-            if options.contains_key(&**key) {
+            if args.options.insert(key.to_string(), value.text.clone()).is_some() {
                 self.findings.error(value.span, format!("`{key}=` stands here twice"));
-                fine = false;
-                continue;
-            }
-            match self.value(value, param) {
-                Some(text) => _ = options.insert(key.to_string(), text),
-                None => fine = false,
             }
         }
-        for param in params.iter().filter(|param| param.place == Place::RequiredOption) {
-            if !draft.options.iter().any(|(key, _)| &**key == param.name) {
-                fine = self.missing(draft, params, param);
+        for mut mistake in portunus_relay::args::check(params, &args) {
+            if mistake.hint.is_none() && !matches!(mistake.at, At::Option(_)) {
+                mistake.hint = Some(format!("it is written `{}`", usage(&draft.name, params)));
             }
+            self.refused(draft, params, mistake);
         }
-        fine.then_some(options)
+        for param in params.iter().filter(|param| param.kind == Kind::File) {
+            self.fill_file(draft, param, &mut args);
+        }
+        (self.findings.errors() == before).then_some(args)
+    }
+
+    /// Puts the text of a file in the place of its name; what is printed stays the name.
+    fn fill_file(&mut self, draft: &Draft, param: &Param, args: &mut Args) {
+        let value = draft.options.iter().find(|(key, _)| &**key == param.name).map(|(_, value)| value);
+        let (Some(text), Some(value)) = (args.options.get_mut(param.name), value) else { return };
+        match self.outside.read_value(value.span.file(), &text.value) {
+            Ok(read) => *text = Text { value: read, written: Some(text.shown().to_owned()) },
+            Err(wrong) => _ = self.findings.error(value.span, wrong.reason).maybe_hint(wrong.hint),
+        }
     }
 
     /// Tells that there is no such option, and what may have been meant.
@@ -149,24 +101,6 @@ impl Scene<'_, '_> {
         self.findings.error(value.span, format!("`{}` has no option `{key}=`", draft.name)).hint(hint);
     }
 
-    /// One argument of the kind that is wanted, with a file's text in place of its name.
-    fn value(&mut self, value: &Value, param: &Param) -> Option<Text> {
-        match (param.kind, values::check(param.kind, &value.text.value)) {
-            (Kind::File, _) => match self.outside.read_value(value.span.file(), &value.text.value) {
-                Ok(text) => Some(Text { value: text, written: Some(value.text.shown().to_owned()) }),
-                Err(wrong) => {
-                    self.findings.error(value.span, wrong.reason).maybe_hint(wrong.hint);
-                    None
-                }
-            },
-            (_, Ok(())) => Some(value.text.clone()),
-            (_, Err(wrong)) => {
-                self.wrong(value, wrong);
-                None
-            }
-        }
-    }
-
     /// Checks the arguments of a filter or policy and builds it, to prove that it can be.
     pub fn build<T: ?Sized>(&mut self, entry: &Entry<T>, draft: &Draft) -> Option<Directive> {
         let before = self.findings.errors();
@@ -175,19 +109,27 @@ impl Scene<'_, '_> {
         }
         let args = self.arguments(draft, entry.params)?;
         if let Err(mistake) = (entry.build)(&args) {
-            self.refused(draft, mistake);
+            self.refused(draft, entry.params, mistake);
         }
         (self.findings.errors() == before).then(|| Directive { name: entry.name.to_owned(), args })
     }
 
-    /// Tells why a filter or policy cannot be built, at the argument it names.
-    fn refused(&mut self, draft: &Draft, mistake: ArgMistake) {
+    /// Tells what is wrong with an argument, at its place.
+    fn refused(&mut self, draft: &Draft, params: &[Param], mistake: ArgMistake) {
         let ArgMistake { at, reason, hint } = mistake;
         let wrong = Wrong { reason, hint };
         let value = match &at {
             At::Name => None,
             At::Word(index) => draft.words.get(*index),
-            At::Option(name) => draft.options.iter().find(|(key, _)| **key == **name).map(|(_, value)| value),
+            At::Option(name) => {
+                let option = draft.options.iter().find(|(key, _)| **key == **name);
+                match option
+                    .filter(|(key, _)| !params.iter().any(|param| is_option(param) && param.name == &**key))
+                {
+                    Some((key, value)) => return self.unknown_option(draft, key, value, params),
+                    None => option.map(|(_, value)| value),
+                }
+            }
         };
         match value {
             Some(value) => self.wrong(value, wrong),
@@ -206,10 +148,6 @@ impl Scene<'_, '_> {
 
 fn is_option(param: &Param) -> bool {
     matches!(param.place, Place::Option | Place::RequiredOption)
-}
-
-fn spoken(param: &Param) -> String {
-    if is_option(param) { format!("`{}=`", param.name) } else { format!("an argument: {}", param.name) }
 }
 
 /// `name WORD [WORD] [key=…]`, for hints and the manual.

@@ -3,7 +3,8 @@
 use crate::args::Scene;
 use crate::directives::Scope;
 use crate::draft::Draft;
-use crate::mistake::{Span, did_you_mean};
+use crate::findings::Span;
+use crate::mistake::did_you_mean;
 use crate::values;
 use portunus_message::{Limits, duration};
 use serde_json::{Map, Value};
@@ -64,7 +65,7 @@ pub struct Bound {
     pub by_route: bool,
 }
 
-/// Every limit, in the order of the fields.
+/// Every limit, by name.
 pub fn all() -> Vec<Bound> {
     let schema = schemars::schema_for!(Limits);
     let described = |name: &str| {

@@ -3,7 +3,8 @@
 use crate::args::{Registry, Scene};
 use crate::directives::{self, Block, FORMS, Form, LATER, Scope};
 use crate::draft::Draft;
-use crate::mistake::{Findings, Span, did_you_mean};
+use crate::findings::{Findings, Span};
+use crate::mistake::did_you_mean;
 use crate::outside::Outside;
 use crate::pool::Pools;
 use crate::site::{SiteDefaults, Sites};
@@ -47,7 +48,7 @@ pub fn check(
         sites.add(plan, draft, &mut scene);
     }
     if sites.list.is_empty() && !scene.findings.any_error() {
-        scene.findings.warning(Span::default(), "there is no `site`, so nothing would be served");
+        scene.findings.warning(Span::whole(0), "there is no `site`, so nothing would be served");
     }
     pools.warn_unused(&mut scene);
     Plan { settings, pools: pools.into_plans(), sites: sites.into_plans() }
@@ -89,10 +90,9 @@ impl Scene<'_, '_> {
     /// What `draft` is in `scope`; its arguments are checked unless they are `open`, and so is its block.
     pub fn find(&mut self, draft: &Draft, scope: Scope, seen: &mut Seen) -> Found {
         if let Some(form) = directives::find(&draft.name, scope) {
-            if !form.repeats {
-                if let Some(first) = seen.0.insert(form.name, draft.span) {
-                    self.twice(draft.span, &format!("`{}`", form.name), first);
-                }
+            let first = if form.repeats { None } else { seen.0.insert(form.name, draft.span) };
+            if let Some(first) = first {
+                self.twice(draft.span, &format!("`{}`", form.name), first);
             }
             match (form.block, &draft.block) {
                 (Block::None, Some(_)) => {

@@ -1,6 +1,7 @@
 //! Tree → what the operator wrote: includes put in their place, secrets filled in, nothing assumed.
 
-use crate::mistake::{Findings, Sources, Span, did_you_mean};
+use crate::findings::{Findings, Sources, Span};
+use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
 use crate::text::{self, Item, Statement, Tree, Word};
 use portunus_relay::plan::Text;

@@ -2,24 +2,31 @@
 
 pub mod directives;
 pub mod mistake;
-pub mod outside;
-pub mod text;
 
 mod args;
 mod bounds;
 mod check;
 mod draft;
+mod findings;
+mod fmt;
+mod json;
+mod outside;
 mod pool;
+mod reference;
 mod route;
 mod settings;
 mod site;
+mod text;
 mod values;
 
 pub use args::Registry;
+pub use fmt::format;
+pub use json::{adapt, schema};
 pub use mistake::{Mistake, Mistakes};
 pub use outside::Environment;
+pub use reference::reference;
 
-use mistake::{Findings, Sources};
+use findings::{Findings, Sources};
 use outside::Outside;
 use portunus_relay::plan::Plan;
 use std::path::{Path, PathBuf};
@@ -58,11 +65,24 @@ fn load_into(
 ) -> Result<Loaded, Mistakes> {
     let mut sources = Sources::default();
     let mut findings = Findings::default();
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+        let plan = json::read(name, text, registry, &mut sources, &mut outside, &mut findings);
+        return finish(plan, sources, outside, findings);
+    }
     let drafts = draft::read(name, text.to_owned(), &mut sources, &mut outside, &mut findings);
     let plan = match findings.structure {
         true => Plan::default(),
         false => check::check(&drafts, registry, &mut outside, &mut findings),
     };
+    finish(plan, sources, outside, findings)
+}
+
+fn finish(
+    plan: Plan,
+    sources: Sources,
+    outside: Outside<'_>,
+    findings: Findings,
+) -> Result<Loaded, Mistakes> {
     let any = findings.any_error();
     let (mut errors, mut warnings) = findings.sort_out(&sources);
     if any {

@@ -4,7 +4,8 @@ use crate::args::Scene;
 use crate::check::Seen;
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
-use crate::mistake::{Span, did_you_mean};
+use crate::findings::Span;
+use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::values;
 use portunus_message::Limits;
@@ -201,7 +202,7 @@ impl Pools {
         let Some(word) = draft.words.first() else { return };
         let name = word.text.value.clone();
         if !is_pool_name(&name) {
-            let reason = format!("{} is no name of a pool", word.shown());
+            let reason = format!("{} is not the name of a pool", word.shown());
             scene
                 .findings
                 .error(word.span, reason)

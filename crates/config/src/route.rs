@@ -4,7 +4,8 @@ use crate::args::Scene;
 use crate::check::{Found, Seen};
 use crate::directives::{self, Scope};
 use crate::draft::{Draft, Value};
-use crate::mistake::{Span, did_you_mean};
+use crate::findings::Span;
+use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::pool::{self, Pools};
 use crate::site;
@@ -261,7 +262,7 @@ fn list<T: PartialEq>(
 
 fn number(text: &str) -> Result<i32, Wrong> {
     let fits = |number: &i32| (-1_000_000..=1_000_000).contains(number);
-    text.parse().ok().filter(fits).ok_or_else(|| Wrong::new("is no whole number from -1000000 to 1000000"))
+    text.parse().ok().filter(fits).ok_or_else(|| Wrong::new("is not a whole number from -1000000 to 1000000"))
 }
 
 fn method(text: &str) -> Result<String, Wrong> {
@@ -270,7 +271,7 @@ fn method(text: &str) -> Result<String, Wrong> {
     }
     let upper = Method::parse(text.to_ascii_uppercase().as_bytes()).map(|method| format!("write `{method}`"));
     let hint = upper.or_else(|| did_you_mean(text, Method::all().map(Method::as_str)));
-    Err(Wrong { hint, ..Wrong::new("is no registered method") })
+    Err(Wrong { hint, ..Wrong::new("is not a registered method") })
 }
 
 /// `*`: it is there; `~…`: a pattern; anything else: exactly that.
@@ -293,7 +294,7 @@ fn path_match(text: &str) -> Result<PathMatch, Wrong> {
         return Ok(PathMatch::Any);
     }
     if !text.starts_with('/') {
-        let wrong = Wrong::new("is no path; a path begins with `/`");
+        let wrong = Wrong::new("is not a path; a path begins with `/`");
         let plain = !text.is_empty() && !text.contains([':', '.', '=']);
         return Err(if plain { wrong.hint(format!("write `/{text}`")) } else { wrong });
     }
@@ -320,7 +321,7 @@ fn path_match(text: &str) -> Result<PathMatch, Wrong> {
 }
 
 /// A path must stand in the normal form in which requests are compared with it.
-fn normal(path: &str) -> Result<String, Wrong> {
+pub fn normal(path: &str) -> Result<String, Wrong> {
     let escaped: String = path.bytes().fold(String::new(), |mut text, byte| {
         match byte {
             b'!'..=b'~' if !matches!(byte, b'#' | b'\\') => text.push(char::from(byte)),

@@ -4,7 +4,7 @@ use crate::args::Scene;
 use crate::bounds;
 use crate::directives::{Form, Scope};
 use crate::draft::{Draft, Value};
-use crate::mistake::Span;
+use crate::findings::Span;
 use crate::outside::Wrong;
 use crate::values;
 use portunus_relay::plan::{AccessLog, Admin, LogFormat, LogLevel, LogTarget, Settings};
@@ -70,7 +70,7 @@ fn admin(draft: &Draft, place: &Value, scene: &mut Scene<'_, '_>) -> Option<Admi
     }
     let address = scene.parse(place, |text| match values::listen(text) {
         Ok(portunus_relay::plan::Listen::Tcp(address)) => Ok(address),
-        Ok(_) => Err(Wrong::new("is no address")),
+        Ok(_) => Err(Wrong::new("is not an address")),
         Err(wrong) if text.starts_with('/') => Err(wrong.hint(format!("write `unix:{text}`"))),
         Err(wrong) => Err(wrong),
     })?;
@@ -122,7 +122,7 @@ fn access_log(how: &Value, place: Option<&Value>, scene: &mut Scene<'_, '_>) -> 
         "off" => Ok(None),
         _ => Err(values::one_of(text, &["json", "combined", "off"])
             .err()
-            .unwrap_or(Wrong::new("is no format"))),
+            .unwrap_or(Wrong::new("is not a format"))),
     })?;
     let to = match place {
         None => LogTarget::Stdout,
@@ -136,7 +136,7 @@ fn access_log(how: &Value, place: Option<&Value>, scene: &mut Scene<'_, '_>) -> 
 
 fn log_target(text: &str) -> Result<LogTarget, Wrong> {
     match text {
-        "" => Err(Wrong::new("is no place for a log")),
+        "" => Err(Wrong::new("is not a place for a log")),
         "stdout" => Ok(LogTarget::Stdout),
         "stderr" => {
             Err(Wrong::new("is where the program speaks of itself").hint("write `stdout`, or a file"))
@@ -157,6 +157,6 @@ fn log_level(text: &str) -> Result<LogLevel, Wrong> {
         "debug" => Ok(LogLevel::Debug),
         _ => Err(values::one_of(text, &["error", "warn", "info", "debug"])
             .err()
-            .unwrap_or(Wrong::new("is no level"))),
+            .unwrap_or(Wrong::new("is not a level"))),
     }
 }

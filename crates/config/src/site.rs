@@ -5,7 +5,7 @@ use crate::bounds;
 use crate::check::{Found, Seen};
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
-use crate::mistake::Span;
+use crate::findings::Span;
 use crate::outside::Wrong;
 use crate::pool::Pools;
 use crate::route::{self, Forwards, Routes};
@@ -240,7 +240,9 @@ fn name(text: &str) -> Result<Name, Wrong> {
         None => (text, None),
     };
     if rest.starts_with("unix:") {
-        return Err(Wrong::new("is no name of a site").hint(format!("write `site * {{ listen {text}; … }}`")));
+        return Err(
+            Wrong::new("is not the name of a site").hint(format!("write `site * {{ listen {text}; … }}`"))
+        );
     }
     let rest = if scheme.is_some() { rest.strip_suffix('/').unwrap_or(rest) } else { rest };
     if rest.contains(['/', '?']) {
@@ -250,12 +252,12 @@ fn name(text: &str) -> Result<Name, Wrong> {
     let (host, port) = values::split_port(rest).map_err(|wrong| Wrong { hint: None, ..wrong })?;
     let port = port.map(|port| values::port(port, 0)).transpose()?;
     let host = match host {
-        "" if port.is_none() => return Err(Wrong::new("is no name of a site")),
+        "" if port.is_none() => return Err(Wrong::new("is not the name of a site")),
         "" | "*" => HostPattern::Any,
         _ => match host.strip_prefix("*.") {
             Some(parent) => HostPattern::Under(values::host(parent)?),
             None if host.contains('*') => {
-                return Err(Wrong::new("is no name of a site")
+                return Err(Wrong::new("is not the name of a site")
                     .hint("`*` stands for whole labels at the start: `*.example.com`"));
             }
             None => HostPattern::Exact(values::host(host)?),

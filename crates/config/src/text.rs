@@ -1,6 +1,6 @@
 //! Characters → a tree that remembers positions and comments; reports every mistake of the grammar, never panics.
 
-use crate::mistake::{Findings, Span};
+use crate::findings::{Findings, Span};
 
 /// Blocks in blocks in blocks; deeper ones are refused.
 pub const DEPTH_MAX: usize = 64;
@@ -174,7 +174,7 @@ impl Parser<'_> {
                     }
                 }
                 _ => {
-                    let word = self.word(continued);
+                    let word = self.word(continued && !words.is_empty());
                     continued = false;
                     line_used = true;
                     words.push(word);
@@ -198,7 +198,7 @@ impl Parser<'_> {
     /// Whether the line ends `ahead` bytes from here.
     fn line_ends(&self, ahead: usize) -> bool {
         match self.peek(ahead) {
-            Some(b'\n') => true,
+            None | Some(b'\n') => true,
             Some(b'\r') => self.peek(ahead + 1) == Some(b'\n'),
             _ => false,
         }
@@ -294,7 +294,7 @@ impl Parser<'_> {
                         .hint("put the whole word in quotes, or a space before it");
                     self.at += 1;
                 }
-                Some(byte) if byte < b' ' || byte >= 0x7f => self.strange(),
+                Some(byte) if !(b' '..0x7f).contains(&byte) => self.strange(),
                 _ => self.at += 1,
             }
         }

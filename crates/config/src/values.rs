@@ -3,34 +3,13 @@
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use ipnet::IpNet;
-use portunus_message::{FieldName, Target, duration};
-use portunus_relay::entry::Kind;
+use portunus_message::{FieldName, Target};
+use portunus_relay::entry::{ArgMistake, At};
 use portunus_relay::plan::{Address, Listen};
-use portunus_relay::template::Template;
+use portunus_relay::values::{ValueMistake, parse_duration, parse_network, parse_number, parse_size};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Checks that `text` is of this kind.
-pub fn check(kind: Kind, text: &str) -> Result<(), Wrong> {
-    match kind {
-        Kind::Text | Kind::File => Ok(()),
-        Kind::Template => match Template::compile(text) {
-            Ok(_) => Ok(()),
-            Err(mistake) => Err(Wrong { reason: mistake.reason, hint: mistake.hint }),
-        },
-        Kind::OneOf(words) => one_of(text, words),
-        Kind::Duration => duration(text).map(drop),
-        Kind::Size => size(text).map(drop),
-        Kind::Number => number(text, 0, u64::MAX).map(drop),
-        Kind::Network => match text {
-            "all" => Ok(()),
-            _ => network(text).map(drop),
-        },
-        Kind::Regex => regex(text.strip_prefix('~').unwrap_or(text)),
-        Kind::FieldName => field_name(text).map(drop),
-    }
-}
 
 /// One of these words.
 pub fn one_of(text: &str, words: &[&str]) -> Result<(), Wrong> {
@@ -49,93 +28,41 @@ pub fn one_of(text: &str, words: &[&str]) -> Result<(), Wrong> {
 
 /// `250ms`, `5s`, `1h30m`.
 pub fn duration(text: &str) -> Result<Duration, Wrong> {
-    let wrong = || Wrong::new("is no duration");
-    duration::parse(text).ok_or_else(|| {
-        let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        if is_number {
-            return wrong().hint(format!("a unit is missing: `{text}s`, `{text}ms`, `{text}m`"));
-        }
-        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        let unit = match text.get(number.len()..).unwrap_or("").trim() {
-            "S" | "sec" | "secs" | "second" | "seconds" => Some("s"),
-            "M" | "min" | "mins" | "minute" | "minutes" => Some("m"),
-            "H" | "hour" | "hours" => Some("h"),
-            "D" | "day" | "days" => Some("d"),
-            "MS" | "msec" | "millis" | "milliseconds" => Some("ms"),
-            _ => None,
-        };
-        match unit.filter(|_| plain) {
-            Some(unit) => wrong().hint(format!("write `{number}{unit}`")),
-            None => wrong().hint("write it like `250ms`, `5s` or `1h30m`"),
-        }
-    })
+    parse_duration(text).map_err(Wrong::from)
 }
 
 /// `64KiB`, `1GiB`, or a plain number of bytes.
 pub fn size(text: &str) -> Result<u64, Wrong> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit {
-        "" | "B" => Some(0),
-        "KiB" => Some(10),
-        "MiB" => Some(20),
-        "GiB" => Some(30),
-        "TiB" => Some(40),
-        _ => None,
-    };
-    let wrong = Wrong::new("is no size");
-    let Some(shift) = shift.filter(|_| digits > 0) else {
-        let near = match unit.to_ascii_lowercase().as_str() {
-            "k" | "kb" | "kib" | "ki" => Some("KiB"),
-            "m" | "mb" | "mib" | "mi" => Some("MiB"),
-            "g" | "gb" | "gib" | "gi" => Some("GiB"),
-            "t" | "tb" | "tib" | "ti" => Some("TiB"),
-            _ => None,
-        };
-        return Err(match near.filter(|_| digits > 0) {
-            Some(unit) => wrong.hint(format!("write `{number}{unit}`")),
-            None => wrong.hint("write it like `64KiB`, `100MiB` or `1GiB`"),
-        });
-    };
-    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    bytes.filter(|&bytes| bytes <= 1 << 50).ok_or_else(|| Wrong::new("is too large a size"))
+    match parse_size(text)? {
+        bytes if bytes <= 1 << 50 => Ok(bytes),
+        _ => Err(Wrong::new("is too large a size")),
+    }
+}
+
+impl From<ValueMistake> for Wrong {
+    fn from(mistake: ValueMistake) -> Wrong {
+        Wrong::new(mistake.reason).hint(mistake.hint)
+    }
 }
 
 /// A whole number in this range.
 pub fn number(text: &str, least: u64, most: u64) -> Result<u64, Wrong> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Wrong::new("is no whole number"));
-    }
-    match text.parse::<u64>() {
-        Ok(number) if number < least => Err(Wrong::new(format!("is too small; the least is {least}"))),
-        Ok(number) if number <= most => Ok(number),
-        _ => Err(Wrong::new(format!("is too large; the most is {most}"))),
+    match parse_number(text)? {
+        number if number < least => Err(Wrong::new(format!("is too small; the least is {least}"))),
+        number if number > most => Err(Wrong::new(format!("is too large; the most is {most}"))),
+        number => Ok(number),
     }
 }
 
 /// `10.0.0.0/8`, `::1`.
 pub fn network(text: &str) -> Result<IpNet, Wrong> {
-    let net = match text.parse::<IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => text.parse::<IpNet>().map_err(|_| {
-            Wrong::new("is no address or network")
-                .hint("write it like `10.0.0.0/8`, `192.0.2.1` or `2001:db8::/32`")
-        })?,
-    };
-    if net.trunc() != net {
-        return Err(Wrong::new("has bits set behind its prefix").hint(format!("write `{}`", net.trunc())));
-    }
-    Ok(net)
+    parse_network(text).map_err(Wrong::from)
 }
 
 /// A regular expression.
 pub fn regex(text: &str) -> Result<(), Wrong> {
-    regex::Regex::new(text).map(drop).map_err(|error| {
-        let text = error.to_string();
-        let last = text.lines().last().unwrap_or("").trim().trim_start_matches("error: ");
-        Wrong::new(format!("is no regular expression: {last}"))
-    })
+    let wrong = |mistake: ArgMistake| Wrong { reason: mistake.reason, hint: mistake.hint };
+    portunus_relay::args::regex(text, At::Name).map(drop).map_err(wrong)
 }
 
 /// The name of a header field.
@@ -145,7 +72,7 @@ pub fn field_name(text: &str) -> Result<FieldName, Wrong> {
 
 /// A host name or address in normal form, as a request's host is.
 pub fn host(text: &str) -> Result<String, Wrong> {
-    let wrong = || Wrong::new("is no host name");
+    let wrong = || Wrong::new("is not a host name");
     if !text.is_ascii() {
         return Err(wrong().hint("write it in its ASCII form, which begins with `xn--`"));
     }
@@ -161,7 +88,7 @@ pub fn host(text: &str) -> Result<String, Wrong> {
     }
     let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if numeric && host.parse::<Ipv4Addr>().is_err() {
-        return Err(Wrong::new("is no IPv4 address"));
+        return Err(Wrong::new("is not an IPv4 address"));
     }
     Ok(host.to_owned())
 }
@@ -183,7 +110,7 @@ pub fn split_port(text: &str) -> Result<(&str, Option<&str>), Wrong> {
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
             None if rest.is_empty() => Ok((host, None)),
-            None => Err(Wrong::new("is no address")),
+            None => Err(Wrong::new("is not an address")),
         };
     }
     if text.parse::<Ipv6Addr>().is_ok() {
@@ -192,7 +119,7 @@ pub fn split_port(text: &str) -> Result<(&str, Option<&str>), Wrong> {
     match text.rsplit_once(':') {
         Some((host, port)) if host.contains(':') => {
             let v6 = host.parse::<Ipv6Addr>().is_ok();
-            let wrong = Wrong::new("is no address");
+            let wrong = Wrong::new("is not an address");
             Err(if v6 { wrong.hint(format!("write `[{host}]:{port}`")) } else { wrong })
         }
         Some((host, port)) => Ok((host, Some(port))),
@@ -256,7 +183,7 @@ pub fn listen(text: &str) -> Result<Listen, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix_path(path).map(Listen::Unix);
     }
-    let wrong = || Wrong::new("is no address to listen on");
+    let wrong = || Wrong::new("is not an address to listen on");
     if text.contains('/') {
         return Err(wrong().hint("write it like `127.0.0.1:8080`, `:8080` or `unix:/run/portunus/web.sock`"));
     }
@@ -299,17 +226,6 @@ pub fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(size("64KiB"), Ok(65536));
-        assert_eq!(size("1GiB"), Ok(1 << 30));
-        assert_eq!(size("17"), Ok(17));
-        assert_eq!(size("10mb").unwrap_err().hint.as_deref(), Some("write `10MiB`"));
-        for bad in ["", "KiB", "-1", "1.5MiB", "1 KiB", "99999999999TiB", "18446744073709551616"] {
-            assert!(size(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn addresses_are_read() {
@@ -362,12 +278,5 @@ mod tests {
         {
             assert!(listen(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn networks_have_no_bits_behind_their_prefix() {
-        assert!(network("10.0.0.0/8").is_ok() && network("::1").is_ok());
-        assert_eq!(network("10.1.2.3/8").unwrap_err().hint.as_deref(), Some("write `10.0.0.0/8`"));
-        assert!(network("10.0.0.0/33").is_err() && network("ten").is_err());
     }
 }
