@@ -63,9 +63,10 @@ impl Scene<'_, '_> {
                 self.findings.error(value.span, format!("`{key}=` stands here twice"));
             }
         }
+        let block = if draft.block.is_some() { " { … }" } else { "" };
         for mut mistake in portunus_relay::args::check(params, &args) {
             if mistake.hint.is_none() && !matches!(mistake.at, At::Option(_)) {
-                mistake.hint = Some(format!("it is written `{}`", usage(&draft.name, params)));
+                mistake.hint = Some(format!("it is written `{}{block}`", usage(&draft.name, params)));
             }
             self.refused(draft, params, mistake);
         }
@@ -99,6 +100,7 @@ impl Scene<'_, '_> {
             }
         });
         self.findings.error(value.span, format!("`{}` has no option `{key}=`", draft.name)).hint(hint);
+        self.findings.taint(value.span);
     }
 
     /// Checks the arguments of a filter or policy and builds it, to prove that it can be.
@@ -132,7 +134,11 @@ impl Scene<'_, '_> {
             }
         };
         match value {
-            Some(value) => self.wrong(value, wrong),
+            Some(value) => {
+                self.wrong(value, wrong);
+                // Whoever reads it will not like it either.
+                self.findings.taint(value.span);
+            }
             None => {
                 let name = Value { text: Text::plain(&*draft.name), span: draft.span };
                 self.wrong(&name, wrong);

@@ -1,6 +1,6 @@
 //! Draft → Plan: names resolved, defaults filled, every filter built once to prove that it can be.
 
-use crate::args::{Registry, Scene};
+use crate::args::{Registry, Scene, usage};
 use crate::directives::{self, Block, FORMS, Form, LATER, Scope};
 use crate::draft::Draft;
 use crate::findings::{Findings, Span};
@@ -100,15 +100,13 @@ impl Scene<'_, '_> {
                 }
                 (Block::Required, None) => {
                     let reason = format!("`{}` needs a block", form.name);
-                    self.findings
-                        .error(draft.span, reason)
-                        .hint(format!("it is written `{} {{ … }}`", form.name));
+                    let usage = usage(form.name, form.params);
+                    self.findings.error(draft.span, reason).hint(format!("it is written `{usage} {{ … }}`"));
                 }
                 _ => {}
             }
-            let params = if scope == Scope::Defaults { &[] } else { form.params };
-            if scope != Scope::Defaults && !form.open && self.arguments(draft, params).is_none() {
-                return Found::Nothing;
+            if scope != Scope::Defaults && !form.open {
+                self.arguments(draft, form.params);
             }
             return Found::Form(form);
         }

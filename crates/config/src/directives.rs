@@ -358,6 +358,7 @@ pub const FORMS: &[Form] = &[
     ),
     Form {
         repeats: true,
+        open: true,
         ..form(
             "listen",
             &[Scope::Site],

@@ -183,8 +183,8 @@ impl Findings {
                 let same = here.as_ref().is_some_and(|(own, _)| own.name == source.name);
                 let file = if same { String::new() } else { format!("{}:", source.name) };
                 reason.push_str(&match same {
-                    true => format!(" (first in line {})", first.line),
-                    false => format!(" (first in {file}{})", first.line),
+                    true => format!(" (also in line {})", first.line),
+                    false => format!(" (also in {file}{})", first.line),
                 });
             }
             let (name, at) = match here {

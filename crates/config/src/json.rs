@@ -175,7 +175,7 @@ impl Checker<'_, '_> {
     fn matcher(&mut self, matcher: &Matcher) {
         let path = match &matcher.path {
             PathMatch::Any => Ok(()),
-            PathMatch::Exact(path) | PathMatch::Prefix(path) => route::normal(path).map(drop),
+            PathMatch::Exact(path) | PathMatch::Prefix(path) => route::normal(path, "").map(drop),
             PathMatch::Pattern(pattern) => values::regex(pattern),
         };
         if let Err(wrong) = path {

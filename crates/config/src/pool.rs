@@ -85,6 +85,7 @@ impl PoolSettings {
                 (Some(_), Some(value)) => {
                     _ = scene.findings.error(value.span, "`retry off` takes no options")
                 }
+                (None, None) if !draft.options.is_empty() => {}
                 (None, None) => {
                     scene.findings.error(draft.span, "`retry` says nothing").hint("write `tries=2` or `off`");
                 }
@@ -262,7 +263,7 @@ impl Pools {
         for (key, value) in &draft.options {
             settings.option(key, value, scene);
         }
-        if servers.tried {
+        if servers.tried || servers.list.is_empty() {
             return None;
         }
         Some(self.unnamed(settings, servers.list))
@@ -304,6 +305,9 @@ impl Pools {
 
     /// Tells of pools that nothing uses.
     pub fn warn_unused(&self, scene: &mut Scene<'_, '_>) {
+        if scene.findings.any_error() {
+            return;
+        }
         for named in self.named.iter().filter(|named| !named.used) {
             let reason = format!("no `proxy` uses pool `{}`", named.plan.name);
             scene.findings.warning(named.span, reason);
@@ -341,7 +345,10 @@ struct Servers {
 impl Servers {
     /// `server ADDRESS [backup] [weight=…]`.
     fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
-        let Some(address) = draft.words.first() else { return };
+        let Some(address) = draft.words.first() else {
+            self.tried = true;
+            return;
+        };
         let backup = draft.words.len() > 1;
         let option = draft.options.iter().find(|(key, _)| &**key == "weight");
         let weight = option.map_or(Some(1), |(_, value)| scene.parse(value, weight));

@@ -119,13 +119,13 @@ impl Routes {
     /// Adds a route, unless another one takes all its requests.
     pub fn add(&mut self, read: Read, span: Span, scene: &mut Scene<'_, '_>) {
         let Read { matcher, priority, filters, forward, limits } = read;
-        let written = written(&matcher);
-        if let Some(first) = self.seen.insert(written.clone(), span) {
+        let sorted = sorted(&matcher);
+        if let Some(first) = self.seen.insert(format!("{sorted:?}"), span) {
             let reason = "no request gets here: another route of the site is for the same ones";
             scene.findings.error(span, reason).earlier(first);
             return;
         }
-        let name = format!("{}{written}", self.site);
+        let name = format!("{}{}", self.site, written(&sorted));
         self.plans.push(RoutePlan { name, matcher, priority, filters, forward, limits });
     }
 
@@ -135,7 +135,18 @@ impl Routes {
     }
 }
 
-/// A matcher as it would be written; the same for two that fit the same requests.
+/// The same for two matchers that fit the same requests.
+fn sorted(matcher: &Matcher) -> Matcher {
+    let mut sorted = matcher.clone();
+    sorted.methods.sort();
+    sorted.clients.sort();
+    for tests in [&mut sorted.headers, &mut sorted.queries, &mut sorted.cookies] {
+        tests.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    sorted
+}
+
+/// A matcher nearly as it would be written, on one line.
 fn written(matcher: &Matcher) -> String {
     let mut text = match &matcher.path {
         PathMatch::Any => "/*".to_owned(),
@@ -143,19 +154,12 @@ fn written(matcher: &Matcher) -> String {
         PathMatch::Prefix(path) => format!("{path}/*"),
         PathMatch::Pattern(pattern) => format!(" ~{pattern}"),
     };
-    let sorted = |list: &[String]| {
-        let mut list = list.to_vec();
-        list.sort();
-        list.join(",")
-    };
     if !matcher.methods.is_empty() {
-        let _ = write!(text, " method={}", sorted(&matcher.methods));
+        let _ = write!(text, " method={}", matcher.methods.join(","));
     }
     for (part, tests) in
         [("header", &matcher.headers), ("query", &matcher.queries), ("cookie", &matcher.cookies)]
     {
-        let mut tests: Vec<&ValueMatch> = tests.iter().collect();
-        tests.sort_by(|a, b| a.name.cmp(&b.name));
         for test in tests {
             let value = match &test.value {
                 ValueTest::Present => "*".to_owned(),
@@ -167,9 +171,9 @@ fn written(matcher: &Matcher) -> String {
     }
     if !matcher.clients.is_empty() {
         let clients: Vec<String> = matcher.clients.iter().map(ToString::to_string).collect();
-        let _ = write!(text, " client={}", sorted(&clients));
+        let _ = write!(text, " client={}", clients.join(","));
     }
-    text
+    text.replace(char::is_control, " ")
 }
 
 fn matcher(draft: &Draft, scene: &mut Scene<'_, '_>) -> (Matcher, i32) {
@@ -201,6 +205,16 @@ fn matcher(draft: &Draft, scene: &mut Scene<'_, '_>) -> (Matcher, i32) {
             scene.twice(value.span, &format!("`{key}=`"), first);
         }
         match key.split_once('.') {
+            Some((part @ ("header" | "query" | "cookie"), "")) => {
+                let reason = format!("`{key}=` does not say which {part} is meant");
+                scene.findings.error(value.span, reason).hint(format!("write `{part}.NAME=…`"));
+            }
+            Some((part @ ("header" | "query" | "cookie"), _)) if value.text.written.is_some() => {
+                // The plan is printed and routes are named after their conditions.
+                let reason =
+                    format!("a secret cannot stand in a `{part}` condition, which logs and metrics show");
+                scene.findings.error(value.span, reason);
+            }
             Some(("header", name)) => {
                 let test = scene.parse(value, value_test);
                 match values::field_name(name) {
@@ -316,12 +330,12 @@ fn path_match(text: &str) -> Result<PathMatch, Wrong> {
         return Err(Wrong::new("has a query, which a path cannot have")
             .hint("write `query.NAME=VALUE` behind the path"));
     }
-    let path = normal(path)?;
+    let path = normal(path, if prefix { "/*" } else { "" })?;
     Ok(if prefix { PathMatch::Prefix(path) } else { PathMatch::Exact(path) })
 }
 
-/// A path must stand in the normal form in which requests are compared with it.
-pub fn normal(path: &str) -> Result<String, Wrong> {
+/// A path must stand in the normal form in which requests are compared with it; `behind` is what stands behind it.
+pub fn normal(path: &str, behind: &str) -> Result<String, Wrong> {
     let escaped: String = path.bytes().fold(String::new(), |mut text, byte| {
         match byte {
             b'!'..=b'~' if !matches!(byte, b'#' | b'\\') => text.push(char::from(byte)),
@@ -329,11 +343,12 @@ pub fn normal(path: &str) -> Result<String, Wrong> {
         }
         text
     });
+    let trimmed = |c: char| c == '/' && !behind.is_empty();
     let mut target = Target::new();
     match target.set_path(escaped.as_bytes()) {
         Ok(()) if target.path() == path => Ok(path.to_owned()),
         Ok(()) => Err(Wrong::new("is not in the normal form in which paths are compared")
-            .hint(format!("write `{}`", target.path()))),
+            .hint(format!("write `{}{behind}`", target.path().trim_end_matches(trimmed)))),
         Err(TargetError::AboveRoot) => Err(Wrong::new("climbs above the root")),
         Err(_) => Err(Wrong::new("holds what no request's path can hold")),
     }

@@ -99,7 +99,11 @@ impl Logs {
     fn read(&mut self, draft: &Draft, what: &Value, settings: &mut Settings, scene: &mut Scene<'_, '_>) {
         let Some(how) = draft.words.get(1) else { return };
         let place = draft.words.get(2);
-        let access = what.text.value == "access";
+        let access = match what.text.value.as_str() {
+            "access" => true,
+            "level" => false,
+            _ => return,
+        };
         let seen = if access { &mut self.access } else { &mut self.level };
         if let Some(first) = seen.replace(draft.span) {
             scene.twice(draft.span, &format!("`log {}`", what.text.value), first);

@@ -157,7 +157,21 @@ struct Listens {
 impl Listens {
     fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
         self.tried = true;
-        let Some(word) = draft.words.first() else { return };
+        let Some(word) = draft.words.first() else {
+            scene.findings.error(draft.span, "`listen` needs an address").hint("write `listen :8080`");
+            return;
+        };
+        if let Some(more) = draft.words.get(1) {
+            let reason = match more.text.value.as_str() {
+                "tls" => "TLS is not supported yet",
+                "proxy-protocol" => "the PROXY protocol is not supported yet",
+                _ => "`listen` takes one address",
+            };
+            scene.findings.error(more.span, reason);
+        }
+        if let Some((key, option)) = draft.options.first() {
+            scene.unknown_option(draft, key, option, &[]);
+        }
         let Some(listen) = scene.parse(word, values::listen) else { return };
         if let Some(first) = self.seen.insert(listen.clone(), word.span) {
             scene.twice(word.span, &format!("`listen {}`", word.text.value), first);

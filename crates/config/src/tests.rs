@@ -217,7 +217,7 @@ fn a_plan_in_json_is_checked_like_a_text() {
             "sites[0].routes[0]: the path is not in the normal form",
         ),
         ("\"watch\"", "\"wach\"", "unknown field `wach`"),
-        ("\"grace\": \"30s\"", "\"grace\": \"30\"", "`30` is no duration"),
+        ("\"grace\": \"30s\"", "\"grace\": \"30\"", "`30` is not a duration"),
     ] {
         assert!(good.contains(from), "{from}");
         let reasons = reasons(&good.replace(from, to));

@@ -76,7 +76,7 @@ pub fn parse(file: u32, text: &str, findings: &mut Findings) -> Tree {
         return Tree::default();
     }
     let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut parser = Parser { file, text, bytes: text.as_bytes(), at, findings };
+    let mut parser = Parser { file, text, bytes: text.as_bytes(), at, findings, swallowed: false };
     parser.file()
 }
 
@@ -93,6 +93,8 @@ struct Parser<'a> {
     bytes: &'a [u8],
     at: usize,
     findings: &'a mut Findings,
+    /// Whether quotes or a `${` were not closed, so that what stands behind them was not seen.
+    swallowed: bool,
 }
 
 impl Parser<'_> {
@@ -183,7 +185,10 @@ impl Parser<'_> {
         }
         end_statement(&mut words, &mut tree);
         while let Some(open) = stack.pop() {
-            self.findings.error(open.brace, "this block is not closed").hint("a `}` is missing");
+            // Quotes that are not closed have swallowed the `}`, and that has been told.
+            if !self.swallowed {
+                self.findings.error(open.brace, "this block is not closed").hint("a `}` is missing");
+            }
             self.findings.structure = true;
             let block = Some(std::mem::replace(&mut tree, open.outer));
             tree.items.push(Item::Statement(Statement { words: open.words, block }));
@@ -228,6 +233,7 @@ impl Parser<'_> {
     /// A word begins here; at least one byte of it is used up.
     fn word(&mut self, continued: bool) -> Word {
         let start = self.at;
+        let before = self.findings.errors();
         let key = self.key();
         let value = self.at;
         let text = match self.peek(0) {
@@ -249,6 +255,9 @@ impl Parser<'_> {
             self.findings
                 .error(span, "something stands directly behind a closing quote")
                 .hint("put a space between");
+        }
+        if self.findings.errors() > before {
+            self.findings.taint(word.span);
         }
         word
     }
@@ -314,6 +323,7 @@ impl Parser<'_> {
             Some(end) => self.at = start + end + 1,
             None => {
                 let span = self.span(start, start + 2);
+                self.swallowed = true;
                 self.findings.error(span, "this `${` is not closed on its line").hint("a `}` is missing");
                 self.at += rest.iter().position(|byte| byte.is_ascii_whitespace()).unwrap_or(rest.len());
             }
@@ -359,6 +369,7 @@ impl Parser<'_> {
                 Some(b'\\') => self.escape(&mut text),
                 _ => {
                     let span = self.span(open, open + 1);
+                    self.swallowed = true;
                     self.findings
                         .error(span, "this quote is not closed on its line")
                         .hint("for many lines write `\"\"\"` around them");
@@ -419,6 +430,7 @@ impl Parser<'_> {
         let rest = self.bytes.get(start..).unwrap_or(&[]);
         let Some(end) = memchr::memmem::find(rest, b"\"\"\"") else {
             let span = self.span(open, open + 3);
+            self.swallowed = true;
             self.findings.error(span, "these quotes are not closed").hint("`\"\"\"` is missing");
             self.findings.structure = true;
             self.at = self.bytes.len();

@@ -67,7 +67,7 @@ pub fn regex(text: &str) -> Result<(), Wrong> {
 
 /// The name of a header field.
 pub fn field_name(text: &str) -> Result<FieldName, Wrong> {
-    FieldName::new(text).ok_or_else(|| Wrong::new("is no name of a header field"))
+    FieldName::new(text).ok_or_else(|| Wrong::new("is not the name of a header field"))
 }
 
 /// A host name or address in normal form, as a request's host is.
@@ -113,14 +113,16 @@ pub fn split_port(text: &str) -> Result<(&str, Option<&str>), Wrong> {
             None => Err(Wrong::new("is not an address")),
         };
     }
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(Wrong::new("is an IPv6 address without brackets").hint(format!("write `[{text}]:80`")));
-    }
     match text.rsplit_once(':') {
         Some((host, port)) if host.contains(':') => {
-            let v6 = host.parse::<Ipv6Addr>().is_ok();
-            let wrong = Wrong::new("is not an address");
-            Err(if v6 { wrong.hint(format!("write `[{host}]:{port}`")) } else { wrong })
+            let wrong = Wrong::new("is an IPv6 address without brackets");
+            Err(if host.parse::<Ipv6Addr>().is_ok() {
+                wrong.hint(format!("write `[{host}]:{port}`"))
+            } else if text.parse::<Ipv6Addr>().is_ok() {
+                wrong.hint(format!("write `[{text}]:80`"))
+            } else {
+                Wrong::new("is not an address")
+            })
         }
         Some((host, port)) => Ok((host, Some(port))),
         None => Ok((text, None)),

@@ -70,7 +70,7 @@ pub fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::
 pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let written = String::deserialize(from)?;
     parse(&written)
-        .ok_or_else(|| D::Error::custom(format!("`{written}` is no duration, such as 250ms, 5s or 1h30m")))
+        .ok_or_else(|| D::Error::custom(format!("`{written}` is not a duration, such as 250ms, 5s or 1h30m")))
 }
 
 /// The same for a duration that may be missing.
