@@ -1,6 +1,7 @@
 //! The words: what a request is. No I/O, no clock, no protocol, no async.
 
 pub mod body;
+pub mod duration;
 pub mod error;
 pub mod exchange;
 pub mod fields;

@@ -40,6 +40,8 @@ pub struct Settings {
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
     /// How long requests may take to finish when the program stops.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
     pub grace: Duration,
     /// Whether a change of a configuration file is applied at once.
     pub watch: bool,
@@ -216,6 +218,8 @@ pub struct PoolPlan {
     /// Idle connections.
     pub keep_alive: KeepAlive,
     /// How long a connect may take.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
     pub connect_timeout: Duration,
     /// How many attempts a request may take in all; 1 means: no second one.
     pub tries: u32,
@@ -228,6 +232,8 @@ pub struct KeepAlive {
     /// How many are kept for each host, over all workers; 0 means: each connection serves one request.
     pub idle: usize,
     /// For how long; none means: learned from the upstream, 4 s until then, 60 s at most.
+    #[serde(with = "portunus_message::duration::optional", default)]
+    #[schemars(with = "Option<String>")]
     pub time: Option<Duration>,
 }
 

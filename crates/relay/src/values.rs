@@ -1,6 +1,7 @@
 //! Values: durations, sizes, shares and networks as an operator writes them, read and printed.
 
 use ipnet::IpNet;
+use portunus_message::duration;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -25,10 +26,6 @@ const NETWORK: ValueMistake = ValueMistake {
     hint: "write it as `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32` or `all`",
 };
 
-/// The units of a duration, longest first, in milliseconds.
-const TIME_UNITS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-
 /// The units of a size.
 const SIZE_UNITS: [(&str, u64); 9] = [
     ("", 1),
@@ -44,49 +41,12 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 
 /// Reads `250ms`, `5s`, `1.5s`, `1h30m`, `1d`; a number without a unit is refused, but for `0`.
 pub fn parse_duration(text: &str) -> Result<Duration, ValueMistake> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total_us = 0u64;
-    let mut largest_ms = u64::MAX;
-    while !rest.is_empty() {
-        let (whole, thousandths, after) = split_number(rest).ok_or(DURATION)?;
-        let unit_len = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, after) = after.split_at(unit_len);
-        let &(_, unit_ms) = TIME_UNITS.iter().find(|(name, _)| *name == unit).ok_or(DURATION)?;
-        if unit_ms >= largest_ms {
-            return Err(DURATION);
-        }
-        largest_ms = unit_ms;
-        let whole_us = whole.checked_mul(unit_ms).and_then(|ms| ms.checked_mul(1_000));
-        let part_us = thousandths.checked_mul(unit_ms);
-        let both = whole_us.zip(part_us).and_then(|(whole, part)| whole.checked_add(part));
-        total_us = both.and_then(|us| total_us.checked_add(us)).ok_or(DURATION)?;
-        rest = after;
-    }
-    if text.is_empty() { Err(DURATION) } else { Ok(Duration::from_micros(total_us)) }
+    duration::parse(text).ok_or(DURATION)
 }
 
 /// Writes a duration so that [`parse_duration`] reads the same: `1h30m`, `250ms`, `0s`.
 pub fn print_duration(duration: Duration) -> String {
-    let mut left = duration.as_micros();
-    if left == 0 {
-        return "0s".to_owned();
-    }
-    let mut text = String::new();
-    for (unit, unit_ms) in TIME_UNITS {
-        let unit_us = u128::from(unit_ms) * 1_000;
-        let count = left / unit_us;
-        left %= unit_us;
-        if unit == "ms" && left > 0 {
-            // Less than a millisecond is left: it is written as thousandths of one.
-            text.push_str(format!("{count}.{left:03}ms").trim_end_matches('0'));
-        } else if count > 0 {
-            text.push_str(&format!("{count}{unit}"));
-        }
-    }
-    text
+    duration::text(duration)
 }
 
 /// Reads `4096`, `64KiB`, `1.5GiB`, `100MB`.
