@@ -1,0 +1,5 @@
+//! Records in, the outside world out.
+
+pub mod access_log;
+pub mod log;
+pub mod wall;
