@@ -59,10 +59,17 @@ impl fmt::Display for Mistakes {
     }
 }
 
+impl Mistake {
+    /// On one line.
+    pub fn one_line(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Mistakes {
     /// As JSON.
-    pub fn to_json(&self) -> String {
-        String::from("[]")
+    pub fn to_json(&self) -> serde_json::Value {
+        self.0.iter().map(|mistake| serde_json::json!({ "file": mistake.file, "line": mistake.line, "reason": mistake.reason })).collect()
     }
 }
 
