@@ -2,4 +2,6 @@
 
 pub mod access_log;
 pub mod log;
+pub mod metrics;
+pub mod process;
 pub mod wall;

@@ -330,9 +330,8 @@ mod tests {
 
     #[test]
     fn a_request_that_never_was_one_has_a_line_too() {
-        let mut exchange = Exchange::default();
-        exchange.error = Some(Error::client(Phase::Head, Crime::MalformedHead));
-        exchange.sent = Some(Status::BAD_REQUEST);
+        let error = Some(Error::client(Phase::Head, Crime::MalformedHead));
+        let mut exchange = Exchange { error, sent: Some(Status::BAD_REQUEST), ..Exchange::default() };
         assert_eq!(
             json_line(&exchange, &Names::default()),
             concat!(
