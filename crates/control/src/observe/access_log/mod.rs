@@ -41,11 +41,8 @@ struct Shared {
     queue: Queue,
     form: AtomicU8,
     value_bytes_max: AtomicUsize,
-    clock: Clock,
+    clock: fn() -> SystemTime,
 }
-
-/// Where the time of a line comes from.
-pub type Clock = fn() -> SystemTime;
 
 /// What the writer is told.
 enum Order {
@@ -67,7 +64,7 @@ impl AccessLog {
     pub fn open(
         wanted: Option<&plan::AccessLog>,
         limits: &Limits,
-        clock: Clock,
+        clock: fn() -> SystemTime,
     ) -> Result<AccessLog, Refused> {
         let shared = Arc::new(Shared {
             queue: Queue::new(limits.log_queue),
