@@ -259,8 +259,9 @@ impl Writer {
     /// Writes until the queue is closed; says how many lines were lost.
     fn run(mut self) -> u64 {
         loop {
+            let next = self.shared.queue.pop(PATIENCE);
             self.obey();
-            match self.shared.queue.pop(PATIENCE) {
+            match next {
                 Next::Block(block) => {
                     self.write(&block);
                     self.shared.queue.done(block);
@@ -279,11 +280,19 @@ impl Writer {
             match self.orders.try_recv() {
                 Ok(Order::Use(target, output)) => (self.target, self.output) = (Some(target), output),
                 Ok(Order::Reopen) if matches!(self.target, Some(LogTarget::Stdout)) => {}
-                Ok(Order::Reopen) => self.output = None,
+                Ok(Order::Reopen) => self.reopen(),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return any,
             }
             any = true;
         }
+    }
+
+    fn reopen(&mut self) {
+        let Some(target) = &self.target else { return };
+        self.output = Output::open(target).unwrap_or_else(|error| {
+            log::warn(format_args!("the access log {} cannot be opened again: {error}", shown(target)));
+            None
+        });
     }
 
     /// Writes a block, and stays with it until it is written: lines are dropped at the queue, not here. Only after
