@@ -1,6 +1,7 @@
 //! The data plane: the verbs of a request, and the nouns they share.
 
 pub mod context;
+pub mod dispatch;
 pub mod entry;
 pub mod filter;
 pub mod hosts;
