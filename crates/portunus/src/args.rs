@@ -14,7 +14,7 @@ pub struct Args {
     #[arg(short, long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Check the configuration, as `check` does
-    #[arg(short = 't', conflicts_with = "command")]
+    #[arg(short = 't')]
     pub test: bool,
     /// What to do
     #[command(subcommand)]

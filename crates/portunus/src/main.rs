@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 fn perform(args: Args) -> Result<(), Exit> {
     let config = args.config.as_deref();
     match args.command {
-        None if args.test => check::check(config, false, false),
+        _ if args.test => check::check(config, false, false),
         None => args::help(),
         Some(Command::Run) => boot::run(boot::find_config(config)?),
         Some(Command::Proxy { to, from }) => proxy::proxy(&from, &to),
