@@ -7,8 +7,9 @@ use crate::observe::process::Process;
 use crate::source::Source;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
+use portunus_relay::hosts::Host;
 use portunus_relay::net::Sockets;
-use portunus_relay::plan::{Listen, Plan};
+use portunus_relay::plan::{Admin, Listen, Plan};
 use portunus_relay::snapshot::{CompileMistake, Snapshot};
 use portunus_relay::stats::Stats;
 use portunus_relay::worker::Workers;
@@ -28,7 +29,7 @@ pub struct Supervisor {
     version: &'static str,
     started: SystemTime,
     worker_count: usize,
-    admin_at_start: portunus_relay::plan::Admin,
+    admin_at_start: Admin,
     access_log: AccessLog,
     running: ArcSwap<Running>,
     /// Guards the exchange of what runs: reloads happen one after the other, and none after the stop.
@@ -57,6 +58,8 @@ pub struct Running {
     pub hash: String,
     /// What the operator should look at, one line each.
     pub warnings: Vec<String>,
+    /// When its files began to be read.
+    pub read_from: SystemTime,
     /// Since when it runs.
     pub since: SystemTime,
 }
@@ -96,6 +99,7 @@ impl Supervisor {
         variable: fn(&str) -> Option<String>,
         version: &'static str,
     ) -> Result<Arc<Supervisor>, Trouble> {
+        let started = SystemTime::now();
         let (loaded, snapshot) = load(&source, &variable, None)?;
         let settings = loaded.plan.settings.clone();
         log::set_level(settings.log_level);
@@ -112,11 +116,11 @@ impl Supervisor {
             source,
             variable,
             version,
-            started: SystemTime::now(),
+            started,
             worker_count,
             admin_at_start: settings.admin,
             access_log,
-            running: ArcSwap::from_pointee(Running::new(loaded, snapshot, sockets, Vec::new())),
+            running: ArcSwap::from_pointee(Running::new((loaded, snapshot, started), sockets, Vec::new())),
             turn: Mutex::new(()),
             workers: Mutex::new(Some(Arc::new(workers))),
             reloads: AtomicU64::new(0),
@@ -145,7 +149,7 @@ impl Supervisor {
 
     /// All or nothing: what can fail comes first, and the swap, which cannot, comes last.
     fn exchange(&self, workers: &Workers) -> Result<Arc<Running>, Trouble> {
-        let old = self.running.load_full();
+        let (old, read_from) = (self.running.load_full(), SystemTime::now());
         let (loaded, snapshot) = load(&self.source, &self.variable, Some(&old.snapshot))?;
         let sockets = Sockets::open(&listen(&loaded.plan), self.worker_count, Some(&old.sockets))
             .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
@@ -157,7 +161,7 @@ impl Supervisor {
         self.access_log.apply(change);
         let snapshot = Arc::new(snapshot);
         workers.apply(Arc::clone(&snapshot), &sockets);
-        self.running.store(Arc::new(Running::new(loaded, snapshot, sockets, unheeded)));
+        self.running.store(Arc::new(Running::new((loaded, snapshot, read_from), sockets, unheeded)));
         self.changes.send_modify(|generation| *generation += 1);
         Ok(self.running())
     }
@@ -215,7 +219,7 @@ impl Supervisor {
     /// What the control plane knows beside that.
     pub fn facts(&self) -> Facts {
         let running = self.running();
-        let host = |(pool, host): (&str, &Arc<portunus_relay::hosts::Host>)| HostFacts {
+        let host = |(pool, host): (&str, &Arc<Host>)| HostFacts {
             pool: pool.to_owned(),
             name: host.name.to_string(),
             up: host.is_usable(),
@@ -336,13 +340,35 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The plan as it may be shown: `adapt` prints texts as they were written, but a token may have been written out (attack I2).
+fn redacted(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    if let Admin::Tcp { token, .. } = &mut plan.settings.admin {
+        token.written.get_or_insert_with(|| "…".into());
+    }
+    plan
+}
+
 impl Running {
-    fn new(loaded: Loaded, snapshot: Arc<Snapshot>, sockets: Sockets, unheeded: Vec<String>) -> Running {
-        let json = portunus_config::adapt(&loaded.plan);
+    fn new(
+        (loaded, snapshot, read_from): (Loaded, Arc<Snapshot>, SystemTime),
+        sockets: Sockets,
+        unheeded: Vec<String>,
+    ) -> Running {
+        let json = portunus_config::adapt(&redacted(&loaded.plan));
         let mut warnings: Vec<_> = loaded.warnings.iter().map(|warning| warning.one_line()).collect();
         warnings.extend(unheeded);
         let hash = format!("{:016x}", fnv1a(json.as_bytes()));
-        Running { snapshot, sockets, files: loaded.files, json, hash, warnings, since: SystemTime::now() }
+        Running {
+            snapshot,
+            sockets,
+            files: loaded.files,
+            json,
+            hash,
+            warnings,
+            read_from,
+            since: SystemTime::now(),
+        }
     }
 }
 

@@ -17,9 +17,9 @@ pub async fn watch(supervisor: Arc<Supervisor>) {
     loop {
         let running = supervisor.running();
         if running.snapshot.plan().settings.watch && !running.files.is_empty() {
-            let files = running.files.clone();
+            let (files, read_from) = (running.files.clone(), running.read_from);
             drop(running);
-            if let Err(error) = follow(&supervisor, &files, &mut changes).await {
+            if let Err(error) = follow(&supervisor, &files, read_from, &mut changes).await {
                 log::warn(format_args!("the configuration cannot be watched: {error}"));
             } else {
                 continue;
@@ -37,20 +37,26 @@ pub async fn watch(supervisor: Arc<Supervisor>) {
 async fn follow(
     supervisor: &Arc<Supervisor>,
     files: &[PathBuf],
+    read_from: SystemTime,
     changes: &mut watch::Receiver<u64>,
 ) -> notify::Result<()> {
     let (_watcher, mut events) = watcher(files)?;
     let mut seen = Look::at(files);
+    // What was written while it was being read has sent its event to nobody.
+    let mut missed = seen.changed_between(read_from, SystemTime::now());
     loop {
-        tokio::select! {
-            _ = changes.changed() => return Ok(()),
-            event = events.recv() => if event.is_none() { return Ok(()) },
+        if !missed {
+            tokio::select! {
+                _ = changes.changed() => return Ok(()),
+                event = events.recv() => if event.is_none() { return Ok(()) },
+            }
         }
         // Editors write in several steps; what is read must be what they left.
         tokio::time::sleep(SETTLE).await;
         while events.try_recv().is_ok() {}
         let now = Look::at(files);
-        if now != seen {
+        if missed || now != seen {
+            missed = false;
             seen = now;
             log::info("a configuration file has changed");
             // How it went is in the log; there is nobody else to tell.
@@ -110,6 +116,10 @@ impl Look {
             }
         }
         Look { files: files.iter().map(look).collect(), names }
+    }
+
+    fn changed_between(&self, from: SystemTime, to: SystemTime) -> bool {
+        self.files.iter().flatten().any(|(_, changed, _)| (from..to).contains(changed))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The access log against real files, pipes and a full disk.
+//! tests: the access log against real files, pipes and a full disk.
 
 use super::*;
 use portunus_message::Status;
