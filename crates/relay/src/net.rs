@@ -6,8 +6,9 @@ use std::io;
 use std::net::TcpListener;
 
 /// Open listeners.
+#[derive(Clone, Default)]
 pub struct Sockets {
-    list: Vec<TcpListener>,
+    list: Vec<std::sync::Arc<TcpListener>>,
 }
 
 impl Sockets {
@@ -20,7 +21,7 @@ impl Sockets {
         let mut list = Vec::new();
         for listen in listen {
             if let Listen::Tcp(address) = listen {
-                list.push(TcpListener::bind(address).map_err(|error| (listen.clone(), error))?);
+                list.push(TcpListener::bind(address).map_err(|error| (listen.clone(), error))?.into());
             }
         }
         Ok(Sockets { list })

@@ -15,6 +15,8 @@ pub struct Stats {
     pub connections_open: u64,
     /// Client connections refused because of limit `connections`.
     pub connections_refused: u64,
+    /// Times that accepting failed for want of descriptors or memory.
+    pub accept_failures: u64,
     /// Requests under way now.
     pub active: u64,
     /// By route, in the order of [`Stats::route_names`] of the Snapshot in force; kept by name over reloads.

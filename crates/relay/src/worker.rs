@@ -15,21 +15,24 @@ pub struct Workers {
 impl Workers {
     /// Starts them.
     pub fn start(
-        _: usize,
-        _: Arc<Snapshot>,
+        _: &Arc<Snapshot>,
         _: &Sockets,
         recorders: Vec<Box<dyn Recorder + Send>>,
     ) -> io::Result<Workers> {
         Ok(Workers { _recorders: std::sync::Mutex::new(recorders) })
     }
     /// Swaps.
-    pub fn apply(&self, _: Arc<Snapshot>, _: &Sockets) {}
+    pub fn apply(&self, _: &Arc<Snapshot>, _: &Sockets) {}
     /// Sums.
     pub fn stats(&self) -> Stats {
         Stats::default()
     }
     /// Stops accepting.
-    pub fn drain(&self) {}
+    pub fn drain(&self, _: Duration) {}
+    /// Whether.
+    pub fn is_finished(&self) -> bool {
+        true
+    }
     /// Waits.
     pub fn join(self, _: Duration) -> bool {
         true
