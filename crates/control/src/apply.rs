@@ -110,8 +110,7 @@ impl Supervisor {
             .map_err(Trouble::Log)?;
         let snapshot = Arc::new(snapshot);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
-        let workers = Workers::start(worker_count, Arc::clone(&snapshot), &sockets, recorders)
-            .map_err(Trouble::Workers)?;
+        let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
         Ok(Arc::new(Supervisor {
             source,
             variable,
@@ -136,8 +135,8 @@ impl Supervisor {
     pub fn reload(&self) -> Result<Arc<Running>, Trouble> {
         let turn = lock(&self.turn);
         let result = match self.workers() {
-            Some(workers) => self.exchange(&workers),
-            None => Err(Trouble::Stopping),
+            Some(workers) if !self.is_stopping() => self.exchange(&workers),
+            _ => Err(Trouble::Stopping),
         };
         drop(turn);
         let counter = if result.is_ok() { &self.reloads } else { &self.refused };
@@ -160,7 +159,7 @@ impl Supervisor {
         log::set_level(settings.log_level);
         self.access_log.apply(change);
         let snapshot = Arc::new(snapshot);
-        workers.apply(Arc::clone(&snapshot), &sockets);
+        workers.apply(&snapshot, &sockets);
         self.running.store(Arc::new(Running::new((loaded, snapshot, read_from), sockets, unheeded)));
         self.changes.send_modify(|generation| *generation += 1);
         Ok(self.running())
@@ -289,11 +288,20 @@ impl Supervisor {
     /// their end. It blocks: call it off the runtime.
     pub fn stop(&self, grace: Duration) -> bool {
         self.want_stop();
-        let turn = lock(&self.turn);
-        let Some(workers) = lock(&self.workers).take() else { return true };
-        drop(turn);
-        workers.drain();
-        let complete = join(workers, grace);
+        // Whoever reloads at this moment comes to an end first; after that nobody begins to.
+        drop(lock(&self.turn));
+        let Some(workers) = self.workers() else { return true };
+        self.running.store(Arc::new(self.running().without_sockets()));
+        workers.drain(grace);
+        let until = Instant::now() + grace;
+        while !workers.is_finished() && Instant::now() < until {
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        let complete = workers.is_finished();
+        drop(workers);
+        if let Some(workers) = lock(&self.workers).take() {
+            end(workers);
+        }
         let lost = self.access_log.close(LOG_CLOSE_TIME);
         if lost > 0 {
             log::warn(format_args!("{lost} lines of the access log are lost"));
@@ -302,17 +310,18 @@ impl Supervisor {
     }
 }
 
-/// Somebody may still be asking for the counters; then they have to be waited for.
-fn join(mut workers: Arc<Workers>, grace: Duration) -> bool {
-    let until = Instant::now() + grace;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
+/// Ends the threads. Somebody may still be asking for the counters, which takes a second at most.
+fn end(mut workers: Arc<Workers>) {
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
         match Arc::try_unwrap(workers) {
-            Ok(workers) => return workers.join(left),
-            Err(_) if left.is_zero() => return false,
+            Ok(workers) => {
+                workers.join(Duration::ZERO);
+                return;
+            }
             Err(shared) => workers = shared,
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(LOOK_PAUSE);
     }
 }
 
@@ -372,6 +381,21 @@ impl Running {
     }
 }
 
+impl Running {
+    /// The same, once the program stops: the listeners close with the last who holds them.
+    fn without_sockets(&self) -> Running {
+        Running {
+            snapshot: Arc::clone(&self.snapshot),
+            sockets: Sockets::default(),
+            files: self.files.clone(),
+            json: self.json.clone(),
+            hash: self.hash.clone(),
+            warnings: self.warnings.clone(),
+            ..*self
+        }
+    }
+}
+
 impl Trouble {
     /// The same as lines of text.
     pub fn lines(&self) -> Vec<String> {
@@ -418,6 +442,9 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long the stop waits before it looks again.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a log that cannot be written may hold up the end of the program.
 const LOG_CLOSE_TIME: Duration = Duration::from_secs(1);

@@ -151,6 +151,8 @@ fn connections(page: &mut Page, stats: &Stats) {
     page.single("portunus_connections", "gauge", "Client connections open.", stats.connections_open);
     let help = "Client connections refused because of limit connections.";
     page.single("portunus_connections_refused_total", "counter", help, stats.connections_refused);
+    let help = "Times that accepting failed for want of descriptors or memory.";
+    page.single("portunus_accept_failures_total", "counter", help, stats.accept_failures);
 }
 
 fn program(page: &mut Page, facts: &Facts) {
