@@ -406,3 +406,12 @@ pub enum ValueTest {
     /// A match of this regular expression, anchored at both ends (`header.x=~v[12]`).
     Pattern(String),
 }
+
+/// Why a Plan cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileMistake {
+    /// The site, route or pool.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+}

@@ -1,22 +1,13 @@
 //! Snapshot: a Plan compiled to run.
 
 use crate::hosts::Host;
-use crate::plan::Plan;
+use crate::plan::{CompileMistake, Plan};
 use std::sync::Arc;
 
 /// A Plan compiled to run.
 pub struct Snapshot {
     plan: Plan,
     hosts: Vec<(String, Arc<Host>)>,
-}
-
-/// Why a Plan cannot be compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompileMistake {
-    /// The site, route or pool.
-    pub place: String,
-    /// Why.
-    pub reason: String,
 }
 
 impl Snapshot {

@@ -1,7 +1,6 @@
 //! An exchange finds its route.
 
-use crate::plan::{Listen, Plan};
-use crate::snapshot::CompileMistake;
+use crate::plan::{CompileMistake, Listen, Plan};
 use portunus_message::{Crime, Request};
 use std::fmt;
 use std::net::IpAddr;
