@@ -28,6 +28,7 @@ impl File {
     pub fn is_test(&self) -> bool {
         ["tests/", "fuzz/", "bench/"].iter().any(|folder| self.path.starts_with(folder))
             || self.path.contains("/tests/")
+            || self.path.contains("/examples/")
             || self.path.ends_with("/tests.rs")
     }
 

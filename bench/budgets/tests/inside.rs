@@ -40,7 +40,7 @@ fn a_warm_request_takes_no_memory() {
     let requests = client.ask_on_all(100).unwrap();
     let each = (heap::taken() - before) as f64 / requests as f64;
     drop(client);
-    workers.drain();
+    workers.drain(Duration::ZERO);
     workers.join(Duration::from_secs(5));
     report("heap allocations per request", format!("{each:.4}"), "0, told apart from 0.001");
     assert!(each < 0.001, "{each:.4}");
@@ -80,7 +80,7 @@ fn whole_request(plan: &Plan) -> f64 {
     });
     let least = runs.fold(f64::INFINITY, f64::min);
     drop(client);
-    workers.drain();
+    workers.drain(Duration::ZERO);
     workers.join(Duration::from_secs(5));
     least
 }

@@ -7,22 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The crates in their order: each may use those before it.
 const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "portunus"];
 
-/// What every module of the relay may use: the nouns that hold no I/O.
-const NOUNS: &[&str] = &["clock", "context", "entry", "hosts", "plan", "stats", "template"];
+/// What every module of the relay may use: the nouns that do no I/O and know no time.
+const NOUNS: &[&str] = &["args", "context", "entry", "hosts", "plan", "stats", "template", "values"];
 
-/// What else each module of the relay may use. A module that is not here may use nothing: write its row.
-/// The nouns are here with all they may use.
+/// What else each module of the relay may use, from the bottom up. A module that is not here may use nothing: write its
+/// row. For the nouns this is all they may use.
 const RELAY: &[(&str, &[&str])] = &[
-    ("clock", &[]),
+    ("values", &[]),
     ("stats", &[]),
     ("context", &[]),
-    ("template", &["context"]),
+    ("template", &["context", "values"]),
     ("plan", &["template"]),
     ("entry", &["plan"]),
+    ("args", &["entry", "plan", "template", "values"]),
     ("hosts", &["plan"]),
-    ("net", &["plan"]),
-    ("accept", &["net"]),
-    ("decode", &["accept"]),
+    // what a worker has
+    ("clock", &[]),
+    ("buffers", &[]),
+    ("deadlines", &["clock"]),
+    ("cells", &[]),
+    ("net", &[]),
+    ("link", &["buffers", "net"]),
+    ("client", &["buffers", "clock", "deadlines", "link", "net"]),
+    // what decides, and does no I/O
     ("dispatch", &[]),
     ("filter", &[]),
     ("find", &[]),
@@ -30,25 +37,34 @@ const RELAY: &[(&str, &[&str])] = &[
     ("breaker", &[]),
     ("eject", &[]),
     ("retry", &[]),
-    ("pool", &["net"]),
-    ("pump", &["net"]),
-    ("reply", &["filter"]),
-    ("tally", &[]),
     ("snapshot", &["dispatch", "filter", "pick", "breaker", "retry"]),
-    ("attempt", &["snapshot", "pick", "pool", "breaker", "eject", "retry"]),
+    ("asker", &["filter"]),
+    ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
+    ("worker", &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "snapshot"]),
+    // the verbs that wait
+    ("tally", &["cells", "pool", "worker"]),
+    ("pump", &["client", "clock", "link", "net", "worker"]),
+    ("reply", &["client", "filter", "worker"]),
     (
-        "serve",
+        "attempt",
         &[
-            "accept", "decode", "dispatch", "filter", "find", "pick", "pool", "pump", "reply", "tally",
-            "snapshot", "attempt", "net",
+            "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "snapshot", "tally",
+            "worker",
         ],
     ),
-    ("drain", &["serve", "accept", "decode", "snapshot", "net", "pool", "tally"]),
-    ("worker", &["serve", "accept", "decode", "snapshot", "net", "pool", "tally", "drain"]),
+    (
+        "serve",
+        &["attempt", "client", "dispatch", "filter", "find", "pump", "reply", "snapshot", "tally", "worker"],
+    ),
+    ("decode", &["client", "link", "net", "reply", "serve", "tally", "worker"]),
+    ("accept", &["client", "decode", "link", "net", "reply", "tally", "worker"]),
+    ("drain", &["accept", "net", "worker"]),
+    ("workers", &["accept", "clock", "drain", "net", "snapshot", "worker"]),
 ];
 
 /// The modules of the relay that may name the grammars.
-const RELAY_USING_WIRE: &[&str] = &["accept", "decode", "pool", "pump", "reply"];
+const RELAY_USING_WIRE: &[&str] =
+    &["accept", "attempt", "client", "decode", "link", "pool", "pump", "reply", "serve"];
 
 /// A crate names only crates before it.
 pub fn crates(files: &[File]) -> Vec<Finding> {

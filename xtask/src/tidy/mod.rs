@@ -73,7 +73,8 @@ pub struct Report {
 pub fn check(files: &[File]) -> Report {
     let mut report = Report { passed: 0, failed: 0, text: String::new() };
     for (rule, check) in CHECKS {
-        let findings = check(files);
+        let mut findings = check(files);
+        findings.dedup();
         if findings.is_empty() {
             report.passed += 1;
             continue;

@@ -55,7 +55,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         places: &["crates/relay/"],
-        except: &[],
+        except: &["crates/relay/src/net"], // a unix socket is a file
         words: &[
             "std::fs",
             "tokio::fs",
@@ -85,6 +85,12 @@ const RULES: &[Rule] = &[
         except: &["crates/portunus/"],
         words: &["std::env", "env::var", "env::args", "clap"],
         why: "only the program reads the environment and the arguments",
+    },
+    Rule {
+        places: &["crates/"],
+        except: &["crates/control/", "crates/portunus/"],
+        words: &["hyper", "hyper_util", "axum", "reqwest"],
+        why: "HTTP libraries are for the control plane; the data path has its own",
     },
     Rule {
         places: &["crates/config/"],
