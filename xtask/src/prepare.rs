@@ -1,6 +1,6 @@
 //! prepare: installs the programs that the tests drive, where they are missing.
 
-use std::path::Path;
+use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
 /// A program, the Debian package it is in, and what needs it.
@@ -65,9 +65,14 @@ fn call(words: &[String], rest: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Whether `program` is in the path, or where Debian keeps servers.
+/// Whether `program` is in the path.
 pub fn is_there(program: &str) -> bool {
+    std::env::split_paths(&path()).any(|folder| folder.join(program).is_file())
+}
+
+/// The path, with the folders where Debian keeps servers: they are in root's path only.
+pub fn path() -> OsString {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into));
-    folders.into_iter().any(|folder| Path::new(&folder).join(program).is_file())
+    std::env::join_paths(folders).unwrap_or(path.clone())
 }

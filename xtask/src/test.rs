@@ -182,6 +182,7 @@ fn cargo_step(root: &Path, words: &[&str], is_build: bool) -> Count {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command.args(words).current_dir(root).env("CARGO_TERM_COLOR", "never");
+    command.env("PATH", prepare::path());
     command.env("PORTUNUS_BIN", root.join(target_folder()).join("release/portunus"));
     let count = run_and_count(command).unwrap_or_else(|error| {
         println!("cannot run cargo: {error}");

@@ -2,6 +2,7 @@
 
 mod arrows;
 mod calls;
+mod citations;
 mod names;
 mod pages;
 
@@ -26,6 +27,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("every limit has a row", pages::limits),
     ("every golden file is read by a test", pages::golden),
     ("the reference is what the lists say", pages::reference),
+    ("what the pages cite is there", citations::check),
 ];
 
 /// Something that is not as it should be.
