@@ -3,6 +3,7 @@
 mod arrows;
 mod calls;
 mod citations;
+mod examples;
 mod names;
 mod pages;
 
@@ -28,6 +29,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("every golden file is read by a test", pages::golden),
     ("the reference is what the lists say", pages::reference),
     ("what the pages cite is there", citations::check),
+    ("the configurations that the pages show load", examples::check),
 ];
 
 /// Something that is not as it should be.
