@@ -1,0 +1,1 @@
+//! attacks_framing: to come.

@@ -1,0 +1,1 @@
+//! attacks_head: to come.
