@@ -233,7 +233,8 @@ impl Drop for Proxy {
             eprintln!("--- the end of its standard output ---");
             tail.for_each(|line| eprintln!("{line}"));
         } else {
-            assert!(!stderr.contains("panicked"), "the proxy panicked:\n{stderr}");
+            let panicked = stderr.contains("panicked") || stderr.contains("panic in thread");
+            assert!(!panicked, "the proxy panicked:\n{stderr}");
         }
     }
 }
