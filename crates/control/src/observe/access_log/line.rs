@@ -33,10 +33,10 @@ pub fn json(exchange: &Exchange, names: &Names<'_>, time: &[u8], value_bytes_max
     object.out.extend_from_slice(time);
     object.out.extend_from_slice(b"\",\"id\":\"");
     hexadecimal(exchange.id.0, object.out);
-    let _ = write!(object.out, "\",\"client\":\"{}\"", exchange.client_ip());
-    let port = exchange.peer.client.port();
-    if port != 0 && exchange.client_ip() == exchange.peer.client.ip() {
-        object.number("client_port", port.into());
+    let _ = write!(object.out, "\",\"client\":\"{}\"", exchange.client_ip().to_canonical());
+    let peer = exchange.peer.client;
+    if peer.port() != 0 && exchange.client_ip().to_canonical() == peer.ip().to_canonical() {
+        object.number("client_port", peer.port().into());
     }
     let path = path(exchange);
     if !path.is_empty() {
@@ -81,7 +81,7 @@ pub fn json(exchange: &Exchange, names: &Names<'_>, time: &[u8], value_bytes_max
 /// Appends the exchange in the combined format and a line end; `time` is its end as Apache writes it.
 pub fn combined(exchange: &Exchange, time: &[u8], value_bytes_max: usize, out: &mut Vec<u8>) {
     let request = &exchange.request;
-    let _ = write!(out, "{} - - [", exchange.client_ip());
+    let _ = write!(out, "{} - - [", exchange.client_ip().to_canonical());
     out.extend_from_slice(time);
     out.extend_from_slice(b"] \"");
     let path = path(exchange);
