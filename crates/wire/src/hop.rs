@@ -173,6 +173,10 @@ impl Options {
     /// Takes in one `Connection` line of a request. Naming a protected field, or what is no token, is a crime.
     pub fn read(&mut self, value: &[u8]) -> Result<(), Crime> {
         for option in tokens(value) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+                continue;
+            }
             let known = Known::find(option);
             if is_protected(known, option) || !option.iter().copied().all(is_token_byte) {
                 return Err(Crime::BadConnection);

@@ -9,7 +9,6 @@ pub use response::{ResponseHead, response};
 use super::Version;
 use portunus_message::{Fields, Known};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 /// More fields than this no head may have, whatever the limits allow: they are gathered on the stack.
 pub const FIELDS_MAX: usize = 512;
@@ -26,9 +25,9 @@ struct Line<'a> {
     known: Known,
     name: &'a [u8],
     value: &'a [u8],
-    /// Where both stand in the head.
-    name_at: Range<usize>,
-    value_at: Range<usize>,
+    /// Where the line, and so its name, begins in the head.
+    at: usize,
+    value_at: usize,
     /// The whole line, without its CRLF.
     len: usize,
     /// Only spaces, no tabs, stand around the value.
@@ -38,27 +37,28 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     /// Finds `header` at `at`, and proves that the line is exactly `name ":" OWS value OWS CRLF` (RFC 9112 §5), so
     /// that no byte of a head is passed over, whatever the tokeniser lets through.
+    #[inline]
     fn at(head: &'a [u8], at: usize, header: &httparse::Header<'a>) -> Option<Line<'a>> {
-        let name_at = at..at.checked_add(header.name.len())?;
-        let name = head.get(name_at.clone())?;
-        if !std::ptr::eq(name, header.name.as_bytes()) || head.get(name_at.end) != Some(&b':') {
+        let (name, value) = (header.name.as_bytes(), header.value);
+        let line = head.get(at..)?;
+        let rest = line.get(name.len()..)?.strip_prefix(b":")?;
+        let (before, rest) = skip_blanks(rest);
+        let (found, rest) = rest.split_at_checked(value.len())?;
+        let (behind, rest) = skip_blanks(rest);
+        let same =
+            std::ptr::eq(line.as_ptr(), name.as_ptr()) && (value.is_empty() || std::ptr::eq(found, value));
+        if !same || !rest.starts_with(b"\r\n") {
             return None;
         }
-        let mut plain = true;
-        let value_start = skip_blanks(head, name_at.end + 1, &mut plain);
-        let value_at = value_start..value_start.checked_add(header.value.len())?;
-        let value = head.get(value_at.clone())?;
-        if !value.is_empty() && !std::ptr::eq(value, header.value) {
-            return None;
-        }
-        let end = skip_blanks(head, value_at.end, &mut plain);
-        head.get(end..end + 2).filter(|end| end == b"\r\n")?;
-        Some(Line { known: Known::find(name), name, value, name_at, value_at, len: end - at, plain })
+        let value_at = at + name.len() + 1 + before.len();
+        let len = value_at + value.len() + behind.len() - at;
+        let plain = !before.contains(&b'\t') && !behind.contains(&b'\t');
+        Some(Line { known: Known::find(name), name, value, at, value_at, len, plain })
     }
 
     /// Where the next line begins.
     fn next(&self) -> usize {
-        self.name_at.start + self.len + 2
+        self.at + self.len + 2
     }
 
     /// What the field costs, as limits count it.
@@ -68,15 +68,15 @@ impl<'a> Line<'a> {
 
     /// Names this line in `fields`, which have loaded the head so that its byte `from` stands at `block`.
     fn index(&self, fields: &mut Fields, from: usize, block: usize) -> bool {
-        let shift = |range: &Range<usize>| range.start - from + block..range.end - from + block;
-        fields.index_known(self.known, shift(&self.name_at), shift(&self.value_at))
+        let (name_at, value_at) = (self.at - from + block, self.value_at - from + block);
+        let (name_end, value_end) = (name_at + self.name.len(), value_at + self.value.len());
+        fields.index_known(self.known, name_at..name_end, value_at..value_end)
     }
 }
 
-fn skip_blanks(head: &[u8], mut at: usize, plain: &mut bool) -> usize {
-    while let Some(&byte @ (b' ' | b'\t')) = head.get(at) {
-        *plain &= byte == b' ';
-        at += 1;
-    }
-    at
+/// Splits off the spaces and tabs in front; nearly always one space or nothing.
+#[inline]
+fn skip_blanks(text: &[u8]) -> (&[u8], &[u8]) {
+    let blanks = text.iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
+    text.split_at_checked(blanks).unwrap_or((text, &[]))
 }
