@@ -1,17 +1,99 @@
-//! x
+//! The operator's words: text ⇄ Plan. Reads configuration files and nothing else.
 
-/// What a configuration may be filled in from.
-pub struct Environment<'a> {
-    /// The variables.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
+pub mod directives;
+pub mod mistake;
+
+mod args;
+mod bounds;
+mod check;
+mod draft;
+mod findings;
+mod fmt;
+mod json;
+mod outside;
+mod pool;
+mod reference;
+mod route;
+mod settings;
+mod site;
+mod text;
+mod values;
+
+pub use args::Registry;
+pub use fmt::format;
+pub use json::{adapt, schema};
+pub use mistake::{Mistake, Mistakes};
+pub use outside::Environment;
+pub use reference::reference;
+
+use findings::{Findings, Sources};
+use outside::Outside;
+use portunus_relay::plan::Plan;
+use std::path::{Path, PathBuf};
+
+/// A configuration without mistakes.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it asks for.
+    pub plan: Plan,
+    /// What had better not be.
+    pub warnings: Vec<Mistake>,
+    /// Every file that was read, for whoever watches them.
+    pub files: Vec<PathBuf>,
 }
 
-/// Loads a text.
-pub fn load_text(_: &str, text: &str, _: &Environment<'_>) -> Result<(), String> {
-    if text.contains("poxy") { Err("poxy".to_owned()) } else { Ok(()) }
+/// Loads a configuration file: in the block language, or, when it begins with `{`, a plan in JSON.
+pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
+    let mut outside = Outside::new(*environment);
+    let name = path.display().to_string();
+    match outside.read(path, text::FILE_BYTES_MAX) {
+        Ok(text) => load_into(&name, &text, Registry::default(), outside),
+        Err(wrong) => Err(Mistakes(vec![Mistake::of_file(&name, wrong.reason)])),
+    }
 }
 
-/// The pages of the manual that come from the lists of directives: file name and text.
-pub fn reference() -> Vec<(String, String)> {
-    Vec::new()
+/// The same for a text that was read already; what it includes is relative to the directory of `name`.
+pub fn load_text(name: &str, text: &str, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
+    load_into(name, text, Registry::default(), Outside::new(*environment))
 }
+
+fn load_into(
+    name: &str,
+    text: &str,
+    registry: Registry,
+    mut outside: Outside<'_>,
+) -> Result<Loaded, Mistakes> {
+    let mut sources = Sources::default();
+    let mut findings = Findings::default();
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+        let plan = json::read(name, text, registry, &mut sources, &mut outside, &mut findings);
+        return finish(plan, sources, outside, findings);
+    }
+    let drafts = draft::read(name, text.to_owned(), &mut sources, &mut outside, &mut findings);
+    let plan = match findings.structure {
+        true => Plan::default(),
+        false => check::check(&drafts, registry, &mut outside, &mut findings),
+    };
+    finish(plan, sources, outside, findings)
+}
+
+fn finish(
+    plan: Plan,
+    sources: Sources,
+    outside: Outside<'_>,
+    findings: Findings,
+) -> Result<Loaded, Mistakes> {
+    let any = findings.any_error();
+    let (mut errors, mut warnings) = findings.sort_out(&sources);
+    if any {
+        errors.append(&mut warnings);
+        return Err(Mistakes(errors));
+    }
+    Ok(Loaded { plan, warnings, files: outside.files() })
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod golden;

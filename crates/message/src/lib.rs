@@ -1,6 +1,7 @@
 //! The words: what a request is. No I/O, no clock, no protocol, no async.
 
 pub mod body;
+pub mod duration;
 pub mod error;
 pub mod exchange;
 pub mod fields;
@@ -15,7 +16,7 @@ pub mod time;
 
 pub use body::{Body, Stage};
 pub use error::{Crime, Error, Phase, Retry, Side};
-pub use exchange::{Exchange, RequestId};
+pub use exchange::{Exchange, Protocol, RequestId};
 pub use fields::{FieldValue, Fields};
 pub use limits::Limits;
 pub use method::Method;

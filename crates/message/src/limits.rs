@@ -10,6 +10,8 @@ pub struct Limits {
     /// Client connections at one time; 0 means: from the descriptor limit, with a tenth kept back.
     pub connections: usize,
     /// From accept, or from the first byte of a further request, to the end of its head.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub header_time: Duration,
     /// Names, values and 32 bytes for each field of a request.
     pub header_bytes: usize,
@@ -26,30 +28,48 @@ pub struct Limits {
     /// A body kept so that it can be sent again.
     pub replay_bytes: usize,
     /// A request's body without progress.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub body_idle: Duration,
     /// Bytes a second that a body must reach, after `body_rate_after`.
     pub body_rate: u64,
     /// When `body_rate` begins to count.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub body_rate_after: Duration,
     /// An answer that the client does not read.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub response_idle: Duration,
     /// Bytes a second that a client must read, after `response_rate_after`.
     pub response_rate: u64,
     /// When `response_rate` begins to count.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub response_rate_after: Duration,
     /// A client connection between two requests.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub keep_alive: Duration,
     /// The same, while three quarters of all connections are used.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub keep_alive_pressed: Duration,
     /// Requests of one client connection.
     pub requests: u64,
     /// Age of one client connection.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub age: Duration,
     /// What is read of a body that nobody wants, so that the connection can be kept.
     pub drain_bytes: usize,
     /// How long that may take.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub drain_time: Duration,
     /// How long a closed connection is still read, so that the answer is not lost.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub linger: Duration,
     /// Extensions on one chunk-size line.
     pub chunk_line: usize,
@@ -58,16 +78,24 @@ pub struct Limits {
     /// Informational answers to one request.
     pub informational: u32,
     /// Connecting to an upstream.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub connect: Duration,
     /// From the end of a request to the first byte of its answer.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub first_byte: Duration,
     /// An upstream's answer without progress.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub upstream_idle: Duration,
     /// The fields of an upstream's answer.
     pub upstream_header_bytes: usize,
     /// How many of them.
     pub upstream_header_count: usize,
     /// Tunnels without a byte in either direction.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
     pub tunnel_idle: Duration,
     /// The log queue, in bytes.
     pub log_queue: usize,

@@ -40,6 +40,8 @@ pub struct Settings {
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
     /// How long requests may take to finish when the program stops.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
     pub grace: Duration,
     /// Whether a change of a configuration file is applied at once.
     pub watch: bool,
@@ -216,6 +218,8 @@ pub struct PoolPlan {
     /// Idle connections.
     pub keep_alive: KeepAlive,
     /// How long a connect may take.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
     pub connect_timeout: Duration,
     /// How many attempts a request may take in all; 1 means: no second one.
     pub tries: u32,
@@ -228,6 +232,8 @@ pub struct KeepAlive {
     /// How many are kept for each host, over all workers; 0 means: each connection serves one request.
     pub idle: usize,
     /// For how long; none means: learned from the upstream, 4 s until then, 60 s at most.
+    #[serde(with = "portunus_message::duration::optional", default)]
+    #[schemars(with = "Option<String>")]
     pub time: Option<Duration>,
 }
 
@@ -405,4 +411,19 @@ pub enum ValueTest {
     Exact(String),
     /// A match of this regular expression, anchored at both ends (`header.x=~v[12]`).
     Pattern(String),
+}
+
+/// Why a plan cannot be compiled: `config` finds all of this earlier, with file and line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileMistake {
+    /// The site, route or pool.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl std::fmt::Display for CompileMistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.reason)
+    }
 }

@@ -3,8 +3,16 @@
 use crate::entry::Entry;
 use crate::hosts::{HostId, HostSet, Hosts};
 
+mod client_ip;
+mod hash;
+mod least_requests;
+mod random_two;
+mod rendezvous;
+mod round_robin;
+
 /// The policies, in the order of the manual. A new one is a file and a line.
-pub const LIST: &[Entry<dyn Pick>] = &[];
+pub const LIST: &[Entry<dyn Pick>] =
+    &[round_robin::ENTRY, least_requests::ENTRY, random_two::ENTRY, hash::ENTRY, client_ip::ENTRY];
 
 /// Chooses among hosts. A pure function of its arguments but for its own cursor.
 pub trait Pick: Send + Sync {
@@ -27,3 +35,6 @@ pub struct Key<'a> {
     /// A random number, fresh for each choice.
     pub random: u64,
 }
+
+#[cfg(test)]
+mod tests;

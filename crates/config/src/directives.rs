@@ -1,0 +1,474 @@
+//! The directives that are neither filters nor policies: names, places, arguments, manual. Everything about them comes from here.
+
+use portunus_relay::entry::{Kind, Param, Place};
+
+/// Where a statement may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Outside every block.
+    Top,
+    /// In `defaults`.
+    Defaults,
+    /// In `pool` in `defaults`.
+    DefaultPool,
+    /// In `site` in `defaults`.
+    DefaultSite,
+    /// In `pool`.
+    Pool,
+    /// In `site`.
+    Site,
+    /// In `route`.
+    Route,
+}
+
+impl Scope {
+    /// How it is spoken of: "in …".
+    pub fn spoken(self) -> &'static str {
+        match self {
+            Scope::Top => "outside every block",
+            Scope::Defaults => "in `defaults`",
+            Scope::DefaultPool => "in the `pool` of `defaults`",
+            Scope::DefaultSite => "in the `site` of `defaults`",
+            Scope::Pool => "in a `pool`",
+            Scope::Site => "in a `site`",
+            Scope::Route => "in a `route`",
+        }
+    }
+
+    /// Whether filters may stand here.
+    pub fn has_filters(self) -> bool {
+        matches!(self, Scope::DefaultSite | Scope::Site | Scope::Route)
+    }
+}
+
+/// Whether a directive has a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// It must not.
+    None,
+    /// It must.
+    Required,
+}
+
+/// One directive.
+#[derive(Debug)]
+pub struct Form {
+    /// The word in the configuration.
+    pub name: &'static str,
+    /// Where it may stand.
+    pub scopes: &'static [Scope],
+    /// Whether it may stand there more than once.
+    pub repeats: bool,
+    /// What it takes.
+    pub params: &'static [Param],
+    /// Whether what it takes depends on more than `params` can say, and is checked where it is read.
+    pub open: bool,
+    /// Its block.
+    pub block: Block,
+    /// One paragraph for the manual; the first sentence stands alone in lists.
+    pub manual: &'static str,
+    /// An example that loads in its first scope.
+    pub example: &'static str,
+}
+
+/// The directive of this name that may stand in `scope`.
+pub fn find(name: &str, scope: Scope) -> Option<&'static Form> {
+    FORMS.iter().find(|form| form.name == name && form.scopes.contains(&scope))
+}
+
+/// Directives that the language knows but this program does not yet.
+pub const LATER: &[&str] = &[
+    "acme",
+    "cache",
+    "compress",
+    "health",
+    "jwt",
+    "protocol",
+    "queue",
+    "rate-limit",
+    "sni",
+    "sticky",
+    "tcp",
+    "tls",
+    "udp",
+    "waf",
+];
+
+const fn param(name: &'static str, place: Place, kind: Kind, manual: &'static str) -> Param {
+    Param { name, place, kind, manual }
+}
+
+const fn form(
+    name: &'static str,
+    scopes: &'static [Scope],
+    params: &'static [Param],
+    manual: &'static str,
+    example: &'static str,
+) -> Form {
+    Form { name, scopes, repeats: false, params, open: false, block: Block::None, manual, example }
+}
+
+/// A switch: presence means on, `off` means off.
+const SWITCH: Kind = Kind::OneOf(&["on", "off"]);
+
+/// All of them, in the order of the manual.
+pub const FORMS: &[Form] = &[
+    form(
+        "workers",
+        &[Scope::Top],
+        &[param("count", Place::Word, Kind::Number, "How many threads serve, 1 to 1024.")],
+        "How many threads serve requests. Without it there is one for each core that the process may use.",
+        "workers 4",
+    ),
+    form(
+        "admin",
+        &[Scope::Top],
+        &[
+            param("where", Place::Word, Kind::Text, "`unix:PATH`, `ADDRESS:PORT`, or `off`."),
+            param(
+                "token",
+                Place::Option,
+                Kind::Text,
+                "What a caller over TCP has to present; required there.",
+            ),
+        ],
+        "Where the admin API listens. Without it, at the unix socket `/run/portunus/admin.sock`, which only its owner may open. \
+         At a TCP address it wants a token; keep that out of the file with `${env.NAME}` or `${file.PATH}`.",
+        "admin unix:/run/portunus/admin.sock",
+    ),
+    Form {
+        repeats: true,
+        ..form(
+            "log",
+            &[Scope::Top],
+            &[
+                param(
+                    "what",
+                    Place::Word,
+                    Kind::OneOf(&["access", "level"]),
+                    "The access log, or how much the program says of itself.",
+                ),
+                param(
+                    "how",
+                    Place::Word,
+                    Kind::Text,
+                    "`json`, `combined` or `off` for `access`; `error`, `warn`, `info` or `debug` for `level`.",
+                ),
+                param(
+                    "to",
+                    Place::OptionalWord,
+                    Kind::Text,
+                    "`stdout` (unless written), a file, `syslog`, or `syslog:SOCKET`.",
+                ),
+            ],
+            "`log access FORMAT [PLACE]` writes a line for each request; without it there is none. A file is opened anew on SIGUSR1. \
+             `log level LEVEL` says how much the program says of itself on standard error; without it, `info`.",
+            "log access json /var/log/portunus/access.log",
+        )
+    },
+    Form {
+        repeats: true,
+        ..form(
+            "trusted-proxies",
+            &[Scope::Top],
+            &[param("network", Place::Rest, Kind::Network, "Where proxies in front of this one are.")],
+            "Whose forwarding headers are believed. `X-Forwarded-For` and `Forwarded` are read from right to left, as long as the one who \
+             wrote an entry is in one of these networks; every other peer's are replaced. Without it nobody's are believed.",
+            "trusted-proxies 10.0.0.0/8 192.168.0.0/16",
+        )
+    },
+    form(
+        "grace",
+        &[Scope::Top],
+        &[param("time", Place::Word, Kind::Duration, "How long requests may take to finish.")],
+        "How long requests that are under way may take to finish when the program stops. Without it, 30 seconds.",
+        "grace 30s",
+    ),
+    form(
+        "watch",
+        &[Scope::Top],
+        &[param("switch", Place::OptionalWord, SWITCH, "`off` is the same as leaving it out.")],
+        "Applies a change of the configuration's files as soon as it is written. A bad configuration is refused, and the old one goes on.",
+        "watch",
+    ),
+    Form {
+        repeats: true,
+        block: Block::Required,
+        ..form(
+            "limits",
+            &[Scope::Top, Scope::DefaultSite, Scope::Site, Scope::Route],
+            &[],
+            "The bounds that everything keeps to, each with a name and a default. Every one can be set for all; those that say so in the \
+             list of limits also for a site or a route, where the inner one counts.",
+            "limits { connections 100000; header-bytes 32KiB; body-bytes 100MiB }",
+        )
+    },
+    Form {
+        repeats: true,
+        ..form(
+            "include",
+            &[Scope::Top, Scope::Defaults, Scope::Pool, Scope::Site, Scope::Route],
+            &[param(
+                "file",
+                Place::Rest,
+                Kind::Text,
+                "A file, relative to this one; `*` and `?` stand for any text and any character.",
+            )],
+            "Puts the statements of other files here. Files of a pattern come in the order of their names; a pattern that fits none is fine, \
+             a file that is missing is not. Files cannot include themselves.",
+            "include sites/*.conf",
+        )
+    },
+    Form {
+        repeats: true,
+        block: Block::Required,
+        ..form(
+            "defaults",
+            &[Scope::Top],
+            &[],
+            "What holds for every pool, including those that a plain `proxy` target makes, and for every site, wherever it is written. \
+             A `pool` in it takes the settings of a pool without servers; a `site` in it takes filters and limits, which come before the site's own.",
+            "defaults {\n    pool { balance least-requests }\n    site { limits { body-bytes 10MiB } }\n}",
+        )
+    },
+    Form {
+        repeats: true,
+        block: Block::Required,
+        ..form(
+            "pool",
+            &[Scope::Top, Scope::Defaults],
+            &[param(
+                "name",
+                Place::Word,
+                Kind::Text,
+                "What `proxy` calls it: letters, digits, `-`, `_` and `.`.",
+            )],
+            "Servers that can stand in for each other, and how they are used. In `defaults` it has no name.",
+            "pool web {\n    server 10.0.2.11:8080 weight=2\n    server 10.0.2.12:8080\n    server 10.0.2.13:8080 backup\n}",
+        )
+    },
+    Form {
+        repeats: true,
+        block: Block::Required,
+        ..form(
+            "site",
+            &[Scope::Top, Scope::Defaults],
+            &[param(
+                "name",
+                Place::Rest,
+                Kind::Text,
+                "`example.com`, `*.example.com`, `http://example.com:8080`, `:8080` for any host on a port, `*` for any host.",
+            )],
+            "A set of hosts and what is done with their requests. `http://example.com` listens on port 80, `:8080` on that port; `listen` inside says \
+             otherwise, and `*` as well as a bare name needs it. The statements of a site hold for all its routes, before the route's own; its `proxy`, or a filter that \
+             answers, is for the requests that no route is for. In `defaults` it has no name.",
+            "site http://example.com http://www.example.com {\n    proxy 127.0.0.1:3000\n}",
+        )
+    },
+    Form {
+        repeats: true,
+        ..form(
+            "server",
+            &[Scope::Pool],
+            &[
+                param(
+                    "address",
+                    Place::Word,
+                    Kind::Text,
+                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, or `unix:PATH`.",
+                ),
+                param(
+                    "backup",
+                    Place::OptionalWord,
+                    Kind::OneOf(&["backup"]),
+                    "Used only when no other server is left.",
+                ),
+                param(
+                    "weight",
+                    Place::Option,
+                    Kind::Number,
+                    "Its share against the others', 1 unless written; 0 means: no new requests.",
+                ),
+            ],
+            "A member of the pool. A name is resolved while the program runs.",
+            "server 10.0.2.11:8080 weight=2",
+        )
+    },
+    Form {
+        open: true,
+        ..form(
+            "balance",
+            &[Scope::Pool, Scope::DefaultPool],
+            &[
+                param("policy", Place::Word, Kind::Text, "The name of a policy."),
+                param("argument", Place::OptionalWord, Kind::Text, "What that policy takes."),
+            ],
+            "How a server is chosen for each request. Without it, `round-robin`.",
+            "balance least-requests",
+        )
+    },
+    form(
+        "keep-alive",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[
+            param(
+                "switch",
+                Place::OptionalWord,
+                Kind::OneOf(&["off"]),
+                "Each connection serves one request.",
+            ),
+            param(
+                "idle",
+                Place::Option,
+                Kind::Number,
+                "How many idle connections are kept for each server, 64 unless written.",
+            ),
+            param(
+                "for",
+                Place::Option,
+                Kind::Duration,
+                "For how long; without it that is learned from the server: 4 seconds until then, 60 at most.",
+            ),
+        ],
+        "How many connections to each server are kept open between requests, and for how long.",
+        "keep-alive idle=64 for=60s",
+    ),
+    form(
+        "connect",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[param("timeout", Place::RequiredOption, Kind::Duration, "How long a connect may take.")],
+        "How connections to the servers are opened. Without it a connect may take as long as the limit `connect` says.",
+        "connect timeout=2s",
+    ),
+    form(
+        "retry",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[
+            param("switch", Place::OptionalWord, Kind::OneOf(&["off"]), "The same as `tries=1`."),
+            param(
+                "tries",
+                Place::Option,
+                Kind::Number,
+                "How many attempts a request may take in all, 1 to 16, 2 unless written.",
+            ),
+        ],
+        "Whether another server is asked when one fails. That is done only when it is safe: nothing of the request was processed, or it may be repeated; its \
+         body can be sent again; and no answer has begun.",
+        "retry tries=2",
+    ),
+    Form {
+        repeats: true,
+        open: true,
+        ..form(
+            "listen",
+            &[Scope::Site],
+            &[param(
+                "address",
+                Place::Word,
+                Kind::Text,
+                "`ADDRESS:PORT`, `:PORT` for every address, IPv4 and IPv6, or `unix:PATH`.",
+            )],
+            "Where the site listens, in place of what its names say. Sites may listen at the same address when their names differ.",
+            "listen 127.0.0.1:8080",
+        )
+    },
+    Form {
+        repeats: true,
+        open: true,
+        block: Block::Required,
+        ..form(
+            "route",
+            &[Scope::Site],
+            &[
+                param(
+                    "path",
+                    Place::OptionalWord,
+                    Kind::Text,
+                    "`/users` is that path alone, `/users/*` is `/users` and all below it, `~^/v[0-9]+/` a regular expression, `*` any path.",
+                ),
+                param("method", Place::Option, Kind::Text, "One of these methods: `GET,HEAD`."),
+                param(
+                    "header.NAME",
+                    Place::Option,
+                    Kind::Text,
+                    "The header field has this value; `*`: it is there; `~…`: a regular expression fits the whole value.",
+                ),
+                param("query.NAME", Place::Option, Kind::Text, "The same for a parameter of the query."),
+                param("cookie.NAME", Place::Option, Kind::Text, "The same for a cookie."),
+                param(
+                    "client",
+                    Place::Option,
+                    Kind::Text,
+                    "The client is in one of these networks: `10.0.0.0/8,::1`.",
+                ),
+                param(
+                    "priority",
+                    Place::Option,
+                    Kind::Text,
+                    "Goes before the usual precedence; higher first, 0 unless written.",
+                ),
+            ],
+            "What is done with some of a site's requests. All that is written has to fit. Of several routes that fit, the exact path goes before the longest prefix, that before a \
+             regular expression, that before any path; then one with a method, then the one with more headers, then with more query parameters; then the one written first. Paths are \
+             compared in their normal form, on segment borders.",
+            "route /orders/* method=GET,POST header.x-version=2 { proxy 127.0.0.1:3000 }",
+        )
+    },
+    Form {
+        repeats: true,
+        ..form(
+            "proxy",
+            &[Scope::Site, Scope::Route],
+            &[
+                param(
+                    "target",
+                    Place::Rest,
+                    Kind::Text,
+                    "The name of a pool, or the addresses of servers, which make a pool without a name.",
+                ),
+                param(
+                    "weight",
+                    Place::Option,
+                    Kind::Number,
+                    "The share of the requests, where several `proxy` stand side by side; 1 unless written.",
+                ),
+                param("balance", Place::Option, Kind::Text, "For addresses: as in a pool."),
+                param(
+                    "keep-alive",
+                    Place::Option,
+                    Kind::Text,
+                    "For addresses: `off`, or how many idle connections are kept.",
+                ),
+                param(
+                    "connect-timeout",
+                    Place::Option,
+                    Kind::Duration,
+                    "For addresses: how long a connect may take.",
+                ),
+                param(
+                    "tries",
+                    Place::Option,
+                    Kind::Number,
+                    "For addresses: how many attempts a request may take in all.",
+                ),
+            ],
+            "Sends requests to a pool. Several of them side by side share the requests by weight. In a site it is for the requests that no route is for.",
+            "proxy 127.0.0.1:3000 127.0.0.1:3001 balance=random-two",
+        )
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_directive_is_described() {
+        for form in FORMS {
+            assert!(form.manual.ends_with('.') && !form.manual.contains("  "), "{}", form.name);
+            assert!(form.example.starts_with(form.name), "{}", form.name);
+            assert!(form.params.iter().all(|param| param.manual.ends_with('.')), "{}", form.name);
+            assert!(!LATER.contains(&form.name));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Plan ⇄ JSON: for machines, checked like what people write, and printed without secrets.
+
+use crate::args::{Registry, Scene};
+use crate::draft::{Draft, Value};
+use crate::findings::{Findings, Sources, Span};
+use crate::mistake::did_you_mean;
+use crate::outside::Outside;
+use crate::{route, values};
+use portunus_message::Method;
+use portunus_relay::entry::Entry;
+use portunus_relay::plan::{
+    Admin, Directive, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan, Text, ValueTest,
+};
+use std::collections::HashSet;
+use std::path::Path;
+
+/// The plan as JSON. What was filled in from outside appears as it was written: `${env.…}`, `${file.…}`, the name of a file.
+pub fn adapt(plan: &Plan) -> String {
+    // Invariant: every key of a plan is a string, so it can be written as JSON.
+    let mut text = serde_json::to_string_pretty(plan).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The JSON Schema of a plan.
+pub fn schema() -> String {
+    let mut text = serde_json::to_string_pretty(&schemars::schema_for!(Plan)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Reads a plan in JSON, and checks what can be wrong with it.
+pub fn read(
+    name: &str,
+    text: &str,
+    registry: Registry,
+    sources: &mut Sources,
+    outside: &mut Outside<'_>,
+    findings: &mut Findings,
+) -> Plan {
+    let text = text.trim_start_matches('\u{feff}');
+    let file = sources.add(name.to_owned(), text.to_owned());
+    outside.enter(Path::new(name));
+    let mut plan = match serde_json::from_str::<Plan>(text) {
+        Ok(plan) => plan,
+        Err(error) => {
+            refused(file, text, &error, findings);
+            return Plan::default();
+        }
+    };
+    let mut checker = Checker { scene: Scene { registry, outside, findings }, file, pools: HashSet::new() };
+    checker.plan(&mut plan);
+    checker.scene.findings.place.clear();
+    plan
+}
+
+/// Tells what serde refused, with the names it would have taken.
+fn refused(file: u32, text: &str, error: &serde_json::Error, findings: &mut Findings) {
+    let line: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let at = (line + error.column().saturating_sub(1)).min(text.len());
+    let whole = error.to_string();
+    let reason = whole.split(" at line ").next().unwrap_or(&whole);
+    let mut quoted = reason.split('`').skip(1).step_by(2);
+    let unknown = quoted.next().filter(|_| reason.starts_with("unknown "));
+    let hint = unknown.and_then(|unknown| did_you_mean(unknown, quoted));
+    findings.error(Span::new(file, at, at + 1), reason).maybe_hint(hint);
+}
+
+struct Checker<'a, 'o> {
+    scene: Scene<'a, 'o>,
+    file: u32,
+    pools: HashSet<String>,
+}
+
+impl Checker<'_, '_> {
+    fn plan(&mut self, plan: &mut Plan) {
+        self.scene.findings.place = "settings".to_owned();
+        if let Admin::Tcp { token, .. } = &mut plan.settings.admin {
+            self.fill(token);
+            if token.value.len() < 8 {
+                self.wrong("the admin token is shorter than 8 bytes, which can be guessed");
+            }
+        }
+        if plan.settings.workers.is_some_and(|count| !(1..=1024).contains(&count)) {
+            self.wrong("`workers` is not a number from 1 to 1024");
+        }
+        for (at, pool) in plan.pools.iter_mut().enumerate() {
+            self.scene.findings.place = format!("pools[{at}]");
+            self.pool(pool);
+        }
+        let mut sites = HashSet::new();
+        let mut routes = HashSet::new();
+        for (at, site) in plan.sites.iter_mut().enumerate() {
+            self.scene.findings.place = format!("sites[{at}]");
+            self.site(site, &mut sites);
+            for (route_at, route) in site.routes.iter_mut().enumerate() {
+                self.scene.findings.place = format!("sites[{at}].routes[{route_at}]");
+                if !routes.insert(route.name.clone()) {
+                    self.wrong(&format!("the name `{}` is there twice", route.name));
+                }
+                self.route(route);
+            }
+        }
+    }
+
+    fn wrong(&mut self, reason: &str) {
+        self.scene.findings.error(Span::whole(self.file), reason);
+    }
+
+    fn pool(&mut self, pool: &mut PoolPlan) {
+        if !self.pools.insert(pool.name.clone()) {
+            self.wrong(&format!("pool `{}` is there twice", pool.name));
+        }
+        if pool.servers.is_empty() {
+            self.wrong(&format!("pool `{}` has no server", pool.name));
+        }
+        let mut seen = HashSet::new();
+        for server in &pool.servers {
+            let written = server.address.to_string();
+            match values::address(&written) {
+                Ok(address) if address == server.address => {}
+                Ok(_) => self.wrong(&format!("`{written}` is not in its normal form")),
+                Err(wrong) => self.wrong(&format!("`{written}` {}", wrong.reason)),
+            }
+            if !seen.insert(&server.address) {
+                self.wrong(&format!("server `{written}` is there twice"));
+            }
+        }
+        if !(1..=16).contains(&pool.tries) {
+            self.wrong("`tries` is not a number from 1 to 16");
+        }
+        if pool.connect_timeout.is_zero() {
+            self.wrong("`connect-timeout` leaves no time at all");
+        }
+        let policies = self.scene.registry.policies;
+        self.directive(&mut pool.balance, policies, "policy");
+    }
+
+    fn site(&mut self, site: &SitePlan, sites: &mut HashSet<String>) {
+        if site.names.is_empty() || site.listen.is_empty() {
+            self.wrong("a site needs a name and an address to listen on");
+        }
+        for name in &site.names {
+            for listen in &site.listen {
+                if !sites.insert(format!("{listen} {name}")) {
+                    self.wrong(&format!("site `{name}` at {listen} is there twice"));
+                }
+            }
+            let (text, bare) = (name.to_string(), name.to_string().trim_start_matches("*.").to_owned());
+            if text != "*" && values::host(&bare).as_ref() != Ok(&bare) {
+                self.wrong(&format!("`{text}` is not a host name in its normal form"));
+            }
+        }
+    }
+
+    fn route(&mut self, route: &mut RoutePlan) {
+        self.matcher(&route.matcher);
+        let filters = self.scene.registry.filters;
+        for filter in &mut route.filters {
+            self.directive(filter, filters, "filter");
+        }
+        for forward in &route.forward {
+            if !self.pools.contains(&forward.pool) {
+                self.wrong(&format!("there is no pool `{}`", forward.pool));
+            }
+        }
+        let answers = |name: &str| filters.iter().any(|entry| entry.answers && entry.name == name);
+        if route.forward.is_empty() && !route.filters.iter().any(|filter| answers(&filter.name)) {
+            self.wrong("this route does nothing: it has no `forward`, and no filter in it answers");
+        } else if !route.forward.is_empty() && route.forward.iter().all(|forward| forward.weight == 0) {
+            self.wrong("every `forward` has weight 0");
+        }
+    }
+
+    fn matcher(&mut self, matcher: &Matcher) {
+        let path = match &matcher.path {
+            PathMatch::Any => Ok(()),
+            PathMatch::Exact(path) | PathMatch::Prefix(path) => route::normal(path, "").map(drop),
+            PathMatch::Pattern(pattern) => values::regex(pattern),
+        };
+        if let Err(wrong) = path {
+            self.wrong(&format!("the path {}", wrong.reason));
+        }
+        for method in matcher.methods.iter().filter(|method| Method::parse(method.as_bytes()).is_none()) {
+            self.wrong(&format!("`{method}` is not a registered method"));
+        }
+        for header in &matcher.headers {
+            if let Err(wrong) = values::field_name(&header.name) {
+                self.wrong(&format!("`{}` {}", header.name, wrong.reason));
+            }
+        }
+        for test in matcher.headers.iter().chain(&matcher.queries).chain(&matcher.cookies) {
+            let ValueTest::Pattern(pattern) = &test.value else { continue };
+            if let Err(wrong) = values::regex(&format!("^(?:{pattern})$")) {
+                self.wrong(&format!("`{pattern}` {}", wrong.reason));
+            }
+        }
+    }
+
+    /// Fills in the arguments of a filter or policy and builds it.
+    fn directive<T: ?Sized>(&mut self, directive: &mut Directive, entries: &'static [Entry<T>], what: &str) {
+        let Some(entry) = entries.iter().find(|entry| entry.name == directive.name) else {
+            let hint = did_you_mean(&directive.name, entries.iter().map(|entry| entry.name));
+            let reason = format!("there is no {what} `{}`", directive.name);
+            self.scene.findings.error(Span::whole(self.file), reason).maybe_hint(hint);
+            return;
+        };
+        directive.args.words.iter_mut().for_each(|text| self.fill(text));
+        directive.args.options.values_mut().for_each(|text| self.fill(text));
+        let span = Span::whole(self.file);
+        let value = |text: &Text| Value { text: text.clone(), span };
+        let options = directive.args.options.iter();
+        let draft = Draft {
+            name: entry.name.into(),
+            span,
+            words: directive.args.words.iter().map(value).collect(),
+            options: options.map(|(key, text)| (key.as_str().into(), value(text))).collect(),
+            block: None,
+        };
+        if let Some(built) = self.scene.build(entry, &draft) {
+            directive.args = built.args;
+        }
+    }
+
+    fn fill(&mut self, text: &mut Text) {
+        if text.value.contains("${") {
+            match self.scene.outside.fill(self.file, &text.value) {
+                Ok(filled) => *text = filled,
+                Err(wrong) => self.wrong(&wrong.reason),
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What a configuration takes from outside itself: the environment, and files beside it. The only file that does I/O.
+
+use portunus_relay::plan::Text;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// How many files one configuration may read.
+const FILES_MAX: usize = 100_000;
+/// How much it may read in all.
+const BYTES_MAX: usize = 512 << 20;
+/// How long a file may be that is filled into a value.
+const VALUE_BYTES_MAX: usize = 16 << 20;
+
+/// The environment, as the program hands it over; only the program reads the real one.
+#[derive(Clone, Copy)]
+pub struct Environment<'a> {
+    /// The value of a variable.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// What is wrong with a value, before it is known where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Why it cannot be.
+    pub reason: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl Wrong {
+    /// Wrong because of `reason`.
+    pub fn new(reason: impl Into<String>) -> Wrong {
+        Wrong { reason: reason.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    pub fn hint(self, hint: impl Into<String>) -> Wrong {
+        Wrong { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Reads files for a configuration, remembers which, and keeps to the bounds.
+pub struct Outside<'a> {
+    environment: Environment<'a>,
+    /// The directory of each configuration file, by its number.
+    directories: Vec<PathBuf>,
+    read: BTreeSet<PathBuf>,
+    count: usize,
+    bytes: usize,
+}
+
+impl<'a> Outside<'a> {
+    /// Nothing has been read yet.
+    pub fn new(environment: Environment<'a>) -> Outside<'a> {
+        Outside { environment, directories: Vec::new(), read: BTreeSet::new(), count: 0, bytes: 0 }
+    }
+
+    /// The next configuration file is `path`: what it names is relative to its directory.
+    pub fn enter(&mut self, path: &Path) {
+        self.directories.push(path.parent().map(Path::to_owned).unwrap_or_default());
+    }
+
+    /// All files that were read, once each.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.read.iter().cloned().collect()
+    }
+
+    /// `path` as configuration file number `file` means it.
+    pub fn resolve(&self, file: u32, path: &str) -> PathBuf {
+        self.directories
+            .get(file as usize)
+            .map(|directory| directory.join(path))
+            .unwrap_or_else(|| path.into())
+    }
+
+    /// A whole file as text.
+    pub fn read(&mut self, path: &Path, bytes_max: usize) -> Result<String, Wrong> {
+        let shown = path.display();
+        self.count += 1;
+        if self.count > FILES_MAX || self.bytes > BYTES_MAX {
+            return Err(Wrong::new(format!(
+                "the configuration reads more than {FILES_MAX} files or {} MiB",
+                BYTES_MAX >> 20
+            )));
+        }
+        let failed =
+            |error: std::io::Error| Wrong::new(format!("cannot read `{shown}`: {}", plainly(&error)));
+        let file = std::fs::File::open(path).map_err(failed)?;
+        self.read.insert(path.to_owned());
+        let mut bytes = Vec::new();
+        file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        self.bytes += bytes.len();
+        if bytes.len() > bytes_max {
+            return Err(Wrong::new(format!("`{shown}` is longer than {} MiB", bytes_max >> 20)));
+        }
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before = error.as_bytes().get(..valid).unwrap_or(&[]);
+            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            Wrong::new(format!("`{shown}` is not UTF-8 text (line {line})"))
+        })
+    }
+
+    /// The text of a file that a value stands for, without the line break at its end.
+    pub fn read_value(&mut self, file: u32, path: &str) -> Result<String, Wrong> {
+        let path = self.resolve(file, path);
+        let mut text = self.read(&path, VALUE_BYTES_MAX)?;
+        if text.ends_with('\n') {
+            text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+        Ok(text)
+    }
+
+    /// Fills in `${env.NAME}` and `${file.PATH}`; every other `${…}` is left for the request.
+    pub fn fill(&mut self, file: u32, written: &str) -> Result<Text, Wrong> {
+        let mut value = String::new();
+        let mut rest = written;
+        let mut filled = false;
+        while let Some((before, name, after)) = next_name(rest) {
+            value.push_str(before);
+            let found = if let Some(variable) = name.strip_prefix("env.") {
+                filled = true;
+                (self.environment.variable)(variable)
+                    .ok_or_else(|| Wrong::new(format!("the environment has no variable `{variable}`")))?
+            } else if let Some(path) = name.strip_prefix("file.") {
+                filled = true;
+                self.read_value(file, path)?
+            } else {
+                format!("${{{name}}}")
+            };
+            value.push_str(&found);
+            rest = after;
+        }
+        value.push_str(rest);
+        Ok(Text { value, written: filled.then(|| written.to_owned()) })
+    }
+
+    /// The files that `pattern` names, sorted; a name without wildcards names itself.
+    pub fn matching(&self, file: u32, pattern: &str) -> Result<Vec<PathBuf>, Wrong> {
+        let mut found = vec![PathBuf::new()];
+        for part in self.resolve(file, pattern).components() {
+            let name = part.as_os_str().to_string_lossy();
+            if !name.contains(['*', '?']) {
+                found.iter_mut().for_each(|path| path.push(part));
+                continue;
+            }
+            let mut next = Vec::new();
+            for directory in found {
+                let place = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
+                // A directory that is not there holds no file that matches.
+                let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+                let names = entries.map(|entry| entry.file_name()).filter(|entry| {
+                    let entry = entry.to_string_lossy();
+                    fits(&name, &entry) && (!entry.starts_with('.') || name.starts_with('.'))
+                });
+                next.extend(names.map(|entry| directory.join(entry)));
+                if next.len() > FILES_MAX {
+                    return Err(Wrong::new(format!("`{pattern}` fits more than {FILES_MAX} files")));
+                }
+            }
+            found = next;
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// The text before the next `${…}`, what stands in it, and the text behind it.
+fn next_name(text: &str) -> Option<(&str, &str, &str)> {
+    let (before, rest) = text.split_once("${")?;
+    let (name, after) = rest.split_once('}')?;
+    Some((before, name, after))
+}
+
+/// Whether `name` fits a pattern in which `*` stands for any text and `?` for any character.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n) = (0, 0);
+    // Where to go on when the last `*` has to stand for one character more.
+    let mut again: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                again = Some((p, n));
+                p += 1;
+            }
+            Some(&c) if c == '?' || Some(&c) == name.get(n) => {
+                p += 1;
+                n += 1;
+            }
+            _ => match again {
+                Some((star, at)) => {
+                    again = Some((star, at + 1));
+                    p = star + 1;
+                    n = at + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).unwrap_or(&[]).iter().all(|&c| c == '*')
+}
+
+/// An error of the operating system without its number.
+fn plainly(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_patterns() {
+        for (pattern, name) in
+            [("*.conf", "a.conf"), ("*", "x"), ("a?c", "abc"), ("*a*b*", "xxaxxbxx"), ("a*", "a"), ("**", "")]
+        {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("*.conf", "a.conf~"), ("a?c", "ac"), ("?", ""), ("a*b", "a")] {
+            assert!(!fits(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_filled_in_and_the_rest_is_left() {
+        let variable = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
+        let mut outside = Outside::new(Environment { variable: &variable });
+        let text = outside.fill(0, "Bearer ${env.TOKEN} ${client.ip} ${").unwrap();
+        assert_eq!(text.value, "Bearer s3cret ${client.ip} ${");
+        assert_eq!(text.shown(), "Bearer ${env.TOKEN} ${client.ip} ${");
+        assert_eq!(outside.fill(0, "${host}").unwrap().written, None);
+        let wrong = outside.fill(0, "${env.TOKNE}").unwrap_err();
+        assert_eq!(wrong.reason, "the environment has no variable `TOKNE`");
+        assert!(outside.fill(0, "${file./nonexistent/file}").is_err());
+    }
+}

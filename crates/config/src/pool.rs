@@ -1,0 +1,368 @@
+//! Pools: those with a name, and those that a plain `proxy` target makes; one for each set of servers and settings.
+
+use crate::args::Scene;
+use crate::check::Seen;
+use crate::directives::Scope;
+use crate::draft::{Draft, Value};
+use crate::findings::Span;
+use crate::mistake::did_you_mean;
+use crate::outside::Wrong;
+use crate::values;
+use portunus_message::Limits;
+use portunus_relay::plan::{Address, Args, Directive, KeepAlive, PoolPlan, ServerPlan, Text};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Idle connections to each server, unless written.
+const IDLE: usize = 64;
+/// Attempts of a request, unless written: one retry.
+const TRIES: u32 = 2;
+/// The most attempts that may be asked for.
+const TRIES_MAX: u64 = 16;
+/// The largest weight of a server or a share.
+pub const WEIGHT_MAX: u64 = 65535;
+
+/// How a pool is used, whatever its servers are.
+#[derive(Clone, Debug)]
+pub struct PoolSettings {
+    balance: Directive,
+    keep_alive: KeepAlive,
+    connect_timeout: Duration,
+    tries: u32,
+}
+
+impl PoolSettings {
+    /// What holds where nothing is written.
+    pub fn new(limits: &Limits) -> PoolSettings {
+        PoolSettings {
+            balance: Directive { name: "round-robin".to_owned(), args: Args::default() },
+            keep_alive: KeepAlive { idle: IDLE, time: None },
+            connect_timeout: limits.connect,
+            tries: TRIES,
+        }
+    }
+
+    /// Reads the settings among the statements of a pool; `server` and what is unknown has been seen to.
+    pub fn read(&mut self, block: &[Draft], scope: Scope, scene: &mut Scene<'_, '_>) {
+        for (draft, form) in scene.known(block, scope) {
+            self.statement(draft, form.name, scene);
+        }
+    }
+
+    fn statement(&mut self, draft: &Draft, name: &str, scene: &mut Scene<'_, '_>) {
+        let option =
+            |key: &str| draft.options.iter().find(|(name, _)| &**name == key).map(|(_, value)| value);
+        match name {
+            "balance" => self.balance(draft, scene),
+            "keep-alive" => {
+                if let Some(off) = draft.words.first() {
+                    self.keep_alive = KeepAlive { idle: 0, time: None };
+                    if let Some((_, value)) = draft.options.first() {
+                        let reason = "`keep-alive off` takes no options";
+                        scene.findings.error(value.span, reason).earlier(off.span);
+                    }
+                } else if draft.options.is_empty() {
+                    scene
+                        .findings
+                        .error(draft.span, "`keep-alive` says nothing")
+                        .hint("write `idle=64`, `for=60s` or `off`");
+                }
+                if let Some(idle) = option("idle").and_then(|value| scene.parse(value, idle)) {
+                    self.keep_alive.idle = idle;
+                }
+                if let Some(time) = option("for").and_then(|value| scene.parse(value, some_time)) {
+                    self.keep_alive.time = Some(time);
+                }
+            }
+            "connect" => {
+                if let Some(time) = option("timeout").and_then(|value| scene.parse(value, some_time)) {
+                    self.connect_timeout = time;
+                }
+            }
+            "retry" => match (draft.words.first(), option("tries")) {
+                (Some(_), None) => self.tries = 1,
+                (None, Some(value)) => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
+                (Some(_), Some(value)) => {
+                    _ = scene.findings.error(value.span, "`retry off` takes no options")
+                }
+                (None, None) if !draft.options.is_empty() => {}
+                (None, None) => {
+                    scene.findings.error(draft.span, "`retry` says nothing").hint("write `tries=2` or `off`");
+                }
+            },
+            _ => {}
+        }
+    }
+
+    /// `balance POLICY …`: what follows the policy's name is its own.
+    fn balance(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        let policies = scene.registry.policies;
+        let names = || policies.iter().map(|entry| entry.name);
+        let Some((policy, words)) = draft.words.split_first() else {
+            let all = names().collect::<Vec<_>>().join(", ");
+            scene
+                .findings
+                .error(draft.span, "`balance` needs the name of a policy")
+                .hint(format!("one of {all}"));
+            return;
+        };
+        let Some(entry) = policies.iter().find(|entry| entry.name == policy.text.value) else {
+            let hint = did_you_mean(&policy.text.value, names())
+                .unwrap_or_else(|| format!("the policies are {}", names().collect::<Vec<_>>().join(", ")));
+            scene.findings.error(policy.span, format!("there is no policy {}", policy.shown())).hint(hint);
+            return;
+        };
+        let inner = Draft {
+            name: entry.name.into(),
+            span: policy.span,
+            words: words.to_vec(),
+            options: draft.options.clone(),
+            block: None,
+        };
+        if let Some(directive) = scene.build(entry, &inner) {
+            self.balance = directive;
+        }
+    }
+
+    /// The settings that follow a plain target as `key=value`.
+    fn option(&mut self, key: &str, value: &Value, scene: &mut Scene<'_, '_>) {
+        match key {
+            "balance" => {
+                let words = value.text.value.split_ascii_whitespace();
+                let words = words.map(|word| Value { text: Text::plain(word), span: value.span }).collect();
+                let draft =
+                    Draft { name: key.into(), span: value.span, words, options: Vec::new(), block: None };
+                self.balance(&draft, scene);
+            }
+            "keep-alive" if value.text.value == "off" => self.keep_alive = KeepAlive { idle: 0, time: None },
+            "keep-alive" => self.keep_alive.idle = scene.parse(value, idle).unwrap_or(IDLE),
+            "connect-timeout" => {
+                self.connect_timeout = scene.parse(value, some_time).unwrap_or(self.connect_timeout);
+            }
+            "tries" => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
+            _ => {}
+        }
+    }
+}
+
+fn idle(text: &str) -> Result<usize, Wrong> {
+    let wrong =
+        |wrong: Wrong| if wrong.hint.is_none() { wrong.hint("write a number, or `off`") } else { wrong };
+    values::number(text, 0, 1_000_000).map_err(wrong).map(|idle| usize::try_from(idle).unwrap_or(usize::MAX))
+}
+
+fn tries(text: &str) -> Result<u32, Wrong> {
+    values::number(text, 1, TRIES_MAX).map(|tries| u32::try_from(tries).unwrap_or(1))
+}
+
+/// A weight or a share.
+pub fn weight(text: &str) -> Result<u32, Wrong> {
+    values::number(text, 0, WEIGHT_MAX).map(|weight| u32::try_from(weight).unwrap_or(u32::MAX))
+}
+
+/// A duration that is longer than nothing.
+fn some_time(text: &str) -> Result<Duration, Wrong> {
+    match values::duration(text)? {
+        Duration::ZERO => Err(Wrong::new("leaves no time at all")),
+        time => Ok(time),
+    }
+}
+
+/// All pools, as they are found.
+pub struct Pools {
+    defaults: PoolSettings,
+    named: Vec<Named>,
+    by_name: HashMap<String, usize>,
+    unnamed: Vec<PoolPlan>,
+    by_content: HashMap<String, usize>,
+    /// How many unnamed pools have the same servers.
+    names: HashMap<String, usize>,
+}
+
+struct Named {
+    plan: PoolPlan,
+    span: Span,
+    used: bool,
+}
+
+impl Pools {
+    /// None yet; each new one begins with these settings.
+    pub fn new(defaults: PoolSettings) -> Pools {
+        Pools {
+            defaults,
+            named: Vec::new(),
+            by_name: HashMap::new(),
+            unnamed: Vec::new(),
+            by_content: HashMap::new(),
+            names: HashMap::new(),
+        }
+    }
+
+    /// `pool NAME { … }`.
+    pub fn define(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        let Some(word) = draft.words.first() else { return };
+        let name = word.text.value.clone();
+        if !is_pool_name(&name) {
+            let reason = format!("{} is not the name of a pool", word.shown());
+            scene
+                .findings
+                .error(word.span, reason)
+                .hint("letters, digits, `-`, `_` and `.` can stand in one");
+        }
+        let block = draft.block.as_deref().unwrap_or(&[]);
+        let mut settings = self.defaults.clone();
+        let mut servers = Servers::default();
+        let mut seen = Seen::default();
+        for draft in block {
+            if let crate::check::Found::Form(form) = scene.find(draft, Scope::Pool, &mut seen) {
+                match form.name {
+                    "server" => servers.read(draft, scene),
+                    name => settings.statement(draft, name, scene),
+                }
+            } else {
+                // What was wrong with a server has been told; that the pool has none would be no news.
+                servers.tried |= &*draft.name == "server";
+            }
+        }
+        if servers.list.is_empty() && !servers.tried && draft.block.is_some() {
+            let reason = format!("pool `{name}` has no server");
+            scene.findings.error(word.span, reason).hint("write `server 127.0.0.1:8080` in it");
+        }
+        if let Some(&first) = self.by_name.get(&name) {
+            // Invariant: by_name holds indices of `named`.
+            let first = self.named[first].span;
+            scene.twice(word.span, &format!("pool `{name}`"), first);
+            return;
+        }
+        let plan = settings.into_plan(name.clone(), servers.list);
+        self.by_name.insert(name, self.named.len());
+        self.named.push(Named { plan, span: word.span, used: false });
+    }
+
+    /// The name of the pool that the targets of a `proxy` statement mean; a new one is made where they are addresses.
+    pub fn target(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) -> Option<String> {
+        let named = draft.words.iter().find(|word| self.by_name.contains_key(&word.text.value));
+        if let Some(word) = named {
+            return self.named_target(draft, word, scene);
+        }
+        let mut servers = Servers::default();
+        for word in &draft.words {
+            if is_pool_name(&word.text.value) && word.text.value.parse::<std::net::IpAddr>().is_err() {
+                let names = self.named.iter().map(|named| named.plan.name.as_str());
+                let near = if scene.findings.full() { None } else { did_you_mean(&word.text.value, names) };
+                let hint = near.unwrap_or_else(|| {
+                    format!("write `pool {0} {{ … }}`, or an address: `{0}:80`", word.text.value)
+                });
+                scene.findings.error(word.span, format!("there is no pool {}", word.shown())).hint(hint);
+                servers.tried = true;
+            } else {
+                servers.add(word, 1, false, scene);
+            }
+        }
+        let mut settings = self.defaults.clone();
+        for (key, value) in &draft.options {
+            settings.option(key, value, scene);
+        }
+        if servers.tried || servers.list.is_empty() {
+            return None;
+        }
+        Some(self.unnamed(settings, servers.list))
+    }
+
+    fn named_target(&mut self, draft: &Draft, word: &Value, scene: &mut Scene<'_, '_>) -> Option<String> {
+        let name = &word.text.value;
+        if let Some(other) = draft.words.iter().find(|other| other.span != word.span) {
+            let reason = "a pool stands alone in a `proxy`";
+            scene
+                .findings
+                .error(other.span, reason)
+                .hint("share between several with one `proxy POOL weight=…` each");
+        }
+        if let Some((key, value)) = draft.options.iter().find(|(key, _)| &**key != "weight") {
+            let reason = format!("`{key}=` is for plain addresses; pool `{name}` has its own settings");
+            scene.findings.error(value.span, reason).hint(format!("write it in `pool {name} {{ … }}`"));
+        }
+        let named = self.by_name.get(name).and_then(|&at| self.named.get_mut(at))?;
+        named.used = true;
+        Some(name.clone())
+    }
+
+    /// The pool of these servers with these settings: the same one for the same.
+    fn unnamed(&mut self, settings: PoolSettings, servers: Vec<ServerPlan>) -> String {
+        let written: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+        let written = written.join(" ");
+        let content = format!("{written} {settings:?}");
+        if let Some(plan) = self.by_content.get(&content).and_then(|&at| self.unnamed.get(at)) {
+            return plan.name.clone();
+        }
+        let count = self.names.entry(written.clone()).or_default();
+        *count += 1;
+        let name = if *count == 1 { written } else { format!("{written}#{count}") };
+        self.by_content.insert(content, self.unnamed.len());
+        self.unnamed.push(settings.into_plan(name.clone(), servers));
+        name
+    }
+
+    /// Tells of pools that nothing uses.
+    pub fn warn_unused(&self, scene: &mut Scene<'_, '_>) {
+        if scene.findings.any_error() {
+            return;
+        }
+        for named in self.named.iter().filter(|named| !named.used) {
+            let reason = format!("no `proxy` uses pool `{}`", named.plan.name);
+            scene.findings.warning(named.span, reason);
+        }
+    }
+
+    /// The named ones first.
+    pub fn into_plans(self) -> Vec<PoolPlan> {
+        self.named.into_iter().map(|named| named.plan).chain(self.unnamed).collect()
+    }
+}
+
+impl PoolSettings {
+    fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
+        let PoolSettings { balance, keep_alive, connect_timeout, tries } = self;
+        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries }
+    }
+}
+
+/// A word that could name a pool: no address has this form.
+fn is_pool_name(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(fits)
+}
+
+/// The servers of one pool.
+#[derive(Default)]
+struct Servers {
+    list: Vec<ServerPlan>,
+    seen: HashMap<Address, Span>,
+    /// Whether one was written that could not be read.
+    tried: bool,
+}
+
+impl Servers {
+    /// `server ADDRESS [backup] [weight=…]`.
+    fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        let Some(address) = draft.words.first() else {
+            self.tried = true;
+            return;
+        };
+        let backup = draft.words.len() > 1;
+        let option = draft.options.iter().find(|(key, _)| &**key == "weight");
+        let weight = option.map_or(Some(1), |(_, value)| scene.parse(value, weight));
+        self.add(address, weight.unwrap_or(1), backup, scene);
+    }
+
+    fn add(&mut self, value: &Value, weight: u32, backup: bool, scene: &mut Scene<'_, '_>) {
+        let Some(address) = scene.parse(value, values::address) else {
+            self.tried = true;
+            return;
+        };
+        if let Some(first) = self.seen.insert(address.clone(), value.span) {
+            scene.twice(value.span, &format!("server {}", value.shown()), first);
+        }
+        self.list.push(ServerPlan { address, weight, backup });
+    }
+}

@@ -1,0 +1,355 @@
+//! Routes: which requests they are for, what happens to those, and whether any is left for them.
+
+use crate::args::Scene;
+use crate::check::{Found, Seen};
+use crate::directives::{self, Scope};
+use crate::draft::{Draft, Value};
+use crate::findings::Span;
+use crate::mistake::did_you_mean;
+use crate::outside::Wrong;
+use crate::pool::{self, Pools};
+use crate::site;
+use crate::values;
+use portunus_message::target::TargetError;
+use portunus_message::{Limits, Method, Target};
+use portunus_relay::plan::{Directive, Forward, Matcher, PathMatch, RoutePlan, ValueMatch, ValueTest};
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// A route without its name.
+pub struct Read {
+    /// Which requests it is for.
+    pub matcher: Matcher,
+    /// Goes before precedence.
+    pub priority: i32,
+    /// The site's filters and its own.
+    pub filters: Vec<Directive>,
+    /// The pools that get its requests.
+    pub forward: Vec<Forward>,
+    /// The bounds that hold on it.
+    pub limits: Limits,
+}
+
+/// `route MATCH … { … }` in a site with these filters and limits.
+pub fn read(
+    draft: &Draft,
+    outer: &[Directive],
+    bounds: &Limits,
+    pools: &mut Pools,
+    scene: &mut Scene<'_, '_>,
+) -> Option<Read> {
+    let before = scene.findings.errors();
+    let (matcher, priority) = matcher(draft, scene);
+    let mut filters = outer.to_vec();
+    let mut limits = bounds.clone();
+    let mut forwards = Forwards::default();
+    let mut answers = false;
+    let mut seen = Seen::default();
+    for draft in draft.block.as_deref().unwrap_or(&[]) {
+        match scene.find(draft, Scope::Route, &mut seen) {
+            Found::Filter(entry) => {
+                answers |= entry.answers;
+                filters.extend(scene.build(entry, draft));
+            }
+            Found::Form(form) if form.name == "proxy" => forwards.read(draft, pools, scene),
+            Found::Form(_) => site::limits(draft, Scope::Route, &mut limits, scene),
+            Found::Nothing => {}
+        }
+    }
+    // Where something in it was wrong already, nothing is known about what it does.
+    if !answers && !forwards.any && draft.block.is_some() && scene.findings.errors() == before {
+        let reason = "this route does nothing: it has no `proxy`, and no filter in it answers";
+        scene.findings.error(draft.span, reason).hint("write `proxy 127.0.0.1:3000` in it");
+    }
+    let forward = forwards.finish(scene);
+    (scene.findings.errors() == before).then_some(Read { matcher, priority, filters, forward, limits })
+}
+
+/// The `proxy` statements that stand side by side.
+#[derive(Default)]
+pub struct Forwards {
+    /// Whether there is one, right or wrong.
+    pub any: bool,
+    /// Where the first one stands.
+    pub span: Option<Span>,
+    list: Vec<Forward>,
+    seen: HashMap<String, Span>,
+}
+
+impl Forwards {
+    /// `proxy TARGET …`.
+    pub fn read(&mut self, draft: &Draft, pools: &mut Pools, scene: &mut Scene<'_, '_>) {
+        self.any = true;
+        self.span = self.span.or(Some(draft.span));
+        let weight = draft.options.iter().find(|(key, _)| &**key == "weight");
+        let weight = weight.map_or(Some(1), |(_, value)| scene.parse(value, pool::weight));
+        let Some(pool) = pools.target(draft, scene) else { return };
+        if let Some(first) = self.seen.insert(pool.clone(), draft.span) {
+            scene.twice(draft.span, &format!("`proxy {pool}`"), first);
+        }
+        self.list.push(Forward { pool, weight: weight.unwrap_or(1) });
+    }
+
+    /// The pools with their shares.
+    pub fn finish(self, scene: &mut Scene<'_, '_>) -> Vec<Forward> {
+        if let (Some(span), true) =
+            (self.span, !self.list.is_empty() && self.list.iter().all(|one| one.weight == 0))
+        {
+            scene
+                .findings
+                .error(span, "every `proxy` here has weight 0, so no request would be sent anywhere");
+        }
+        self.list
+    }
+}
+
+/// The routes of one site.
+pub struct Routes {
+    site: String,
+    plans: Vec<RoutePlan>,
+    seen: HashMap<String, Span>,
+}
+
+impl Routes {
+    /// None yet, in a site that is called so.
+    pub fn new(site: String) -> Routes {
+        Routes { site, plans: Vec::new(), seen: HashMap::new() }
+    }
+
+    /// Adds a route, unless another one takes all its requests.
+    pub fn add(&mut self, read: Read, span: Span, scene: &mut Scene<'_, '_>) {
+        let Read { matcher, priority, filters, forward, limits } = read;
+        let sorted = sorted(&matcher);
+        if let Some(first) = self.seen.insert(format!("{sorted:?}"), span) {
+            let reason = "no request gets here: another route of the site is for the same ones";
+            scene.findings.error(span, reason).earlier(first);
+            return;
+        }
+        let name = format!("{}{}", self.site, written(&sorted));
+        self.plans.push(RoutePlan { name, matcher, priority, filters, forward, limits });
+    }
+
+    /// As written.
+    pub fn into_plans(self) -> Vec<RoutePlan> {
+        self.plans
+    }
+}
+
+/// The same for two matchers that fit the same requests.
+fn sorted(matcher: &Matcher) -> Matcher {
+    let mut sorted = matcher.clone();
+    sorted.methods.sort();
+    sorted.clients.sort();
+    for tests in [&mut sorted.headers, &mut sorted.queries, &mut sorted.cookies] {
+        tests.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    sorted
+}
+
+/// A matcher nearly as it would be written, on one line.
+fn written(matcher: &Matcher) -> String {
+    let mut text = match &matcher.path {
+        PathMatch::Any => "/*".to_owned(),
+        PathMatch::Exact(path) => path.clone(),
+        PathMatch::Prefix(path) => format!("{path}/*"),
+        PathMatch::Pattern(pattern) => format!(" ~{pattern}"),
+    };
+    if !matcher.methods.is_empty() {
+        let _ = write!(text, " method={}", matcher.methods.join(","));
+    }
+    for (part, tests) in
+        [("header", &matcher.headers), ("query", &matcher.queries), ("cookie", &matcher.cookies)]
+    {
+        for test in tests {
+            let value = match &test.value {
+                ValueTest::Present => "*".to_owned(),
+                ValueTest::Exact(value) => value.clone(),
+                ValueTest::Pattern(pattern) => format!("~{pattern}"),
+            };
+            let _ = write!(text, " {part}.{}={value}", test.name);
+        }
+    }
+    if !matcher.clients.is_empty() {
+        let clients: Vec<String> = matcher.clients.iter().map(ToString::to_string).collect();
+        let _ = write!(text, " client={}", clients.join(","));
+    }
+    text.replace(char::is_control, " ")
+}
+
+fn matcher(draft: &Draft, scene: &mut Scene<'_, '_>) -> (Matcher, i32) {
+    let mut matcher = Matcher::default();
+    let mut priority = 0;
+    match draft.words.as_slice() {
+        [] if draft.options.is_empty() => {
+            scene
+                .findings
+                .error(draft.span, "`route` needs a path, or another condition")
+                .hint("for every path write `route *`");
+        }
+        [] => {}
+        [path, rest @ ..] => {
+            matcher.path = scene.parse(path, path_match).unwrap_or_default();
+            if let Some(more) = rest.first() {
+                let hint = match more.text.value.starts_with(['/', '~', '*']) {
+                    true => "write one route for each path".to_owned(),
+                    false => "the other conditions are written `method=…`, `header.NAME=…`, `query.NAME=…`"
+                        .to_owned(),
+                };
+                scene.findings.error(more.span, "`route` takes one path").hint(hint);
+            }
+        }
+    }
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for (key, value) in &draft.options {
+        if let Some(first) = seen.insert(key, value.span) {
+            scene.twice(value.span, &format!("`{key}=`"), first);
+        }
+        match key.split_once('.') {
+            Some((part @ ("header" | "query" | "cookie"), "")) => {
+                let reason = format!("`{key}=` does not say which {part} is meant");
+                scene.findings.error(value.span, reason).hint(format!("write `{part}.NAME=…`"));
+            }
+            Some((part @ ("header" | "query" | "cookie"), _)) if value.text.written.is_some() => {
+                // The plan is printed and routes are named after their conditions.
+                let reason =
+                    format!("a secret cannot stand in a `{part}` condition, which logs and metrics show");
+                scene.findings.error(value.span, reason);
+            }
+            Some(("header", name)) => {
+                let test = scene.parse(value, value_test);
+                match values::field_name(name) {
+                    Ok(name) => matcher.headers.extend(named(name.as_str().to_ascii_lowercase(), test)),
+                    Err(wrong) => _ = scene.findings.error(value.span, format!("`{name}` {}", wrong.reason)),
+                }
+            }
+            Some(("query", name)) => {
+                matcher.queries.extend(named(name.to_owned(), scene.parse(value, value_test)))
+            }
+            Some(("cookie", name)) => {
+                matcher.cookies.extend(named(name.to_owned(), scene.parse(value, value_test)))
+            }
+            None if &**key == "method" => matcher.methods = list(value, method, scene),
+            None if &**key == "client" => matcher.clients = list(value, values::network, scene),
+            None if &**key == "priority" => priority = scene.parse(value, number).unwrap_or(0),
+            _ => unknown(draft, key, value, scene),
+        }
+    }
+    (matcher, priority)
+}
+
+fn unknown(draft: &Draft, key: &str, value: &Value, scene: &mut Scene<'_, '_>) {
+    if let Some((part, name)) = key.split_once('.') {
+        let near = did_you_mean(part, ["header", "query", "cookie"]);
+        let hint = near.map(|hint| hint.replace("`?", &format!(".{name}=`?")));
+        let reason = format!("`route` has no option `{key}=`");
+        scene.findings.error(value.span, reason).maybe_hint(hint);
+        return;
+    }
+    let form = directives::find("route", Scope::Site);
+    scene.unknown_option(draft, key, value, form.map_or(&[], |form| form.params));
+}
+
+fn named(name: String, test: Option<ValueTest>) -> Option<ValueMatch> {
+    test.map(|value| ValueMatch { name, value })
+}
+
+/// `a,b,c`, each part as `parse` reads it.
+fn list<T: PartialEq>(
+    value: &Value,
+    parse: impl Fn(&str) -> Result<T, Wrong>,
+    scene: &mut Scene<'_, '_>,
+) -> Vec<T> {
+    let mut list = Vec::new();
+    for part in value.text.value.split(',') {
+        match parse(part.trim()) {
+            Ok(one) if list.contains(&one) => {
+                scene.findings.error(value.span, format!("`{part}` stands here twice"));
+            }
+            Ok(one) => list.push(one),
+            Err(Wrong { reason, hint }) => {
+                scene.findings.error(value.span, format!("`{part}` {reason}")).maybe_hint(hint);
+            }
+        }
+    }
+    list
+}
+
+fn number(text: &str) -> Result<i32, Wrong> {
+    let fits = |number: &i32| (-1_000_000..=1_000_000).contains(number);
+    text.parse().ok().filter(fits).ok_or_else(|| Wrong::new("is not a whole number from -1000000 to 1000000"))
+}
+
+fn method(text: &str) -> Result<String, Wrong> {
+    if let Some(method) = Method::parse(text.as_bytes()) {
+        return Ok(method.as_str().to_owned());
+    }
+    let upper = Method::parse(text.to_ascii_uppercase().as_bytes()).map(|method| format!("write `{method}`"));
+    let hint = upper.or_else(|| did_you_mean(text, Method::all().map(Method::as_str)));
+    Err(Wrong { hint, ..Wrong::new("is not a registered method") })
+}
+
+/// `*`: it is there; `~…`: a pattern; anything else: exactly that.
+fn value_test(text: &str) -> Result<ValueTest, Wrong> {
+    match text.strip_prefix('~') {
+        Some(pattern) => {
+            values::regex(&format!("^(?:{pattern})$")).map(|()| ValueTest::Pattern(pattern.to_owned()))
+        }
+        None if text == "*" => Ok(ValueTest::Present),
+        None => Ok(ValueTest::Exact(text.to_owned())),
+    }
+}
+
+/// `/exact`, `/prefix/*`, `~pattern`, `*`.
+fn path_match(text: &str) -> Result<PathMatch, Wrong> {
+    if let Some(pattern) = text.strip_prefix('~') {
+        return values::regex(pattern).map(|()| PathMatch::Pattern(pattern.to_owned()));
+    }
+    if text == "*" || text == "/*" {
+        return Ok(PathMatch::Any);
+    }
+    if !text.starts_with('/') {
+        let wrong = Wrong::new("is not a path; a path begins with `/`");
+        let plain = !text.is_empty() && !text.contains([':', '.', '=']);
+        return Err(if plain { wrong.hint(format!("write `/{text}`")) } else { wrong });
+    }
+    let (path, prefix) = match text.strip_suffix("/*") {
+        Some(path) => (path, true),
+        None => (text, false),
+    };
+    if let Some(at) = path.find('*') {
+        let before = path.get(..at).unwrap_or("").trim_end_matches('/');
+        let hint = match prefix || at + 1 < path.len() {
+            true => format!("write a regular expression, as in `~^{before}/[^/]+/`"),
+            false => format!(
+                "write `{before}/*` for that path and all below it, or `~^{before}` for all that begins so"
+            ),
+        };
+        return Err(Wrong::new("has a `*` that is not a whole last segment").hint(hint));
+    }
+    if path.contains('?') {
+        return Err(Wrong::new("has a query, which a path cannot have")
+            .hint("write `query.NAME=VALUE` behind the path"));
+    }
+    let path = normal(path, if prefix { "/*" } else { "" })?;
+    Ok(if prefix { PathMatch::Prefix(path) } else { PathMatch::Exact(path) })
+}
+
+/// A path must stand in the normal form in which requests are compared with it; `behind` is what stands behind it.
+pub fn normal(path: &str, behind: &str) -> Result<String, Wrong> {
+    let escaped: String = path.bytes().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'!'..=b'~' if !matches!(byte, b'#' | b'\\') => text.push(char::from(byte)),
+            _ => _ = write!(text, "%{byte:02X}"),
+        }
+        text
+    });
+    let trimmed = |c: char| c == '/' && !behind.is_empty();
+    let mut target = Target::new();
+    match target.set_path(escaped.as_bytes()) {
+        Ok(()) if target.path() == path => Ok(path.to_owned()),
+        Ok(()) => Err(Wrong::new("is not in the normal form in which paths are compared")
+            .hint(format!("write `{}{behind}`", target.path().trim_end_matches(trimmed)))),
+        Err(TargetError::AboveRoot) => Err(Wrong::new("climbs above the root")),
+        Err(_) => Err(Wrong::new("holds what no request's path can hold")),
+    }
+}

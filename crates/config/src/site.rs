@@ -1,0 +1,330 @@
+//! Sites: their names, where they listen, and their routes with what stands around them.
+
+use crate::args::Scene;
+use crate::bounds;
+use crate::check::{Found, Seen};
+use crate::directives::Scope;
+use crate::draft::{Draft, Value};
+use crate::findings::Span;
+use crate::outside::Wrong;
+use crate::pool::Pools;
+use crate::route::{self, Forwards, Routes};
+use crate::values;
+use portunus_message::Limits;
+use portunus_relay::plan::{Directive, HostPattern, Listen, Matcher, SitePlan};
+use std::collections::HashMap;
+
+/// What every site begins with.
+#[derive(Clone)]
+pub struct SiteDefaults {
+    filters: Filters,
+    limits: Limits,
+}
+
+/// The filters of a site, as written.
+#[derive(Clone, Default)]
+struct Filters {
+    /// All, for the site's own answer.
+    all: Vec<Directive>,
+    /// Those that do not answer by themselves: they hold for every route.
+    shared: Vec<Directive>,
+    /// Whether one of them answers.
+    answers: bool,
+}
+
+impl SiteDefaults {
+    /// Nothing but the limits that hold for all.
+    pub fn new(limits: &Limits) -> SiteDefaults {
+        SiteDefaults { filters: Filters::default(), limits: limits.clone() }
+    }
+
+    /// `site { … }` in `defaults`.
+    pub fn read(&mut self, block: &[Draft], scene: &mut Scene<'_, '_>) {
+        let mut seen = Seen::default();
+        for draft in block {
+            match scene.find(draft, Scope::DefaultSite, &mut seen) {
+                Found::Filter(entry) if entry.answers => {
+                    let reason = format!("`{}` cannot stand here: every site would answer alike", entry.name);
+                    scene.findings.error(draft.span, reason);
+                }
+                Found::Filter(entry) => self.filters.add(scene.build(entry, draft), false),
+                Found::Form(_) => limits(draft, Scope::DefaultSite, &mut self.limits, scene),
+                Found::Nothing => {}
+            }
+        }
+    }
+}
+
+impl Filters {
+    fn add(&mut self, directive: Option<Directive>, answers: bool) {
+        let Some(directive) = directive else { return };
+        if answers {
+            self.answers = true;
+        } else {
+            self.shared.push(directive.clone());
+        }
+        self.all.push(directive);
+    }
+}
+
+/// Applies a `limits` statement.
+pub fn limits(draft: &Draft, scope: Scope, limits: &mut Limits, scene: &mut Scene<'_, '_>) {
+    bounds::read(draft.block.as_deref().unwrap_or(&[]), scope, limits, scene);
+}
+
+/// `site NAME … { … }`.
+pub fn read(
+    draft: &Draft,
+    defaults: &SiteDefaults,
+    pools: &mut Pools,
+    scene: &mut Scene<'_, '_>,
+) -> SitePlan {
+    let SiteDefaults { mut filters, limits: mut bounds } = defaults.clone();
+    let block = draft.block.as_deref().unwrap_or(&[]);
+    let mut seen = Seen::default();
+    let mut listen = Listens::default();
+    let mut forwards = Forwards::default();
+    let mut routes = Vec::new();
+    for draft in block {
+        match scene.find(draft, Scope::Site, &mut seen) {
+            Found::Filter(entry) => filters.add(scene.build(entry, draft), entry.answers),
+            Found::Form(form) => match form.name {
+                "listen" => listen.read(draft, scene),
+                "limits" => limits(draft, Scope::Site, &mut bounds, scene),
+                "proxy" => forwards.read(draft, pools, scene),
+                _ => routes.push(draft),
+            },
+            Found::Nothing => listen.tried |= &*draft.name == "listen",
+        }
+    }
+    let names = names(draft, &mut listen, scene);
+    let mut all = Routes::new(label(&names, &listen.list));
+    for draft in routes {
+        let read = route::read(draft, &filters.shared, &bounds, pools, scene);
+        if let Some(read) = read {
+            all.add(read, draft.span, scene);
+        }
+    }
+    let does_something = filters.answers || forwards.any;
+    let span = forwards.span.unwrap_or(draft.span);
+    if does_something {
+        let rest = route::Read {
+            matcher: Matcher::default(),
+            priority: 0,
+            filters: filters.all,
+            forward: forwards.finish(scene),
+            limits: bounds,
+        };
+        all.add(rest, span, scene);
+    } else if block.is_empty() && draft.block.is_some() {
+        scene.findings.error(draft.span, "this site does nothing").hint("write `proxy 127.0.0.1:3000` in it");
+    } else if !block.iter().any(|draft| matches!(&*draft.name, "route" | "proxy"))
+        && !scene.findings.any_error()
+    {
+        scene
+            .findings
+            .error(draft.span, "this site has neither a `route` nor a `proxy`, and nothing in it answers");
+    }
+    SitePlan { names, listen: listen.list, routes: all.into_plans() }
+}
+
+/// What a site's routes are called after: its first name, or where it listens when it is for any host.
+fn label(names: &[HostPattern], listen: &[Listen]) -> String {
+    let place = match listen.first() {
+        Some(Listen::Tcp(address)) if address.ip().is_unspecified() => format!(":{}", address.port()),
+        Some(listen) => listen.to_string(),
+        None => String::new(),
+    };
+    match names.first() {
+        Some(HostPattern::Any) | None => place,
+        Some(name) if place == ":80" => name.to_string(),
+        Some(name) => match listen.first() {
+            Some(Listen::Tcp(address)) => format!("{name}:{}", address.port()),
+            _ => name.to_string(),
+        },
+    }
+}
+
+/// Where a site listens.
+#[derive(Default)]
+struct Listens {
+    list: Vec<Listen>,
+    seen: HashMap<Listen, Span>,
+    /// Whether one was written that could not be read.
+    tried: bool,
+}
+
+impl Listens {
+    fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        self.tried = true;
+        let Some(word) = draft.words.first() else {
+            scene.findings.error(draft.span, "`listen` needs an address").hint("write `listen :8080`");
+            return;
+        };
+        if let Some(more) = draft.words.get(1) {
+            let reason = match more.text.value.as_str() {
+                "tls" => "TLS is not supported yet",
+                "proxy-protocol" => "the PROXY protocol is not supported yet",
+                _ => "`listen` takes one address",
+            };
+            scene.findings.error(more.span, reason);
+        }
+        if let Some((key, option)) = draft.options.first() {
+            scene.unknown_option(draft, key, option, &[]);
+        }
+        let Some(listen) = scene.parse(word, values::listen) else { return };
+        if let Some(first) = self.seen.insert(listen.clone(), word.span) {
+            scene.twice(word.span, &format!("`listen {}`", word.text.value), first);
+            return;
+        }
+        self.list.push(listen);
+    }
+
+    fn add(&mut self, listen: Listen) {
+        if !self.list.contains(&listen) {
+            self.list.push(listen);
+        }
+    }
+}
+
+/// What a name of a site means.
+struct Name {
+    host: HostPattern,
+    /// Where it is listened for, unless the site says so itself.
+    listen: Option<Listen>,
+    /// Whether it asks for TLS.
+    tls: Tls,
+}
+
+#[derive(PartialEq, Eq)]
+enum Tls {
+    /// No.
+    No,
+    /// Unless a plain `listen` says otherwise.
+    Unless,
+    /// In any case.
+    Yes,
+}
+
+/// The names of a site; where they say where to listen, and nothing else does, that is added to `listen`.
+fn names(draft: &Draft, listen: &mut Listens, scene: &mut Scene<'_, '_>) -> Vec<HostPattern> {
+    let explicit = listen.tried;
+    let mut names = Vec::new();
+    let mut seen: HashMap<HostPattern, Span> = HashMap::new();
+    for word in &draft.words {
+        let Some(name) = scene.parse(word, name) else { continue };
+        tls(&name, word, explicit, scene);
+        match name.listen {
+            Some(place) if !explicit => listen.add(place),
+            None if !explicit && name.tls == Tls::No => {
+                let reason = format!("{} does not say where to listen", word.shown());
+                scene.findings.error(word.span, reason).hint("write `listen :8080` in the site");
+            }
+            _ => {}
+        }
+        // The same host on two ports, as in `http://a http://a:8080`, is one name.
+        let again = seen.insert(name.host.clone(), word.span);
+        match again {
+            Some(first) if explicit => scene.twice(word.span, &word.shown(), first),
+            Some(_) => {}
+            None => names.push(name.host),
+        }
+    }
+    names
+}
+
+/// Refuses a name that asks for TLS, which does not exist yet.
+fn tls(name: &Name, word: &Value, explicit: bool, scene: &mut Scene<'_, '_>) {
+    let bare = word.text.value.trim_start_matches("https://");
+    let wrong = match name.tls {
+        Tls::Yes => format!("write `http://{bare}`"),
+        Tls::Unless if !explicit => format!("write `http://{bare}`, or add `listen :80` to the site"),
+        _ => return,
+    };
+    let reason = format!("{} asks for HTTPS, and TLS is not supported yet", word.shown());
+    scene.findings.error(word.span, reason).hint(wrong);
+}
+
+/// `*`, `example.com`, `*.example.com`, `http://example.com:8080`, `https://example.com`, `:8080`.
+fn name(text: &str) -> Result<Name, Wrong> {
+    let (rest, scheme) = match text.split_once("://") {
+        Some(("http", rest)) => (rest, Some(80)),
+        Some(("https", rest)) => (rest, Some(443)),
+        Some((scheme, _)) => return Err(Wrong::new(format!("has an unknown scheme, `{scheme}`"))),
+        None => (text, None),
+    };
+    if rest.starts_with("unix:") {
+        return Err(
+            Wrong::new("is not the name of a site").hint(format!("write `site * {{ listen {text}; … }}`"))
+        );
+    }
+    let rest = if scheme.is_some() { rest.strip_suffix('/').unwrap_or(rest) } else { rest };
+    if rest.contains(['/', '?']) {
+        return Err(Wrong::new("has a path, which the name of a site cannot have")
+            .hint("write a `route` in the site"));
+    }
+    let (host, port) = values::split_port(rest).map_err(|wrong| Wrong { hint: None, ..wrong })?;
+    let port = port.map(|port| values::port(port, 0)).transpose()?;
+    let host = match host {
+        "" if port.is_none() => return Err(Wrong::new("is not the name of a site")),
+        "" | "*" => HostPattern::Any,
+        _ => match host.strip_prefix("*.") {
+            Some(parent) => HostPattern::Under(values::host(parent)?),
+            None if host.contains('*') => {
+                return Err(Wrong::new("is not the name of a site")
+                    .hint("`*` stands for whole labels at the start: `*.example.com`"));
+            }
+            None => HostPattern::Exact(values::host(host)?),
+        },
+    };
+    let any = host == HostPattern::Any;
+    let plain = scheme == Some(80) || (any && scheme.is_none());
+    let tls = match scheme {
+        Some(443) => Tls::Yes,
+        None if !any => Tls::Unless,
+        _ => Tls::No,
+    };
+    let port = port.or(scheme).filter(|_| plain);
+    Ok(Name { host, listen: port.map(values::every_address), tls })
+}
+
+/// All sites, and what they share: no two have one name at one address.
+#[derive(Default)]
+pub struct Sites {
+    /// Those found so far.
+    pub list: Vec<SitePlan>,
+    seen: HashMap<(Listen, HostPattern), Span>,
+    /// How many routes have the same name.
+    names: HashMap<String, usize>,
+}
+
+impl Sites {
+    /// Adds a site.
+    pub fn add(&mut self, mut plan: SitePlan, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        let mut told = false;
+        for listen in &plan.listen {
+            for name in &plan.names {
+                let first = self.seen.insert((listen.clone(), name.clone()), draft.span);
+                if let Some(first) = first.filter(|_| !told) {
+                    let span = draft.words.first().map_or(draft.span, |word| word.span);
+                    scene.twice(span, &format!("site `{name}` at {listen}"), first);
+                    told = true;
+                }
+            }
+        }
+        // The names of routes are labels, so they differ even where two sites look alike.
+        for route in &mut plan.routes {
+            let count = self.names.entry(route.name.clone()).or_default();
+            *count += 1;
+            if *count > 1 {
+                route.name = format!("{} #{count}", route.name);
+            }
+        }
+        self.list.push(plan);
+    }
+
+    /// As written.
+    pub fn into_plans(self) -> Vec<SitePlan> {
+        self.list
+    }
+}

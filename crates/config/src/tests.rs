@@ -1,0 +1,312 @@
+//! The language as a whole: what loads, what does not, and what is said about it.
+
+use super::*;
+use portunus_relay::entry::{ArgMistake, Entry, Kind, Param, Place};
+use portunus_relay::filter::Filter;
+use portunus_relay::hosts::{HostId, HostSet, Hosts};
+use portunus_relay::pick::{Key, Pick};
+use portunus_relay::plan::Args;
+
+struct Nothing;
+
+impl Filter for Nothing {
+    fn describe(&self) -> String {
+        String::new()
+    }
+}
+
+impl Pick for Nothing {
+    fn pick(&self, _: &Hosts, _: &Key<'_>, _: &HostSet) -> Option<HostId> {
+        None
+    }
+}
+
+const fn word(name: &'static str, kind: Kind) -> Param {
+    Param { name, place: Place::Word, kind, manual: "A word." }
+}
+
+fn fine(_: &Args) -> Result<Box<dyn Filter>, ArgMistake> {
+    Ok(Box::new(Nothing))
+}
+
+fn status(args: &Args) -> Result<Box<dyn Filter>, ArgMistake> {
+    match args.words.first().and_then(|word| word.value.parse::<u16>().ok()) {
+        Some(200..=599) => Ok(Box::new(Nothing)),
+        _ => Err(ArgMistake::word(0, "is not a status").hint("write a number from 200 to 599")),
+    }
+}
+
+/// Filters and policies for tests of what surrounds them.
+pub const TEST: Registry = Registry {
+    filters: &[
+        Entry {
+            name: "answer",
+            manual: "Answers.",
+            example: "answer 200",
+            params: &[
+                word("status", Kind::Number),
+                Param { place: Place::OptionalWord, ..word("body", Kind::Text) },
+            ],
+            answers: true,
+            build: status,
+        },
+        Entry {
+            name: "mark",
+            manual: "Marks.",
+            example: "mark X-A b",
+            params: &[
+                word("name", Kind::FieldName),
+                word("value", Kind::Template),
+                Param { place: Place::Option, ..word("after", Kind::Duration) },
+            ],
+            answers: false,
+            build: fine,
+        },
+    ],
+    policies: &[
+        Entry {
+            name: "round-robin",
+            manual: "In turn.",
+            example: "balance round-robin",
+            params: &[],
+            answers: false,
+            build: |_| Ok(Box::new(Nothing)),
+        },
+        Entry {
+            name: "hash",
+            manual: "By a key.",
+            example: "balance hash ${client.ip}",
+            params: &[word("key", Kind::Template)],
+            answers: false,
+            build: |_| Ok(Box::new(Nothing)),
+        },
+    ],
+};
+
+pub fn load_test(text: &str) -> Result<Loaded, Mistakes> {
+    let variable = |name: &str| (name == "TOKEN").then(|| "0123456789".to_owned());
+    load_into("test.conf", text, TEST, Outside::new(Environment { variable: &variable }))
+}
+
+#[test]
+fn the_smallest_configurations_load() {
+    for text in [
+        "site :8080 { proxy 127.0.0.1:3000 127.0.0.1:3001 }",
+        "workers 1\npool origin {\n server 127.0.0.1:9000\n keep-alive idle=512\n}\nsite * { listen 127.0.0.1:1; proxy origin }\nsite * { listen 127.0.0.1:2; proxy 127.0.0.1:9000 keep-alive=off }\nsite * {\n listen 127.0.0.1:3\n route /svc1/* { proxy origin }\n route /svc2/* { proxy origin }\n}",
+    ] {
+        match load_test(text) {
+            Ok(loaded) => assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings),
+            Err(mistakes) => panic!("{mistakes}"),
+        }
+    }
+}
+
+#[track_caller]
+fn plan(text: &str) -> Plan {
+    match load_test(text) {
+        Ok(loaded) => loaded.plan,
+        Err(mistakes) => panic!("{mistakes}"),
+    }
+}
+
+#[track_caller]
+fn reasons(text: &str) -> Vec<String> {
+    let mistakes = load_test(text).err().unwrap_or_default();
+    mistakes.0.into_iter().map(|mistake| mistake.reason).collect()
+}
+
+#[test]
+fn every_example_of_the_manual_loads() {
+    use directives::{FORMS, Scope};
+    for form in FORMS.iter().filter(|form| form.name != "include") {
+        let text = match form.scopes.first() {
+            Some(Scope::Pool) => {
+                format!("pool a {{\nserver 10.0.0.9:80\n{}\n}}\nsite :80 {{ proxy a }}", form.example)
+            }
+            Some(Scope::Site) => {
+                format!("site :80 {{\nmark X-A b\n{}\nroute /y {{ answer 200 }}\n}}", form.example)
+            }
+            _ => form.example.to_owned(),
+        };
+        // The example of `balance` names a policy that only the data plane has.
+        if form.name != "balance" && !form.example.contains("balance ") {
+            plan(&text.replace("balance=random-two", ""));
+        }
+        assert!(format("example", form.example).is_ok(), "{}", form.name);
+    }
+}
+
+#[test]
+fn the_filters_of_a_site_hold_for_its_routes() {
+    let plan = plan(
+        "site http://a.test {\n mark X-A 1\n answer 200\n mark X-B 2\n route /x { mark X-C 3; proxy :1 }\n limits { first-byte 5s }\n}",
+    );
+    let names = |at: usize| {
+        let route = &plan.sites[0].routes[at];
+        route.filters.iter().map(|filter| filter.args.words[0].value.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(0), ["X-A", "X-B", "X-C"]);
+    assert_eq!(names(1), ["X-A", "200", "X-B"]);
+    let route = &plan.sites[0].routes[0];
+    assert_eq!(route.name, "a.test/x");
+    assert_eq!(route.limits.first_byte.as_secs(), 5);
+    assert_eq!(plan.sites[0].routes[1].name, "a.test/*");
+    assert_eq!(plan.sites[0].listen[0].to_string(), "[::]:80");
+}
+
+#[test]
+fn defaults_hold_wherever_they_are_written() {
+    let plan = plan(
+        "site :80 { proxy :1 }\npool a { server :2; connect timeout=9s }\nsite :81 { proxy a }\n\
+         defaults { pool { connect timeout=7s; retry off }; site { mark X-A b; limits { body-bytes 1KiB } } }",
+    );
+    let timeouts: Vec<u64> = plan.pools.iter().map(|pool| pool.connect_timeout.as_secs()).collect();
+    assert_eq!(timeouts, [9, 7]);
+    assert!(plan.pools.iter().all(|pool| pool.tries == 1));
+    let routes = plan.sites.iter().flat_map(|site| &site.routes);
+    assert!(routes.clone().all(|route| route.limits.body_bytes == 1024 && route.filters.len() == 1));
+}
+
+#[test]
+fn the_same_targets_share_a_pool() {
+    let plan = plan(
+        "site :80 {\n route /a { proxy :1 :2 }\n route /b { proxy :1 :2 }\n route /c { proxy :1 :2 keep-alive=off }\n proxy :1 weight=3\n proxy :2\n}",
+    );
+    let names: Vec<&str> = plan.pools.iter().map(|pool| pool.name.as_str()).collect();
+    assert_eq!(names, ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:1 127.0.0.1:2", "127.0.0.1:1 127.0.0.1:2#2"]);
+    assert_eq!(plan.sites[0].routes[3].forward[0].weight, 3);
+}
+
+#[test]
+fn a_name_without_tls_wants_to_say_so() {
+    assert_eq!(reasons("site example.com { proxy :1 }").len(), 1);
+    assert_eq!(reasons("site https://example.com { listen :80; proxy :1 }").len(), 1);
+    assert_eq!(reasons("site * { proxy :1 }"), ["`*` does not say where to listen"]);
+    let plan = plan("site Example.com *.example.com { listen 127.0.0.1:0; listen unix:/run/x; proxy :1 }");
+    assert_eq!(
+        plan.sites[0].names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["example.com", "*.example.com"]
+    );
+    assert_eq!(plan.sites[0].listen.len(), 2);
+}
+
+#[test]
+fn secrets_are_filled_in_but_not_printed() {
+    let text =
+        "admin 127.0.0.1:9000 token=${env.TOKEN}\nsite :80 { mark X-Key \"k ${env.TOKEN}\"; proxy :1 }";
+    let plan = plan(text);
+    let printed = adapt(&plan);
+    assert!(!printed.contains("0123456789") && printed.contains("k ${env.TOKEN}"));
+    assert_eq!(plan.sites[0].routes[0].filters[0].args.words[1].value, "k 0123456789");
+    // What is printed can be loaded, and means the same.
+    assert_eq!(load_test(&printed).unwrap().plan, plan);
+}
+
+#[test]
+fn a_plan_in_json_is_checked_like_a_text() {
+    let good =
+        adapt(&plan("pool a { server :1 }\nsite :80 { route /x { proxy a }; mark X-A b; answer 200 }"));
+    assert_eq!(adapt(&load_test(&good).unwrap().plan), good);
+    for (from, to, reason) in [
+        ("\"pool\": \"a\"", "\"pool\": \"b\"", "sites[0].routes[0]: there is no pool `b`"),
+        ("\"mark\"", "\"mork\"", "sites[0].routes[0]: there is no filter `mork`"),
+        ("\"200\"", "\"2000\"", "sites[0].routes[1]: `2000` is not a status"),
+        (
+            "\"exact\": \"/x\"",
+            "\"exact\": \"/x/../y\"",
+            "sites[0].routes[0]: the path is not in the normal form",
+        ),
+        ("\"watch\"", "\"wach\"", "unknown field `wach`"),
+        ("\"grace\": \"30s\"", "\"grace\": \"30\"", "`30` is not a duration"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        let reasons = reasons(&good.replace(from, to));
+        assert!(reasons.iter().any(|found| found.starts_with(reason)), "{reasons:?}");
+    }
+    let mistakes = load_test("{\n  \"settings\": { \"wach\": true }\n}").unwrap_err();
+    assert_eq!((mistakes.0[0].line, mistakes.0[0].hint.as_deref()), (2, Some("did you mean `watch`?")));
+    assert!(load_test("{").is_err() && load_test("{}").is_ok());
+}
+
+#[test]
+fn the_schema_names_every_part() {
+    let schema = schema();
+    for name in ["trusted-proxies", "header-bytes", "connect-timeout", "keep-alive"] {
+        assert!(schema.contains(&format!("\"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn the_reference_is_made_of_the_lists() {
+    let pages = reference();
+    let page = |name: &str| pages.iter().find(|(file, _)| file == name).map_or("", |(_, text)| text.as_str());
+    assert!(directives::FORMS.iter().all(|form| {
+        ["settings.md", "pool.md", "site-and-route.md"]
+            .iter()
+            .any(|file| page(file).contains(&format!("\n## {}\n", form.name)))
+    }));
+    assert!(page("limits.md").contains("| `header-bytes` | 32KiB |  |"));
+    assert!(page("templates.md").contains("`${client.ip}`"));
+}
+
+#[test]
+fn many_mistakes_are_told_at_once() {
+    let text =
+        "workres 2\npool a {\n sevrer :1\n}\nsite :80 {\n route /x { proxy b }\n route x { proxy a }\n}\n";
+    assert_eq!(
+        reasons(text),
+        [
+            "there is no directive `workres`",
+            "pool `a` has no server",
+            "there is no directive `sevrer`",
+            "there is no pool `b`",
+            "`x` is not a path; a path begins with `/`",
+        ]
+    );
+}
+
+/// Ten thousand routes, half of them with a pool of their own.
+fn large(routes: usize) -> String {
+    let mut text = String::from("pool origin { server 10.0.0.1:80 }\n");
+    for at in 0..routes / 2 {
+        text.push_str(&format!(
+            "pool p{at} {{ server 10.0.{}.{}:80; server app{at}:80 }}\n",
+            at / 256,
+            at % 256
+        ));
+    }
+    text.push_str("site :80 {\n    proxy origin\n");
+    for at in 0..routes {
+        let target =
+            if at % 2 == 0 { format!("p{}", at / 2) } else { format!("127.0.0.1:{}", at % 60000 + 1) };
+        text.push_str(&format!("    route /svc{at}/* method=GET header.x-version={at} {{ mark X-A \"b {at}\"; proxy {target} }}\n"));
+    }
+    text.push_str("}\n");
+    text
+}
+
+#[test]
+fn ten_thousand_routes_and_ten_megabytes_load() {
+    let started = std::time::Instant::now();
+    let plan = plan(&large(10_000));
+    println!("10,000 routes: {:?}", started.elapsed());
+    assert_eq!((plan.pools.len(), plan.sites[0].routes.len()), (10_001, 10_001));
+
+    let mut text = large(1000);
+    let line = "# what follows is nothing but a comment, and takes room\n";
+    let pool = |at: usize| {
+        format!("pool q{at} {{\n    server 10.0.0.1:{}\n    balance round-robin\n}}\n{line}", at % 60000 + 1)
+    };
+    let mut at = 0;
+    while text.len() < 10 << 20 {
+        text.push_str(&pool(at));
+        at += 1;
+    }
+    let started = std::time::Instant::now();
+    let loaded = load_test(&text).unwrap();
+    println!("{} bytes: {:?}", text.len(), started.elapsed());
+    assert_eq!(loaded.plan.pools.len(), 1001 + at);
+    let started = std::time::Instant::now();
+    assert!(format("large", &text).unwrap().len() > 10 << 20);
+    println!("formatted: {:?}", started.elapsed());
+}

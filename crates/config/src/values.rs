@@ -1,0 +1,284 @@
+//! One word → a duration, a size, an address, a pattern …, or why it is none.
+
+use crate::mistake::did_you_mean;
+use crate::outside::Wrong;
+use ipnet::IpNet;
+use portunus_message::{FieldName, Target};
+use portunus_relay::entry::{ArgMistake, At};
+use portunus_relay::plan::{Address, Listen};
+use portunus_relay::values::{ValueMistake, parse_duration, parse_network, parse_number, parse_size};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One of these words.
+pub fn one_of(text: &str, words: &[&str]) -> Result<(), Wrong> {
+    if words.contains(&text) {
+        return Ok(());
+    }
+    let all: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    let choice = match all.as_slice() {
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        [] => "nothing".to_owned(),
+    };
+    let wrong = Wrong::new(format!("is not {choice}"));
+    Err(Wrong { hint: did_you_mean(text, words.iter().copied()), ..wrong })
+}
+
+/// `250ms`, `5s`, `1h30m`.
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
+    parse_duration(text).map_err(Wrong::from)
+}
+
+/// `64KiB`, `1GiB`, or a plain number of bytes.
+pub fn size(text: &str) -> Result<u64, Wrong> {
+    match parse_size(text)? {
+        bytes if bytes <= 1 << 50 => Ok(bytes),
+        _ => Err(Wrong::new("is too large a size")),
+    }
+}
+
+impl From<ValueMistake> for Wrong {
+    fn from(mistake: ValueMistake) -> Wrong {
+        Wrong::new(mistake.reason).hint(mistake.hint)
+    }
+}
+
+/// A whole number in this range.
+pub fn number(text: &str, least: u64, most: u64) -> Result<u64, Wrong> {
+    match parse_number(text)? {
+        number if number < least => Err(Wrong::new(format!("is too small; the least is {least}"))),
+        number if number > most => Err(Wrong::new(format!("is too large; the most is {most}"))),
+        number => Ok(number),
+    }
+}
+
+/// `10.0.0.0/8`, `::1`.
+pub fn network(text: &str) -> Result<IpNet, Wrong> {
+    parse_network(text).map_err(Wrong::from)
+}
+
+/// A regular expression.
+pub fn regex(text: &str) -> Result<(), Wrong> {
+    let wrong = |mistake: ArgMistake| Wrong { reason: mistake.reason, hint: mistake.hint };
+    portunus_relay::args::regex(text, At::Name).map(drop).map_err(wrong)
+}
+
+/// The name of a header field.
+pub fn field_name(text: &str) -> Result<FieldName, Wrong> {
+    FieldName::new(text).ok_or_else(|| Wrong::new("is not the name of a header field"))
+}
+
+/// A host name or address in normal form, as a request's host is.
+pub fn host(text: &str) -> Result<String, Wrong> {
+    let wrong = || Wrong::new("is not a host name");
+    if !text.is_ascii() {
+        return Err(wrong().hint("write it in its ASCII form, which begins with `xn--`"));
+    }
+    let mut target = Target::new();
+    target.set_authority(text.as_bytes()).map_err(|_| wrong())?;
+    let host = target.host();
+    let label = |label: &str| {
+        label.len() <= 63 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let bracketed = host.starts_with('[');
+    if target.port().is_some() || (!bracketed && (host.len() > 253 || !host.split('.').all(label))) {
+        return Err(wrong());
+    }
+    let numeric = host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if numeric && host.parse::<Ipv4Addr>().is_err() {
+        return Err(Wrong::new("is not an IPv4 address"));
+    }
+    Ok(host.to_owned())
+}
+
+/// A port, 1 to 65535, or 0 where the system may choose.
+pub fn port(text: &str, least: u16) -> Result<u16, Wrong> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse::<u16>()
+        .ok()
+        .filter(|&port| digits && port >= least)
+        .ok_or_else(|| Wrong::new(format!("has no valid port; a port is a number from {least} to 65535")))
+}
+
+/// `host:port` → host and port, brackets kept; a host without a port is `(host, None)`.
+pub fn split_port(text: &str) -> Result<(&str, Option<&str>), Wrong> {
+    if text.starts_with('[') {
+        let end = text.find(']').ok_or_else(|| Wrong::new("has no closing `]`"))? + 1;
+        let (host, rest) = text.split_at(end);
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(Wrong::new("is not an address")),
+        };
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if host.contains(':') => {
+            let wrong = Wrong::new("is an IPv6 address without brackets");
+            Err(if host.parse::<Ipv6Addr>().is_ok() {
+                wrong.hint(format!("write `[{host}]:{port}`"))
+            } else if text.parse::<Ipv6Addr>().is_ok() {
+                wrong.hint(format!("write `[{text}]:80`"))
+            } else {
+                Wrong::new("is not an address")
+            })
+        }
+        Some((host, port)) => Ok((host, Some(port))),
+        None => Ok((text, None)),
+    }
+}
+
+/// Where a server is: `10.0.0.1:8080`, `name:8080`, `[::1]:8080`, `:8080`, `http://name`, `unix:/path`.
+pub fn address(text: &str) -> Result<Address, Wrong> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path).map(Address::Unix);
+    }
+    let mut rest = text;
+    let mut default_port = None;
+    if let Some((scheme, after)) = text.split_once("://") {
+        match scheme {
+            "http" => default_port = Some("80"),
+            "https" => {
+                return Err(Wrong::new("wants TLS to the upstream, which is not supported yet")
+                    .hint(format!("write `http://{after}`")));
+            }
+            "h2c" => {
+                return Err(Wrong::new("wants HTTP/2 to the upstream, which is not supported yet")
+                    .hint(format!("write `http://{after}`")));
+            }
+            _ => {
+                let hint = did_you_mean(scheme, ["http", "unix"]);
+                return Err(Wrong { hint, ..Wrong::new(format!("has an unknown scheme, `{scheme}`")) });
+            }
+        }
+        rest = after.strip_suffix('/').unwrap_or(after);
+    }
+    if rest.starts_with("srv:") {
+        return Err(Wrong::new("wants SRV records, which are not supported yet").hint("write `name:port`"));
+    }
+    if rest.contains(['/', '?', '#']) {
+        return Err(Wrong::new("has a path, which a target cannot have")
+            .hint("`rewrite` changes the path on its way to the upstream"));
+    }
+    if rest.contains('@') {
+        return Err(Wrong::new("has a user name, which a target cannot have")
+            .hint("`request-header set Authorization …` sends a password"));
+    }
+    let (host, port) = split_port(rest)?;
+    let Some(port_text) = port.or(default_port) else {
+        return Err(Wrong::new("has no port").hint(format!("write `{host}:80`")));
+    };
+    let port = self::port(port_text, 1)?;
+    if host.is_empty() {
+        return Ok(Address::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+    }
+    let host = self::host(host)?;
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => Ok(Address::Socket(SocketAddr::new(address, port))),
+        Err(_) => Ok(Address::Name { host, port }),
+    }
+}
+
+/// Where a site listens: `127.0.0.1:8080`, `:8080` (every address, IPv4 and IPv6), `[::1]:8080`, `unix:/path`.
+pub fn listen(text: &str) -> Result<Listen, Wrong> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix_path(path).map(Listen::Unix);
+    }
+    let wrong = || Wrong::new("is not an address to listen on");
+    if text.contains('/') {
+        return Err(wrong().hint("write it like `127.0.0.1:8080`, `:8080` or `unix:/run/portunus/web.sock`"));
+    }
+    if port(text, 0).is_ok() {
+        return Err(wrong().hint(format!("write `:{text}`")));
+    }
+    let (host, port) = split_port(text)?;
+    let Some(port) = port else {
+        return Err(wrong().hint(format!("write it with a port: `{host}:80`")));
+    };
+    let port = self::port(port, 0)?;
+    if host.is_empty() {
+        return Ok(every_address(port));
+    }
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => Ok(Listen::Tcp(SocketAddr::new(address, port))),
+        Err(_) if host == "localhost" => {
+            Err(wrong().hint(format!("write `127.0.0.1:{port}` or `[::1]:{port}`")))
+        }
+        Err(_) if host == "*" => Err(wrong().hint(format!("write `:{port}`"))),
+        Err(_) => Err(wrong().hint("a listener stands at an address of this machine, not at a name")),
+    }
+}
+
+/// Every address of the machine: the IPv6 wildcard, which the socket layer opens for IPv4, too.
+pub fn every_address(port: u16) -> Listen {
+    Listen::Tcp(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+}
+
+/// The path of a unix socket, which the system bounds to about a hundred bytes.
+pub fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
+    match path.len() {
+        0 => Err(Wrong::new("has no path").hint("write it like `unix:/run/app.sock`")),
+        1..=107 if path.contains('\0') => Err(Wrong::new("has a NUL in its path")),
+        1..=107 => Ok(PathBuf::from(path)),
+        _ => Err(Wrong::new("is too long a path for a unix socket; the most is 107 bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        for (written, means) in [
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("[::1]:80", "[::1]:80"),
+            (":3000", "127.0.0.1:3000"),
+            ("App.Internal:80", "app.internal:80"),
+            ("http://app", "app:80"),
+            ("http://app:81/", "app:81"),
+            ("unix:/run/x", "unix:/run/x"),
+        ] {
+            assert_eq!(address(written).map(|address| address.to_string()), Ok(means.to_owned()));
+        }
+        for bad in [
+            "",
+            "app",
+            "https://app",
+            "h2c://app",
+            "ftp://app:1",
+            "app:0",
+            "app:65536",
+            "app:x",
+            "::1",
+            "::1:80",
+            "10.0.0.256:80",
+            "a b:80",
+            "http://app/x",
+            "u@app:80",
+            "unix:",
+            "a..b:80",
+            "[::1",
+            "srv:_http._tcp.x",
+            "app:+80",
+            "\u{fc}ber:80",
+        ] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn listen_addresses_are_read() {
+        for (written, means) in
+            [(":80", "[::]:80"), ("0.0.0.0:0", "0.0.0.0:0"), ("[::1]:80", "[::1]:80"), ("unix:x", "unix:x")]
+        {
+            assert_eq!(listen(written).map(|listen| listen.to_string()), Ok(means.to_owned()));
+        }
+        for bad in
+            ["80", "localhost:80", "*:80", "example.com:80", "127.0.0.1", "", "127.0.0.1:", "http://x:1"]
+        {
+            assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+}

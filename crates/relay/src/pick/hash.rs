@@ -1,0 +1,37 @@
+//! `hash`: the same key goes to the same host, as long as it is there.
+
+use super::{Key, Pick, rendezvous};
+use crate::entry::{At, Entry, Kind, Param, Place};
+use crate::hosts::{HostId, HostSet, Hosts};
+use crate::template::Template;
+
+pub(super) const ENTRY: Entry<dyn Pick> = Entry {
+    name: "hash",
+    manual: "Gives requests with the same key to the same server. The key is a template, as `${header.x-user}` or \
+             `${path}`. When a server goes, only its keys move; when it comes back, they return. Weights count.",
+    example: "hash ${header.x-user}",
+    params: PARAMS,
+    answers: false,
+    build: |args| {
+        let reader = crate::args::Reader::new(PARAMS, args)?;
+        let (at, text) = reader.required_word("key")?;
+        Ok(Box::new(Hash { key: crate::args::request_template(text, At::Word(at))? }))
+    },
+};
+
+const PARAMS: &[Param] =
+    &[Param { name: "key", place: Place::Word, kind: Kind::Template, manual: "What is hashed." }];
+
+struct Hash {
+    key: Template,
+}
+
+impl Pick for Hash {
+    fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
+        rendezvous::choose(hosts, key.text, tried)
+    }
+
+    fn key(&self) -> Option<&Template> {
+        Some(&self.key)
+    }
+}

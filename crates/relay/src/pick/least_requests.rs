@@ -1,0 +1,87 @@
+//! `least-requests`: the host with the fewest requests on it, for its weight.
+
+use super::{Key, Pick};
+use crate::entry::Entry;
+use crate::hosts::{Host, HostId, HostSet, Hosts};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+pub(super) const ENTRY: Entry<dyn Pick> = Entry {
+    name: "least-requests",
+    manual: "Gives a request to the server that has the fewest under way, measured against its weight; equal ones take \
+             turns. It suits requests that take very different times.",
+    example: "least-requests",
+    params: &[],
+    answers: false,
+    build: |args| {
+        crate::args::Reader::new(&[], args)?;
+        Ok(Box::new(LeastRequests::default()))
+    },
+};
+
+#[derive(Default)]
+struct LeastRequests {
+    turn: AtomicUsize,
+}
+
+impl Pick for LeastRequests {
+    fn pick(&self, hosts: &Hosts, _: &Key<'_>, tried: &HostSet) -> Option<HostId> {
+        let candidates = hosts.candidates(tried).map(|(id, host)| (id, Load::with_one_more(host)));
+        let (mut best, mut equals) = (None::<(HostId, Load)>, 0usize);
+        for (id, load) in candidates.clone() {
+            match best {
+                Some((_, least)) if least.is_less(load) => {}
+                Some((_, least)) if !load.is_less(least) => equals += 1,
+                _ => (best, equals) = (Some((id, load)), 1),
+            }
+        }
+        let (first, least) = best?;
+        if equals == 1 {
+            return Some(first);
+        }
+        let turn = self.turn.fetch_add(1, Relaxed) % equals;
+        let mut alike = candidates.filter(|(_, load)| !least.is_less(*load));
+        // The counters go on while we look; when there are fewer equals by now, the first one is as good.
+        alike.nth(turn).map(|(id, _)| id).or(Some(first))
+    }
+}
+
+/// Requests for a weight; compared as fractions.
+#[derive(Clone, Copy)]
+struct Load {
+    requests: u64,
+    weight: u64,
+}
+
+impl Load {
+    fn with_one_more(host: &Host) -> Load {
+        Load { requests: u64::from(host.in_flight()) + 1, weight: u64::from(host.weight) }
+    }
+
+    fn is_less(self, other: Load) -> bool {
+        self.requests * other.weight < other.requests * self.weight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{hosts, key, put};
+    use super::*;
+
+    #[test]
+    fn the_least_loaded_is_chosen() {
+        let (pick, hosts) = (LeastRequests::default(), hosts(&[1, 1, 2]));
+        put(&hosts, &[1, 0, 3]);
+        assert_eq!(pick.pick(&hosts, &key(), &HostSet::default()), Some(HostId(1)));
+        put(&hosts, &[1, 1, 2]);
+        assert_eq!(pick.pick(&hosts, &key(), &HostSet::default()), Some(HostId(2)));
+    }
+
+    #[test]
+    fn equals_take_turns() {
+        let (pick, hosts) = (LeastRequests::default(), hosts(&[1, 1, 1]));
+        put(&hosts, &[0, 5, 0]);
+        let turns: Vec<_> =
+            (0..4).map(|_| pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0).collect();
+        assert_eq!(turns, [0, 2, 0, 2]);
+    }
+}

@@ -1,0 +1,104 @@
+//! `round-robin`: one host after the other, each as often as its weight says, evenly mixed.
+
+use super::{Key, Pick};
+use crate::entry::Entry;
+use crate::hosts::{HostId, HostSet, Hosts};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub(super) const ENTRY: Entry<dyn Pick> = Entry {
+    name: "round-robin",
+    manual: "Gives requests to one server after the other. A server with `weight=2` gets twice as many as one with \
+             `weight=1`, evenly mixed and never in a burst. This is the default; it suits servers and requests that are \
+             much alike.",
+    example: "round-robin",
+    params: &[],
+    answers: false,
+    build: |args| {
+        crate::args::Reader::new(&[], args)?;
+        Ok(Box::new(RoundRobin::default()))
+    },
+};
+
+/// Counts requests; the count and the weights together name the host, so a host that goes or comes changes nothing
+/// but the shares.
+#[derive(Default)]
+struct RoundRobin {
+    turn: AtomicU64,
+}
+
+impl Pick for RoundRobin {
+    fn pick(&self, hosts: &Hosts, _: &Key<'_>, tried: &HostSet) -> Option<HostId> {
+        let candidates = hosts.candidates(tried);
+        let (mut total, mut divisor, mut alike) = (0u64, 0u32, true);
+        for (_, host) in candidates.clone() {
+            alike &= divisor == 0 || divisor == host.weight;
+            divisor = common_divisor(divisor, host.weight);
+            total += u64::from(host.weight);
+        }
+        let total = total.checked_div(u64::from(divisor))?;
+        let turn = self.turn.fetch_add(1, Relaxed) % total;
+        let mut place = if alike { turn } else { mixed(turn, total) };
+        for (id, host) in candidates {
+            let share = u64::from(host.weight / divisor);
+            if place < share {
+                return Some(id);
+            }
+            place -= share;
+        }
+        None // a host went down between the two looks; the caller tries no other at this moment
+    }
+}
+
+/// The `turn`-th of `total` places in an order that visits each place once and keeps neighbours apart: steps of the
+/// golden section, made prime to `total` (three-distance theorem: the gaps between visits of one host stay even).
+fn mixed(turn: u64, total: u64) -> u64 {
+    let golden = u64::try_from(u128::from(total) * 618_034 / 1_000_000).unwrap_or(0) + 1;
+    let step = (golden..total).find(|&step| gcd(step, total) == 1).unwrap_or(1);
+    u64::try_from(u128::from(turn) * u128::from(step) % u128::from(total)).unwrap_or(0)
+}
+
+fn common_divisor(a: u32, b: u32) -> u32 {
+    if a == b || a == 1 { a } else { u32::try_from(gcd(u64::from(a), u64::from(b))).unwrap_or(1) }
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{hosts, key};
+    use super::*;
+
+    fn turns(weights: &[u32], count: usize) -> String {
+        let (pick, hosts) = (RoundRobin::default(), hosts(weights));
+        let letter = |id: HostId| char::from(b'a' + u8::try_from(id.0).unwrap());
+        (0..count).map(|_| pick.pick(&hosts, &key(), &HostSet::default()).map(letter).unwrap()).collect()
+    }
+
+    #[test]
+    fn shares_are_exact_and_mixed() {
+        assert_eq!(turns(&[1, 1, 1], 6), "abcabc");
+        assert_eq!(turns(&[7, 7, 7], 6), "abcabc");
+        assert_eq!(turns(&[2, 1], 6), "abaaba");
+        assert_eq!(turns(&[5, 1, 1], 7), "abaacaa");
+        assert_eq!(turns(&[100, 300], 8), "abbbabbb");
+        let many = turns(&[1_000_000, 999_999], 1_000);
+        assert!(!many.contains("aaa") && !many.contains("bbb"));
+    }
+
+    #[test]
+    fn a_host_without_weight_or_down_gets_nothing() {
+        let (pick, hosts) = (RoundRobin::default(), hosts(&[1, 0, 1]));
+        hosts.get(HostId(2)).unwrap().live.up.store(false, Relaxed);
+        for _ in 0..5 {
+            assert_eq!(pick.pick(&hosts, &key(), &HostSet::default()), Some(HostId(0)));
+        }
+        let mut tried = HostSet::default();
+        tried.insert(HostId(0));
+        assert_eq!(pick.pick(&hosts, &key(), &tried), None);
+    }
+}
