@@ -68,6 +68,12 @@ impl<'a> Reader<'a> {
         self.word(name).ok_or_else(|| ArgMistake::whole(format!("needs `{name}`")))
     }
 
+    /// The word for `name` as it may be shown: as written, when it was filled in from the environment or a file.
+    pub fn shown(&self, name: &str) -> &'a str {
+        let text = self.word(name).and_then(|(at, _)| self.args.words.get(at));
+        text.map_or("", |text| text.shown())
+    }
+
     /// All words for `name`, with their indices.
     pub fn rest(&self, name: &'static str) -> impl Iterator<Item = (usize, &'a str)> {
         let first = self.word(name).map_or(usize::MAX, |(at, _)| at);

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     /// Header fields that the answer shall get whatever it will be: for filters that know on the way in what they
     /// want on the way back.
     pub later: &'a mut Fields,
+    /// Whether an `access allow` has named this client; `access deny` does not hold for it from then on.
+    pub access_granted: bool,
 }
 
 /// The bounds of one exchange, first those of its route, then what filters make of them.

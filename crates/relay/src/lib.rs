@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod context;
+pub mod dispatch;
 pub mod entry;
 pub mod filter;
 pub mod hosts;

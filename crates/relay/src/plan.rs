@@ -412,3 +412,18 @@ pub enum ValueTest {
     /// A match of this regular expression, anchored at both ends (`header.x=~v[12]`).
     Pattern(String),
 }
+
+/// Why a plan cannot be compiled: `config` finds all of this earlier, with file and line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileMistake {
+    /// The site, route or pool.
+    pub place: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl std::fmt::Display for CompileMistake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.place, self.reason)
+    }
+}

@@ -11,7 +11,7 @@ mod escape;
 pub use escape::Escape;
 
 /// A compiled text. `${name}` is filled in, `$${` is a literal `${`, any other `$` stands for itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Template {
     written: Box<str>,
     parts: Box<[Part]>,

@@ -5,8 +5,36 @@ use crate::entry::Entry;
 use portunus_message::{Error, Request, Response};
 use std::time::Duration;
 
+mod access;
+mod basic_auth;
+mod body_limit;
+pub mod chain;
+mod cors;
+pub mod forwarded;
+mod header;
+pub mod password;
+mod redirect;
+mod request_header;
+mod respond;
+mod response_header;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+mod timeout;
+
 /// The filters, in the order of the manual. A new one is a file and a line.
-pub const LIST: &[Entry<dyn Filter>] = &[];
+pub const LIST: &[Entry<dyn Filter>] = &[
+    access::ENTRY,
+    basic_auth::ENTRY,
+    body_limit::ENTRY,
+    cors::ENTRY,
+    redirect::ENTRY,
+    request_header::ENTRY,
+    respond::ENTRY,
+    response_header::ENTRY,
+    rewrite::ENTRY,
+    timeout::ENTRY,
+];
 
 /// Looks at a request, changes it or answers it, and may change its answer. Holds no request's state, does no I/O.
 pub trait Filter: Send + Sync {
@@ -28,6 +56,7 @@ pub trait Filter: Send + Sync {
 }
 
 /// What a filter wants next.
+#[derive(Debug)]
 pub enum Flow {
     /// Go on.
     Next,

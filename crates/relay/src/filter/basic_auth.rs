@@ -1,0 +1,246 @@
+//! `basic-auth` asks for a user name and a password.
+
+use super::{Filter, Flow, password};
+use crate::args::Reader;
+use crate::context::{Answer, Context, Question};
+use crate::entry::{ArgMistake, Entry, Kind, Param, Place};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use portunus_message::{FieldValue, Known, Request, Response, Status};
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::Arc;
+
+pub(super) const ENTRY: Entry<dyn Filter> = Entry {
+    name: "basic-auth",
+    manual: "Asks for a user name and a password (RFC 7617); use it under TLS only. The accounts come from a file as \
+             `htpasswd` writes it, read when the configuration is loaded, or stand in the configuration. Hashes may be \
+             bcrypt, argon2, SHA-crypt (`$5$`, `$6$`), `$apr1$` or `{SHA}`; plain passwords are refused.",
+    example: "basic-auth user=alice:$2y$05$/OK.fbVrR/bpIqNJ5ianF.CE5elHaaO4EbggVDjb8P19RukzXSM3e realm=Staff",
+    params: PARAMS,
+    answers: false,
+    build: |args| {
+        let reader = Reader::new(PARAMS, args)?;
+        let mut accounts = HashMap::new();
+        if let Some(path) = reader.option("file") {
+            let text = read_file(path).map_err(|reason| ArgMistake::option("file", reason))?;
+            for (line, account) in (1..).zip(text.lines().map(str::trim)) {
+                if !account.is_empty() && !account.starts_with('#') {
+                    let wrong = |reason| ArgMistake::option("file", format!("line {line}: {reason}"));
+                    add_account(account, &mut accounts).map_err(wrong)?;
+                }
+            }
+        }
+        for account in reader.option("user").unwrap_or("").split_ascii_whitespace() {
+            add_account(account, &mut accounts).map_err(|reason| ArgMistake::option("user", reason))?;
+        }
+        let realm = reader.option("realm").unwrap_or("Restricted");
+        if realm.bytes().any(|byte| !(b' '..0x7f).contains(&byte) || matches!(byte, b'"' | b'\\')) {
+            return Err(ArgMistake::option("realm", "may hold letters, digits and signs, but no quotes"));
+        }
+        let Some(anyone) = accounts.values().next().cloned() else {
+            return Err(ArgMistake::whole("names no account").hint("add `file=` or `user=NAME:HASH`"));
+        };
+        let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"").into_bytes();
+        Ok(Box::new(BasicAuth {
+            accounts,
+            anyone,
+            challenge,
+            source: reader.option("file").unwrap_or("").into(),
+        }))
+    },
+};
+
+const PARAMS: &[Param] = &[
+    Param {
+        name: "file",
+        place: Place::Option,
+        kind: Kind::File,
+        manual: "A file with a line `NAME:HASH` for each account, of at most 10 MB.",
+    },
+    Param {
+        name: "user",
+        place: Place::Option,
+        kind: Kind::Text,
+        manual: "An account as `NAME:HASH`; several, in quotes, are separated by spaces.",
+    },
+    Param {
+        name: "realm",
+        place: Place::Option,
+        kind: Kind::Text,
+        manual: "What browsers show; `Restricted` when missing.",
+    },
+];
+
+const FILE_BYTES_MAX: u64 = 10_000_000;
+
+/// Reads the accounts' file. This happens when the configuration is loaded, never while a request waits.
+fn read_file(path: &str) -> Result<String, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(cannot)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err("is larger than 10 MB".to_owned());
+    }
+    String::from_utf8(text).map_err(|_| "is not UTF-8 text".to_owned())
+}
+
+fn add_account(text: &str, accounts: &mut HashMap<Box<[u8]>, Arc<str>>) -> Result<(), String> {
+    let (name, hash) = text.split_once(':').ok_or("an account is written `NAME:HASH`")?;
+    if name.is_empty() {
+        return Err("an account needs a name".to_owned());
+    }
+    password::check(hash).map_err(|reason| format!("what stands for `{name}` {reason}"))?;
+    match accounts.insert(name.as_bytes().into(), hash.into()) {
+        None => Ok(()),
+        Some(_) => Err(format!("`{name}` stands there twice")),
+    }
+}
+
+struct BasicAuth {
+    accounts: HashMap<Box<[u8]>, Arc<str>>,
+    /// The hash that is checked for a name nobody has, so that time does not tell which names exist (attack G4).
+    anyone: Arc<str>,
+    challenge: Vec<u8>,
+    source: Box<str>,
+}
+
+impl BasicAuth {
+    fn challenge(&self) -> Flow {
+        let mut response =
+            Response::text(Status::UNAUTHORIZED, "text/plain; charset=utf-8", "401 Unauthorized\n");
+        if let Some(challenge) = FieldValue::new(&self.challenge) {
+            response.fields.add(Known::WWW_AUTHENTICATE, challenge);
+        }
+        Flow::Answer(Box::new(response))
+    }
+}
+
+/// Name and password out of `Authorization: Basic …` (RFC 7617 §2).
+fn credentials(request: &Request) -> Option<(Vec<u8>, Vec<u8>)> {
+    let mut all = request.fields.get_all(Known::AUTHORIZATION);
+    let (value, None) = (all.next()?, all.next()) else { return None };
+    let (scheme, token) = value.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let mut name = STANDARD.decode(portunus_message::fields::trim(token)).ok()?;
+    let colon = name.iter().position(|&byte| byte == b':')?;
+    let password = name.split_off(colon + 1);
+    name.pop();
+    (password.len() <= password::PASSWORD_BYTES_MAX).then_some((name, password))
+}
+
+impl Filter for BasicAuth {
+    fn request(&self, request: &mut Request, _: &mut Context<'_>) -> Flow {
+        let Some((name, password)) = credentials(request) else { return self.challenge() };
+        let hash = self.accounts.get(&*name).unwrap_or(&self.anyone);
+        Flow::Ask(Question::Password { hash: Arc::clone(hash), password })
+    }
+
+    fn answered(&self, answer: Answer, request: &mut Request, _: &mut Context<'_>) -> Flow {
+        // The filter holds nothing of a request, so it looks again whose password that was.
+        let known = credentials(request).is_some_and(|(name, _)| self.accounts.contains_key(&*name));
+        if known && answer == Answer::Yes { Flow::Next } else { self.challenge() }
+    }
+
+    fn describe(&self) -> String {
+        let count = self.accounts.len();
+        let accounts = if count == 1 { "account" } else { "accounts" };
+        match &*self.source {
+            "" => format!("basic-auth with {count} {accounts}"),
+            file => format!("basic-auth file={file} with {count} {accounts}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Stage, build, joined};
+    use super::*;
+
+    const ALICE: &str = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="; // secret
+    const BOB: &str = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="; // password
+
+    fn filter() -> Box<dyn Filter> {
+        build("basic-auth", &[&format!("user=alice:{ALICE} bob:{BOB}"), "realm=Staff only"]).unwrap()
+    }
+
+    fn ask(value: &str) -> Option<(String, Vec<u8>)> {
+        let flow = Stage::get("/").field("Authorization", value).run(&*filter());
+        match flow {
+            Flow::Ask(Question::Password { hash, password }) => Some((hash.to_string(), password)),
+            Flow::Answer(response) if response.status == Status::UNAUTHORIZED => {
+                let challenge = joined(&response.fields, "WWW-Authenticate");
+                assert_eq!(challenge, "Basic realm=\"Staff only\", charset=\"UTF-8\"");
+                None
+            }
+            _ => panic!(),
+        }
+    }
+
+    fn basic(pair: &str) -> String {
+        format!("Basic {}", STANDARD.encode(pair))
+    }
+
+    #[test]
+    fn it_asks_for_the_account_of_the_name() {
+        assert_eq!(ask(&basic("alice:secret")), Some((ALICE.to_owned(), b"secret".to_vec())));
+        assert_eq!(ask(&basic("bob:a:b")), Some((BOB.to_owned(), b"a:b".to_vec())));
+        assert_eq!(ask(&basic("alice:").replace("Basic", "bASIC")), Some((ALICE.to_owned(), Vec::new())));
+        let long = basic(&format!("alice:{}", "x".repeat(2000)));
+        for wrong in ["", "Basic", "Basic !", "Bearer x", &basic("alice"), &long, "basi\u{e4}c x"] {
+            assert_eq!(ask(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn g4_an_unknown_name_costs_a_check_and_never_passes() {
+        let (hash, _) = ask(&basic("eve:secret")).unwrap();
+        assert!(hash == ALICE || hash == BOB);
+        for (name, answer, passes) in [
+            ("eve", Answer::Yes, false),
+            ("alice", Answer::Yes, true),
+            ("alice", Answer::No, false),
+            ("alice", Answer::Unknown, false),
+        ] {
+            let mut stage = Stage::get("/").field("Authorization", &basic(&format!("{name}:secret")));
+            let flow = stage.with(|request, cx| filter().answered(answer, request, cx));
+            assert_eq!(matches!(flow, Flow::Next), passes, "{name} {answer:?}");
+            assert!(!stage.sees("Authorization").is_empty());
+        }
+        let mut twice =
+            Stage::get("/").field("Authorization", &basic("alice:secret")).field("Authorization", "x");
+        assert!(matches!(twice.run(&*filter()), Flow::Answer(_)));
+    }
+
+    #[test]
+    fn accounts_come_from_a_file() {
+        let path = std::env::temp_dir().join(format!("portunus-basic-auth-{}", std::process::id()));
+        std::fs::write(&path, format!("# staff\n\nalice:{ALICE}\n")).unwrap();
+        let file = format!("file={}", path.display());
+        assert!(build("basic-auth", &[&file]).unwrap().describe().ends_with("with 1 account"));
+        std::fs::write(&path, "alice:secret\n").unwrap();
+        let reason = build("basic-auth", &[&file]).err().unwrap();
+        assert!(reason.starts_with("line 1: what stands for `alice` is not a password hash"), "{reason}");
+        std::fs::remove_file(&path).unwrap();
+        assert!(build("basic-auth", &[&file]).err().unwrap().starts_with("cannot be read"));
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        let alice = format!("user=alice:{ALICE}");
+        for wrong in [
+            &[][..],
+            &["user=alice"],
+            &["user=:x"],
+            &["user=alice:secret"],
+            &[&alice, "realm=a\"b"],
+            &["file=/nowhere/x"],
+        ] {
+            assert!(build("basic-auth", wrong).is_err(), "{wrong:?}");
+        }
+        assert!(build("basic-auth", &[&format!("{alice} alice:{ALICE}")]).is_err());
+    }
+}
