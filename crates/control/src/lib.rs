@@ -1,1 +1,7 @@
-//! x
+//! The control plane: keeps what runs equal to what was asked.
+
+pub mod admin;
+pub mod apply;
+pub mod discover;
+pub mod observe;
+pub mod source;

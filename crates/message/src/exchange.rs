@@ -14,6 +14,25 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// What the client speaks; for the log, nothing else depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Http10,
+    #[default]
+    Http11,
+}
+
+impl Protocol {
+    /// As a request line spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http10 => "HTTP/1.0",
+            Protocol::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
 /// One request's whole life. It is filled step by step and read once, by `tally`.
 #[derive(Debug, Default)]
 pub struct Exchange {
@@ -25,6 +44,8 @@ pub struct Exchange {
     pub client_ip: Option<IpAddr>,
     /// What was asked, as the filters left it.
     pub request: Request,
+    /// What the client speaks.
+    pub protocol: Protocol,
     /// What was answered, as the filters left it.
     pub response: Response,
     /// The path and query as they were when the route was chosen, for the log; rewriting does not change it.
@@ -79,6 +100,7 @@ impl Exchange {
         self.id = RequestId::default();
         self.client_ip = None;
         self.request.clear();
+        self.protocol = Protocol::default();
         self.response.clear();
         self.asked.clear();
         self.labels = Labels::default();

@@ -62,6 +62,12 @@ impl Fields {
     /// Declares that a field stands at these ranges of the block. The caller (a parser) has checked that the name is
     /// a token and the value has no CR, LF or NUL. Ranges outside the block, or too long, are refused with `false`.
     pub fn index(&mut self, name: Range<usize>, value: Range<usize>) -> bool {
+        let known = self.block.get(name.clone()).map_or(Known::OTHER, Known::find);
+        self.index_known(known, name, value)
+    }
+
+    /// The same, when the caller has already found which name it is.
+    pub fn index_known(&mut self, known: Known, name: Range<usize>, value: Range<usize>) -> bool {
         let (Ok(name_len), Ok(name_at), Ok(value_at), Ok(value_len)) = (
             u16::try_from(name.len()),
             u32::try_from(name.start),
@@ -70,11 +76,9 @@ impl Fields {
         ) else {
             return false;
         };
-        let Some(text) = self.block.get(name) else { return false };
-        if value.end > self.block.len() {
+        if name.end > self.block.len() || value.end > self.block.len() {
             return false;
         }
-        let known = Known::find(text);
         self.entries.push(Entry { name_at, value_at, value_len, name_len, known, live: true });
         true
     }

@@ -16,7 +16,7 @@ pub mod time;
 
 pub use body::{Body, Stage};
 pub use error::{Crime, Error, Phase, Retry, Side};
-pub use exchange::{Exchange, RequestId};
+pub use exchange::{Exchange, Protocol, RequestId};
 pub use fields::{FieldValue, Fields};
 pub use limits::Limits;
 pub use method::Method;

@@ -55,8 +55,8 @@ impl Known {
             if at == 0 {
                 break;
             }
-            let text = TEXT.get(usize::from(at)).copied().unwrap_or("");
-            if text.as_bytes().eq_ignore_ascii_case(name) {
+            let text = TEXT.get(usize::from(at)).copied().unwrap_or("").as_bytes();
+            if text == name || text.eq_ignore_ascii_case(name) {
                 return Known(at);
             }
         }

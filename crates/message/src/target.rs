@@ -124,15 +124,14 @@ impl Target {
             if host.is_empty() || host.len() > 255 {
                 return Err(TargetError::Malformed);
             }
-            for &byte in host {
-                if !matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=' )
-                {
-                    return Err(TargetError::Malformed);
-                }
-                self.authority.push(char::from(byte.to_ascii_lowercase()));
+            if !host.iter().all(|&byte| is_host_byte(byte)) {
+                return Err(TargetError::Malformed);
             }
+            // Invariant: is_host_byte lets only ASCII through.
+            self.authority.push_str(std::str::from_utf8(host).map_err(|_| TargetError::Malformed)?);
+            self.authority.make_ascii_lowercase();
             if self.authority.starts_with('.')
-                || self.authority.contains("..")
+                || self.authority.as_bytes().windows(2).any(|pair| pair == b"..")
                 || self.authority.ends_with('.')
             {
                 return Err(TargetError::Malformed);
@@ -171,20 +170,35 @@ impl Target {
         self.path_len = self.path_and_query.len();
         if let Some(query) = query {
             self.path_and_query.push('?');
-            for &byte in query {
-                if !is_target_byte(byte) {
-                    return Err(refusal(byte));
-                }
-                self.path_and_query.push(char::from(byte));
-            }
+            check_bytes(query)?;
+            // Invariant: is_target_byte lets only ASCII through.
+            self.path_and_query.push_str(std::str::from_utf8(query).map_err(|_| TargetError::Malformed)?);
         }
         Ok(())
     }
 }
 
+/// RFC 3986 §3.2.2: bytes that may stand in a registered name, without escapes.
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
+        )
+}
+
 /// RFC 3986: bytes that may stand in a path or a query, with the few that every client sends and every server takes (`|`, `"`, `^`, `` ` ``, `{`, `}`, `<`, `>`, `[`, `]`).
 fn is_target_byte(byte: u8) -> bool {
-    byte > b' ' && byte < 0x7f && byte != b'\\' && byte != b'#'
+    (byte > b' ') & (byte < 0x7f) & (byte != b'\\') & (byte != b'#')
+}
+
+/// All bytes are looked at without a branch, so that the compiler can look at many at once.
+fn check_bytes(text: &[u8]) -> Result<(), TargetError> {
+    if text.iter().fold(true, |fine, &byte| fine & is_target_byte(byte)) {
+        return Ok(());
+    }
+    let bad = text.iter().find(|&&byte| !is_target_byte(byte));
+    Err(bad.map_or(TargetError::Malformed, |&byte| refusal(byte)))
 }
 
 fn refusal(byte: u8) -> TargetError {
@@ -198,18 +212,12 @@ fn memchr_question(text: &[u8]) -> Option<usize> {
 /// Appends the normal form of `path`. Most paths are already normal and take the first loop only.
 fn normalise(path: &[u8], out: &mut String) -> Result<(), TargetError> {
     let mut at = 0;
-    let mut previous = 0u8;
-    let mut plain = true;
-    for &byte in path {
-        if !is_target_byte(byte) {
-            return Err(refusal(byte));
-        }
-        if byte == b'%' || (previous == b'/' && (byte == b'/' || byte == b'.')) {
-            plain = false;
-        }
-        previous = byte;
-    }
-    if plain {
+    check_bytes(path)?;
+    let next = path.iter().skip(1);
+    let plain = path.iter().zip(next).fold(true, |plain, (&byte, &next)| {
+        plain & (byte != b'%') & ((byte != b'/') | ((next != b'/') & (next != b'.')))
+    });
+    if plain && path.last() != Some(&b'%') {
         // Invariant: is_target_byte lets only ASCII through.
         out.push_str(std::str::from_utf8(path).map_err(|_| TargetError::Malformed)?);
         return Ok(());

@@ -1,2 +1,49 @@
-//! x
-fn main() {}
+//! The program: what is typed becomes what is done, and how it went becomes an exit code.
+
+mod args;
+mod boot;
+mod check;
+mod demo;
+mod exit;
+mod explain;
+mod output;
+mod papers;
+mod proxy;
+mod remote;
+mod rewrite;
+mod signals;
+mod systemd;
+
+use args::{Args, Command};
+use clap::Parser;
+use exit::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    boot::hear_panics();
+    match perform(Args::parse()) {
+        Ok(()) => Exit::FINE,
+        Err(exit) => exit.tell(),
+    }
+}
+
+fn perform(args: Args) -> Result<(), Exit> {
+    let config = args.config.as_deref();
+    match args.command {
+        _ if args.test => check::check(config, false, false),
+        None => args::help(),
+        Some(Command::Run) => boot::run(boot::find_config(config)?),
+        Some(Command::Proxy { to, from }) => proxy::proxy(&from, &to),
+        Some(Command::Demo { port }) => demo::demo(port),
+        Some(Command::Check { json, verbose }) => check::check(config, json, verbose),
+        Some(Command::Adapt) => check::adapt(config),
+        Some(Command::Fmt { write, file }) => rewrite::format(config, file.as_deref(), write),
+        Some(Command::Explain(question)) => explain::explain(config, &question),
+        Some(Command::Schema) => output::say(&portunus_config::schema()),
+        Some(Command::Reload(at)) => remote::reload(config, &at),
+        Some(Command::Status { at, json }) => remote::status(config, &at, json),
+        Some(Command::Stop(at)) => remote::stop(config, &at),
+        Some(Command::Completions { shell }) => papers::completions(shell),
+        Some(Command::Man) => papers::man(),
+    }
+}

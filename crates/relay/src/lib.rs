@@ -1,13 +1,30 @@
 //! The data plane: the verbs of a request, and the nouns they share.
 
+pub mod accept;
 pub mod args;
+pub mod asker;
+pub mod attempt;
+pub mod buffers;
+pub mod client;
+pub mod clock;
 pub mod context;
+pub mod deadlines;
+pub mod decode;
 pub mod dispatch;
 pub mod entry;
 pub mod filter;
 pub mod hosts;
+pub mod link;
+pub mod net;
 pub mod pick;
 pub mod plan;
+pub mod pool;
+pub mod pump;
+pub mod reply;
+pub mod serve;
+pub mod snapshot;
 pub mod stats;
+pub mod tally;
 pub mod template;
 pub mod values;
+pub mod worker;

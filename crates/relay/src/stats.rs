@@ -15,6 +15,8 @@ pub struct Stats {
     pub connections_open: u64,
     /// Client connections refused because of limit `connections`.
     pub connections_refused: u64,
+    /// Times that accepting failed for want of descriptors or memory.
+    pub accept_failures: u64,
     /// Requests under way now.
     pub active: u64,
     /// By route, in the order of [`Stats::route_names`] of the Snapshot in force; kept by name over reloads.
@@ -25,6 +27,82 @@ pub struct Stats {
     pub crimes: Vec<u64>,
     /// Fields dropped because of an underscore in their name.
     pub underscores_dropped: u64,
+}
+
+impl Stats {
+    /// Adds what another worker has counted under the same Snapshot; under another one, by name.
+    pub fn add(&mut self, other: &Stats) {
+        self.connections += other.connections;
+        self.connections_open += other.connections_open;
+        self.connections_refused += other.connections_refused;
+        self.accept_failures += other.accept_failures;
+        self.active += other.active;
+        self.underscores_dropped += other.underscores_dropped;
+        add_lists(&mut self.crimes, &other.crimes);
+        add_named(&mut self.routes, &other.routes, RouteStats::add);
+        add_named(&mut self.pools, &other.pools, PoolStats::add);
+    }
+}
+
+impl RouteStats {
+    fn add(&mut self, other: &RouteStats) {
+        add_statuses(&mut self.statuses, &other.statuses);
+        self.duration.merge(&other.duration);
+        self.bytes_up += other.bytes_up;
+        self.bytes_down += other.bytes_down;
+    }
+}
+
+impl PoolStats {
+    fn add(&mut self, other: &PoolStats) {
+        add_named(&mut self.hosts, &other.hosts, HostStats::add);
+        self.retries += other.retries;
+        self.no_host += other.no_host;
+    }
+}
+
+impl HostStats {
+    fn add(&mut self, other: &HostStats) {
+        add_statuses(&mut self.statuses, &other.statuses);
+        self.failures += other.failures;
+        self.connects += other.connects;
+        self.connect_failures += other.connect_failures;
+        self.stale += other.stale;
+        self.idle += other.idle;
+        self.in_flight += other.in_flight;
+        self.duration.merge(&other.duration);
+    }
+}
+
+fn add_lists(to: &mut Vec<u64>, from: &[u64]) {
+    to.resize(to.len().max(from.len()), 0);
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+}
+
+fn add_statuses(to: &mut Vec<(u16, u64)>, from: &[(u16, u64)]) {
+    for &(code, count) in from {
+        match to.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, sum)) => *sum += count,
+            None => to.push((code, count)),
+        }
+    }
+    to.sort_unstable();
+}
+
+/// Adds lists that nearly always have the same names in the same order.
+fn add_named<T: Clone>(to: &mut Vec<(String, T)>, from: &[(String, T)], add: impl Fn(&mut T, &T)) {
+    let mut at = 0;
+    for (name, one) in from {
+        let found = match to.get(at) {
+            Some((known, _)) if known == name => Some(at),
+            _ => to.iter().position(|(known, _)| known == name),
+        };
+        match found.and_then(|found| to.get_mut(found)) {
+            Some((_, sum)) => add(sum, one),
+            None => to.push((name.clone(), one.clone())),
+        }
+        at = found.map_or(at, |found| found + 1);
+    }
 }
 
 /// What one route has seen.
@@ -90,6 +168,11 @@ impl Histogram {
             *count += 1;
         }
         self.sum_us = self.sum_us.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn merge(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(to, from)| *to += from);
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
     }
 }
 

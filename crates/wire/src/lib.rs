@@ -1,1 +1,5 @@
-//! x
+//! The grammars: bytes ⇄ messages. Fed by the caller; no sockets, no clock, no async; fuzzed.
+
+pub mod h1;
+pub mod hop;
+pub mod websocket;

@@ -1,0 +1,40 @@
+//! Anything that yields Plans: a file, or a text that the program has made up itself.
+
+pub mod file;
+
+use portunus_config::{Environment, Loaded, Mistakes};
+use std::path::PathBuf;
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file, and those it includes.
+    File(PathBuf),
+    /// A text of the program's own.
+    Text {
+        /// What stands in messages in a file's place.
+        name: String,
+        /// The configuration.
+        text: String,
+    },
+}
+
+impl Source {
+    /// Reads it. Only this touches the disk; `variable` is the environment.
+    pub fn load(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Mistakes> {
+        let environment = Environment { variable };
+        match self {
+            Source::File(path) => portunus_config::load(path, &environment),
+            Source::Text { name, text } => portunus_config::load_text(name, text, &environment),
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::File(path) => path.display().fmt(f),
+            Source::Text { name, .. } => f.write_str(name),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! args: the command line.
+
+use crate::exit::Exit;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A reverse proxy: one binary that stands in front of services.
+#[derive(Debug, Parser)]
+#[command(name = "portunus", version, about, max_term_width = 100)]
+#[command(after_help = EXIT_CODES)]
+pub struct Args {
+    /// The configuration file; by default ./portunus.conf, then /etc/portunus/portunus.conf
+    #[arg(short, long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Check the configuration, as `check` does
+    #[arg(short = 't')]
+    pub test: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run with a configuration file
+    Run,
+    /// Run without a file: pass on everything to one or more servers
+    Proxy {
+        /// A server: host:port; several share the requests
+        #[arg(long, required = true, value_name = "SERVER")]
+        to: Vec<String>,
+        /// Where to listen: :port or address:port
+        #[arg(long, default_value = ":8080", value_name = "ADDRESS")]
+        from: String,
+    },
+    /// See it work: three small servers of its own behind a proxy on 127.0.0.1
+    Demo {
+        /// Where to listen
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// Find every mistake in a configuration; needs no network
+    Check {
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+        /// Show the limits in force, too
+        #[arg(long)]
+        verbose: bool,
+    },
+    /// Print the configuration as JSON
+    Adapt,
+    /// Print the configuration in its usual form, comments kept
+    Fmt {
+        /// Write it back to the file
+        #[arg(long)]
+        write: bool,
+        /// The file; - for standard input
+        file: Option<PathBuf>,
+    },
+    /// Tell which route a request takes, and why
+    Explain(Question),
+    /// Print the JSON Schema of what `adapt` prints
+    Schema,
+    /// Let the running program load its configuration anew
+    Reload(At),
+    /// Show what the running program does
+    Status {
+        #[command(flatten)]
+        at: At,
+        /// Answer in JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let the running program finish what it has, and end
+    Stop(At),
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// A request to explain.
+#[derive(Debug, clap::Args)]
+pub struct Question {
+    /// The request's method
+    pub method: String,
+    /// The request's URL
+    pub url: String,
+    /// A header field, as 'Name: value'; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    pub headers: Vec<String>,
+    /// The client's address
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub client: IpAddr,
+}
+
+/// Where the running program can be spoken to.
+#[derive(Debug, clap::Args)]
+pub struct At {
+    /// Its admin address, unix:/path or ip:port; by default the one of the configuration
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+    /// The token for a TCP admin address; by default the one of the configuration
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Without a command: what there is, and that something was missing.
+pub fn help() -> Result<(), Exit> {
+    let text = Args::command().render_help();
+    Err(Exit::usage(text.to_string().trim_end()))
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 bad configuration, 4 could not listen.
+Signals: HUP reload, TERM and INT and QUIT finish what runs and end, a second one ends at once, USR1 reopen logs.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Args::command().debug_assert();
+        let args = Args::try_parse_from(["portunus", "-t", "-c", "x"]).unwrap();
+        assert!(args.test && args.config.is_some());
+        let args = Args::try_parse_from(["portunus", "run", "-c", "x"]).unwrap();
+        assert!(args.config.is_some());
+        assert!(Args::try_parse_from(["portunus", "proxy"]).is_err());
+        assert!(Args::try_parse_from(["portunus", "explain", "GET", "http://a/", "-H", "X: y"]).is_ok());
+    }
+}

@@ -1,0 +1,152 @@
+//! explain: which route a request takes, and why; what its filters do, and who may get it.
+
+use crate::args::Question;
+use crate::check;
+use crate::exit::Exit;
+use crate::output::say;
+use portunus_message::{FieldName, FieldValue, Method, Request, Scheme};
+use portunus_relay::dispatch::{Explanation, Table};
+use portunus_relay::filter;
+use portunus_relay::plan::{Directive, Listen, Plan};
+use std::fmt::Write;
+use std::path::Path;
+
+/// Prints the decision for the request of `question`.
+pub fn explain(config: Option<&Path>, question: &Question) -> Result<(), Exit> {
+    let plan = check::load(config)?.plan;
+    let table = Table::compile(&plan)
+        .map_err(|mistakes| Exit::from(portunus_control::apply::Trouble::Compile(mistakes)))?;
+    let (request, port) = request(question)?;
+    let (listen, explanation) = asked(&plan, &table, &request, port, question)?;
+    let mut out =
+        format!("{} {}{}", request.method, request.target.authority(), request.target.path_and_query());
+    let _ = writeln!(out, " at {listen}\n{}", explanation.to_string().trim_end());
+    if let Ok(route) = explanation.route {
+        aftermath(&plan, route, &mut out);
+    }
+    say(&out)
+}
+
+/// The listener that the URL's port belongs to; where several share it, the first whose sites know the host.
+fn asked<'a>(
+    plan: &Plan,
+    table: &'a Table,
+    request: &Request,
+    port: u16,
+    question: &Question,
+) -> Result<(&'a Listen, Explanation), Exit> {
+    let fits = |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.port() == port);
+    let any = table.listens().iter().any(fits);
+    let listens = table.listens().iter().enumerate().filter(|(_, listen)| !any || fits(listen));
+    let mut explained: Vec<_> =
+        listens.map(|(at, listen)| (listen, table.explain(plan, at, request, question.client))).collect();
+    let found = explained.iter().position(|(_, explanation)| explanation.site.is_some()).unwrap_or(0);
+    if explained.is_empty() {
+        return Err(Exit::failed("the configuration listens nowhere"));
+    }
+    Ok(explained.swap_remove(found))
+}
+
+/// The request, and the port its URL names.
+fn request(question: &Question) -> Result<(Request, u16), Exit> {
+    let method = Method::parse(question.method.as_bytes())
+        .ok_or_else(|| Exit::usage(format_args!("{} is no method", question.method)))?;
+    let mut request = Request { method, ..Request::default() };
+    let (scheme, rest) = match question.url.split_once("://") {
+        Some(("http", rest)) => (Scheme::Http, rest),
+        Some(("https", rest)) => (Scheme::Https, rest),
+        Some((other, _)) => {
+            return Err(Exit::usage(format_args!("{other}:// is neither http:// nor https://")));
+        }
+        None => (Scheme::Http, question.url.as_str()),
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let wrong = |what: &str| Exit::usage(format_args!("{what} is not one that a request may have"));
+    request.target.scheme = scheme;
+    request.target.set_authority(authority.as_bytes()).map_err(|_| wrong(authority))?;
+    request.target.set_path(path.as_bytes()).map_err(|_| wrong(path))?;
+    let port = request.target.port().unwrap_or(scheme.default_port());
+    for field in &question.headers {
+        let (name, value) = field.split_once(':').ok_or_else(|| wrong(field))?;
+        if name.eq_ignore_ascii_case("host") {
+            request.target.set_authority(value.trim().as_bytes()).map_err(|_| wrong(field))?;
+            continue;
+        }
+        let name = FieldName::new(name).ok_or_else(|| wrong(field))?;
+        let value = FieldValue::new(value.as_bytes()).ok_or_else(|| wrong(field))?;
+        request.fields.add(&name, value);
+    }
+    Ok((request, port))
+}
+
+/// What happens on the route with this number.
+fn aftermath(plan: &Plan, number: u32, out: &mut String) {
+    let routes = plan.sites.iter().flat_map(|site| &site.routes);
+    let Some(route) = routes.into_iter().nth(number as usize) else { return };
+    for filter in &route.filters {
+        let _ = writeln!(out, "filter {}", described(filter));
+    }
+    let total: u64 = route.forward.iter().map(|forward| u64::from(forward.weight)).sum();
+    for forward in &route.forward {
+        let share = if route.forward.len() == 1 {
+            String::new()
+        } else {
+            format!(", {} of {total} requests", forward.weight)
+        };
+        let _ = writeln!(out, "pool {}{share}", forward.pool);
+        let Some(pool) = plan.pools.iter().find(|pool| pool.name == forward.pool) else { continue };
+        let _ = writeln!(out, "  {}", written(&pool.balance));
+        for server in &pool.servers {
+            let backup = if server.backup { " backup" } else { "" };
+            let _ = writeln!(out, "  server {} weight={}{backup}", server.address, server.weight);
+        }
+    }
+}
+
+/// In the filter's own words, where it can be built.
+fn described(directive: &Directive) -> String {
+    let entry = filter::LIST.iter().find(|entry| entry.name == directive.name);
+    let built = entry.and_then(|entry| (entry.build)(&directive.args).ok());
+    built.map_or_else(|| written(directive), |filter| filter.describe())
+}
+
+/// As it stands in the configuration.
+fn written(directive: &Directive) -> String {
+    let mut text = directive.name.clone();
+    for word in &directive.args.words {
+        let _ = write!(text, " {}", word.shown());
+    }
+    for (key, value) in &directive.args.options {
+        let _ = write!(text, " {key}={}", value.shown());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(method: &str, url: &str, headers: &[&str]) -> Question {
+        let headers = headers.iter().map(ToString::to_string).collect();
+        Question { method: method.into(), url: url.into(), headers, client: [127, 0, 0, 1].into() }
+    }
+
+    #[test]
+    fn a_question_becomes_a_request() {
+        let headers = ["X-Version: 2", "host: other.example"];
+        let (request, port) =
+            request(&question("GET", "https://Api.Example.com:8443/a/../b?c", &headers)).unwrap();
+        assert_eq!((request.target.authority(), port), ("other.example", 8443));
+        assert_eq!(request.target.path_and_query(), "/b?c");
+        assert_eq!(request.fields.len(), 1);
+        assert_eq!(super::request(&question("GET", "example.com", &[])).unwrap().1, 80);
+        for (method, url, field) in [
+            ("get", "a", "A: b"),
+            ("GET", "ftp://a", "A: b"),
+            ("GET", "a/\\", "A: b"),
+            ("GET", "a", "nothing"),
+        ] {
+            assert!(super::request(&question(method, url, &[field])).is_err(), "{method} {url} {field}");
+        }
+    }
+}

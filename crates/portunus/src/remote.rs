@@ -1,0 +1,274 @@
+//! remote: speaks to the running program over its admin API — `reload`, `status`, `stop`.
+
+use crate::args::At;
+use crate::boot::{environment, find_config};
+use crate::exit::Exit;
+use crate::output::say;
+use portunus_control::source::Source;
+use portunus_relay::plan::{Admin, Text};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `reload`: fine when the new configuration is in force; 3 with the mistakes when it is refused.
+pub fn reload(config: Option<&Path>, at: &At) -> Result<(), Exit> {
+    let answer = call("POST", "/reload", config, at)?;
+    match answer.status {
+        200 => say(&answer.body),
+        422 => Err(Exit::config(answer.body)),
+        _ => Err(answer.unexpected()),
+    }
+}
+
+/// `status`: what the program does, for people or as JSON.
+pub fn status(config: Option<&Path>, at: &At, as_json: bool) -> Result<(), Exit> {
+    let answer = call("GET", "/status", config, at)?;
+    if answer.status != 200 {
+        return Err(answer.unexpected());
+    }
+    if as_json {
+        return say(&answer.body);
+    }
+    let status = serde_json::from_str(&answer.body)
+        .map_err(|error| Exit::failed(format_args!("the answer is not JSON: {error}")))?;
+    say(&readable(&status))
+}
+
+/// `stop`: the program finishes what it has, and ends.
+pub fn stop(config: Option<&Path>, at: &At) -> Result<(), Exit> {
+    let answer = call("POST", "/stop", config, at)?;
+    if answer.status == 202 { say(&answer.body) } else { Err(answer.unexpected()) }
+}
+
+struct Answer {
+    status: u16,
+    body: String,
+}
+
+impl Answer {
+    fn unexpected(self) -> Exit {
+        Exit::failed(format_args!(
+            "the running program has answered {}: {}",
+            self.status,
+            self.body.trim_end()
+        ))
+    }
+}
+
+fn call(method: &str, path: &str, config: Option<&Path>, at: &At) -> Result<Answer, Exit> {
+    let admin = place(config, at)?;
+    let failed = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "; does it run?",
+            _ => "",
+        };
+        Exit::failed(format_args!("cannot speak to {}: {error}{hint}", shown(&admin)))
+    };
+    let (bytes, token, host) = match &admin {
+        Admin::Off => return Err(Exit::failed("the admin API is off in this configuration")),
+        Admin::Unix(path) => {
+            (UnixStream::connect(path).map_err(failed)?.into(), None, "localhost".to_owned())
+        }
+        Admin::Tcp { address, token } => {
+            let stream = TcpStream::connect_timeout(address, CONNECT_TIME).map_err(failed)?;
+            (Stream::Tcp(stream), Some(token.value.as_str()), address.to_string())
+        }
+    };
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n");
+    if let Some(token) = token {
+        let _ = write!(request, "Authorization: Bearer {token}\r\n");
+    }
+    request.push_str("\r\n");
+    let text = bytes.exchange(request.as_bytes()).map_err(failed)?;
+    parse(&text).ok_or_else(|| Exit::failed(format_args!("{} does not speak HTTP", shown(&admin))))
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Stream {
+        Stream::Unix(stream)
+    }
+}
+
+impl Stream {
+    /// Sends `request` and reads all that comes, which ends with the connection.
+    fn exchange(self, request: &[u8]) -> io::Result<String> {
+        let mut answer = Vec::new();
+        match self {
+            Stream::Tcp(mut stream) => {
+                stream.set_read_timeout(Some(ANSWER_TIME))?;
+                stream.write_all(request)?;
+                stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+            }
+            Stream::Unix(mut stream) => {
+                stream.set_read_timeout(Some(ANSWER_TIME))?;
+                stream.write_all(request)?;
+                stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+            }
+        }
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
+
+fn parse(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    Some(Answer { status, body: body.to_owned() })
+}
+
+/// The admin address: as typed, or as configured, or the usual one.
+fn place(config: Option<&Path>, at: &At) -> Result<Admin, Exit> {
+    let token = match &at.token_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| Exit::failed(format_args!("{}: {error}", path.display())))?;
+            Some(Text::plain(text.trim()))
+        }
+    };
+    let mut place = match &at.admin {
+        Some(written) => typed(written)?,
+        None => configured(config)?,
+    };
+    if let (Admin::Tcp { token: known, .. }, Some(token)) = (&mut place, token) {
+        *known = token;
+    }
+    Ok(place)
+}
+
+fn typed(written: &str) -> Result<Admin, Exit> {
+    if let Some(path) = written.strip_prefix("unix:") {
+        return Ok(Admin::Unix(PathBuf::from(path)));
+    }
+    let address = written.parse();
+    let address =
+        address.map_err(|_| Exit::usage(format_args!("{written} is neither unix:/path nor ip:port")))?;
+    Ok(Admin::Tcp { address, token: Text::plain("") })
+}
+
+/// What the configuration says. A broken one must not keep anybody from the program that still runs: then the line that says `admin`
+/// is enough, and without it the usual socket.
+fn configured(config: Option<&Path>) -> Result<Admin, Exit> {
+    let path = match find_config(config) {
+        Ok(path) => path,
+        Err(_) if config.is_none() => return Ok(Admin::default()),
+        Err(exit) => return Err(exit),
+    };
+    if let Ok(loaded) = Source::File(path.clone()).load(&environment) {
+        return Ok(loaded.plan.settings.admin);
+    }
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Exit::config(format_args!("cannot read {}: {error}", path.display())))?;
+    let written = text.lines().find_map(|line| line.trim().strip_prefix("admin "));
+    let word = written.and_then(|rest| rest.split_whitespace().next()).map(|word| word.trim_matches('"'));
+    Ok(word.and_then(|word| typed(word).ok()).unwrap_or_default())
+}
+
+fn shown(admin: &Admin) -> String {
+    match admin {
+        Admin::Off => "nobody".into(),
+        Admin::Unix(path) => path.display().to_string(),
+        Admin::Tcp { address, .. } => address.to_string(),
+    }
+}
+
+/// The status page as people read it.
+fn readable(status: &Value) -> String {
+    let mut out = String::new();
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "portunus {} is {}, process {}, since {}",
+        word(&status["version"]),
+        word(&status["state"]),
+        status["pid"],
+        word(&status["started"]),
+    );
+    let config = &status["config"];
+    let _ = writeln!(out, "configuration {} ({})", word(&config["source"]), word(&config["hash"]));
+    for warning in list(&config["warnings"]) {
+        let _ = writeln!(out, "  {}", word(&warning));
+    }
+    let latest = &status["reloads"]["latest"];
+    if !latest.is_null() {
+        let _ = writeln!(out, "latest reload {} at {}", word(&latest["result"]), word(&latest["time"]));
+        for mistake in list(&latest["mistakes"]) {
+            let _ = writeln!(out, "  {}", word(&mistake));
+        }
+    }
+    let listen: Vec<_> = list(&status["listen"]).iter().map(word).collect();
+    let _ = writeln!(out, "listening at {}, workers {}", listen.join(", "), status["workers"]);
+    let connections = &status["connections"];
+    let _ = writeln!(
+        out,
+        "connections {} open, {} accepted, {} refused; requests {} under way",
+        connections["open"], connections["accepted"], connections["refused"], status["requests_active"],
+    );
+    for pool in list(&status["pools"]) {
+        let _ = writeln!(out, "pool {}, {} retries", word(&pool["name"]), pool["retries"]);
+        for host in list(&pool["hosts"]) {
+            let up = if host["up"] == true { "up" } else { "down" };
+            let _ = writeln!(
+                out,
+                "  {} {up}, {} requests, {} failures, {} under way",
+                word(&host["name"]),
+                host["requests"],
+                host["failures"],
+                host["in_flight"],
+            );
+        }
+    }
+    for route in list(&status["routes"]) {
+        let (requests, mean) = (&route["requests"], &route["mean_ms"]);
+        let _ = writeln!(out, "route {}, {requests} requests, {mean} ms on average", word(&route["name"]));
+    }
+    out
+}
+
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_typed() {
+        assert_eq!(typed("unix:/run/x.sock").unwrap(), Admin::Unix("/run/x.sock".into()));
+        assert!(matches!(typed("127.0.0.1:9000").unwrap(), Admin::Tcp { .. }));
+        assert!(typed("example.com").is_err());
+    }
+
+    #[test]
+    fn answers_are_taken_apart() {
+        let answer = parse("HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 2\r\n\r\nno").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (422, "no"));
+        assert!(parse("SSH-2.0-x").is_none());
+    }
+
+    #[test]
+    fn a_status_page_can_be_read() {
+        let page = readable(&serde_json::json!({
+            "version": "1", "state": "running", "pid": 7, "started": "then", "workers": 2, "listen": ["a", "b"],
+            "config": { "source": "x.conf", "hash": "0", "warnings": ["odd"] },
+            "reloads": { "latest": { "result": "refused", "time": "now", "mistakes": ["x.conf:1:1: bad"] } },
+            "connections": { "open": 1, "accepted": 2, "refused": 3 }, "requests_active": 4,
+            "pools": [{ "name": "web", "retries": 0, "hosts": [{ "name": "h", "up": true, "requests": 1,
+                "failures": 0, "in_flight": 0 }] }],
+            "routes": [{ "name": "r", "requests": 1, "mean_ms": 0.5 }],
+        }));
+        assert_eq!(page.lines().count(), 10, "{page}");
+        assert!(page.contains("x.conf:1:1: bad") && page.contains("h up, 1 requests"));
+    }
+}

@@ -1,0 +1,161 @@
+//! Client: the client's side of an exchange — its connection, what it may still expect, and whether it is still there.
+
+use crate::buffers::Buffers;
+use crate::deadlines::Deadline;
+use crate::hosts::HostSet;
+use crate::link::Link;
+use crate::net::{Front, Stream};
+use crate::plan::Listen;
+use portunus_message::{Crime, Error, Exchange, Fields, Peer, Phase, Side, Tick};
+use portunus_wire::h1::Version;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// How long an answer is still waited for when the client has ended its half: it may only have said that it will
+/// send nothing more, or it may be gone.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
+/// One client connection that speaks HTTP/1.
+#[derive(Debug)]
+pub struct Client {
+    /// The connection.
+    pub link: Link,
+    /// The one deadline of the connection's task.
+    pub deadline: Deadline,
+    /// Both ends.
+    pub peer: Peer,
+    /// By which listener it came.
+    pub listen: Rc<Listen>,
+    /// When it was accepted.
+    pub opened: Tick,
+    /// When the first byte of the request under way came.
+    pub began: Tick,
+    /// How many requests it has made.
+    pub requests: u64,
+    /// The version of the request under way.
+    pub version: Version,
+    /// Whether a further request may follow this exchange.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// Whether the head of the final answer has been put into the link.
+    pub answered: bool,
+    ended_at: Option<Tick>,
+    more: bool,
+}
+
+/// A client connection between two requests: nothing but what has to be remembered. Most connections are quiet most
+/// of the time, so this is what ten thousand of them cost.
+#[derive(Debug)]
+pub struct Quiet {
+    /// The connection.
+    pub stream: Stream,
+    /// The one deadline of the connection's task.
+    pub deadline: Deadline,
+    /// Both ends.
+    pub peer: Peer,
+    /// By which listener it came.
+    pub listen: Rc<Listen>,
+    /// When it was accepted.
+    pub opened: Tick,
+    /// How many requests it has made.
+    pub requests: u64,
+}
+
+/// The memory of an exchange and its client, used again for the next one, of any connection.
+#[derive(Debug, Default)]
+pub struct Active {
+    /// The client; there while the connection is not quiet.
+    pub client: Option<Client>,
+    /// The exchange.
+    pub exchange: Exchange,
+    /// Everything else that is used in its course.
+    pub scratch: Scratch,
+}
+
+/// Memory that an exchange uses on its way.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Fields that filters want on the answer.
+    pub later: Fields,
+    /// Hosts that have been tried.
+    pub tried: HostSet,
+    /// The text a policy decides by.
+    pub key: Vec<u8>,
+}
+
+impl Client {
+    /// A quiet connection on which something has come.
+    pub fn wake(quiet: Quiet, buffers: Rc<Buffers>) -> Client {
+        let Quiet { stream, deadline, peer, listen, opened, requests } = quiet;
+        Client {
+            link: Link::new(stream, Side::Client, buffers),
+            deadline,
+            peer,
+            listen,
+            opened,
+            began: opened,
+            requests,
+            version: Version::Http11,
+            keep_alive: true,
+            expects_continue: false,
+            answered: false,
+            ended_at: None,
+            more: false,
+        }
+    }
+
+    /// The connection after an exchange, when nothing of another one has come yet.
+    pub fn doze(self) -> Quiet {
+        let Client { link, deadline, peer, listen, opened, requests, .. } = self;
+        Quiet { stream: link.into_stream(), deadline, peer, listen, opened, requests }
+    }
+
+    /// Forgets the last request.
+    pub fn begin(&mut self) {
+        self.expects_continue = false;
+        self.answered = false;
+        self.more = false;
+        self.requests += 1;
+    }
+
+    /// Whether the client has gone while it is owed an answer. Asks the kernel only when an event came.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>, now: Tick) -> Poll<Error> {
+        if let Some(ended_at) = self.ended_at {
+            return if now.since(ended_at) >= HALF_CLOSED { Poll::Ready(gone()) } else { Poll::Pending };
+        }
+        if self.more || self.link.has_more() {
+            return Poll::Pending; // a further request has come: it is read when its turn comes
+        }
+        if ready!(self.link.stream.poll_readable(cx)).is_err() {
+            return Poll::Ready(gone());
+        }
+        match self.link.stream.front() {
+            Front::Quiet => {}
+            Front::Data => self.more = true,
+            Front::Ended => {
+                self.ended_at = Some(now);
+                self.keep_alive = false;
+            }
+            Front::Broken => return Poll::Ready(gone()),
+        }
+        Poll::Pending
+    }
+
+    /// When an answer is no longer waited for because the client has ended its half.
+    pub fn patience_ends(&self) -> Tick {
+        self.ended_at.map_or(Tick::NEVER, |ended_at| ended_at + HALF_CLOSED)
+    }
+
+    /// Sends `100 Continue` when the client waits for it (RFC 9110 §10.1.1) and its body is really wanted.
+    pub fn welcome_body(&mut self) {
+        if std::mem::take(&mut self.expects_continue) && !self.link.has_more() && !self.link.is_read() {
+            self.link.begin_output().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+    }
+}
+
+fn gone() -> Error {
+    Error::client(Phase::Wait, Crime::ClientGone)
+}

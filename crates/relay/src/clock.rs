@@ -1,0 +1,53 @@
+//! Clock: a worker's idea of now, read from the system once per wake-up.
+
+use portunus_message::Tick;
+use std::cell::{Cell, RefCell};
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// The moment, read from the system.
+pub fn read() -> Tick {
+    let start = START.get_or_init(Instant::now);
+    Tick(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
+}
+
+/// A worker's idea of now.
+#[derive(Debug, Default)]
+pub struct Clock {
+    now: Cell<Tick>,
+    date_of: Cell<u64>,
+    date: RefCell<String>,
+}
+
+impl Clock {
+    /// A clock that has been read once.
+    pub fn new() -> Clock {
+        let clock = Clock::default();
+        clock.refresh();
+        clock
+    }
+
+    /// The moment of the last [`Clock::refresh`].
+    pub fn now(&self) -> Tick {
+        self.now.get()
+    }
+
+    /// Reads the system's clock.
+    pub fn refresh(&self) -> Tick {
+        let now = read();
+        self.now.set(now);
+        now
+    }
+
+    /// The value of a `Date` field (RFC 9110 §6.6.1), written anew when a second of [`Clock::now`] has passed.
+    pub fn with_date<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
+        let second = self.now.get().0 / 1_000_000 + 1;
+        if self.date_of.replace(second) != second {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            *self.date.borrow_mut() = httpdate::fmt_http_date(UNIX_EPOCH + since_epoch);
+        }
+        use_it(self.date.borrow().as_bytes())
+    }
+}

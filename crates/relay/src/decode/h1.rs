@@ -1,0 +1,278 @@
+//! HTTP/1: heads are read one after the other, each exchange is served to its end before the next is looked at.
+
+use crate::client::{Active, Client, Quiet, Scratch};
+use crate::net::Front;
+use crate::serve;
+use crate::tally;
+use crate::worker::{Run, Seat, Worker};
+use portunus_message::{Crime, Error, Exchange, Phase, Protocol, RequestId, Scheme};
+use portunus_wire::h1::HeadBounds;
+use portunus_wire::h1::Version;
+use portunus_wire::h1::parse;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How long a connection may be quiet before the memory of its exchanges is given back.
+const DOZE_AFTER: Duration = Duration::from_secs(1);
+
+/// What became of a connection.
+enum Then {
+    /// It is quiet: it can wait without the memory of an exchange.
+    Doze,
+    /// It is over.
+    Close,
+}
+
+/// Serves one client connection to its end. While it is quiet, it holds little more than its socket.
+pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Future<Output = ()> {
+    // Not an `async fn`: that would keep its arguments twice, for as long as the connection lives.
+    async move {
+        let _seat = seat;
+        quiet.deadline.set(quiet.opened + worker.limits().header_time);
+        while wait(&quiet, &worker).await {
+            let mut active = worker.take_active();
+            active.client = Some(Client::wake(quiet, Rc::clone(&worker.buffers)));
+            let then = Guarded(Box::pin(busy(&mut active, &worker))).await;
+            let Some(then) = then else { return Box::pin(after_panic(active, &worker)).await };
+            match settle(then, active, &worker) {
+                Some(same) => quiet = same,
+                None => return,
+            }
+        }
+    }
+}
+
+/// Gives the memory back; the connection too, when it goes on.
+fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet> {
+    let client = active.client.take();
+    worker.give_active(active);
+    client.filter(|_| matches!(then, Then::Doze)).map(Client::doze)
+}
+
+/// Waits for the first byte of the next request; `false` when none will come.
+async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
+    poll_fn(|cx| {
+        quiet.deadline.wakes(cx);
+        if quiet.stream.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        let now = worker.clock.refresh();
+        if now >= quiet.deadline.at() {
+            worker.cells.crime(if quiet.requests == 0 { Crime::HeadTimeout } else { Crime::Idle });
+            return Poll::Ready(false);
+        }
+        if worker.sends_away(quiet.requests, quiet.opened, now) { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}
+
+/// Serves requests until the connection is quiet or over.
+async fn busy(active: &mut Active, worker: &Worker) -> Then {
+    let Active { client: Some(client), exchange: x, scratch } = active else { return Then::Close };
+    loop {
+        let length = match next_head(client, worker).await {
+            Ok(Some(length)) => length,
+            Ok(None) if client.keep_alive => return Then::Doze,
+            Ok(None) => break,
+            Err(error) => {
+                bad_head(x, client, error, worker).await;
+                break;
+            }
+        };
+        exchange(x, client, scratch, length, worker).await;
+        if !client.keep_alive {
+            break;
+        }
+        client.link.rest();
+    }
+    linger(client, worker).await;
+    Then::Close
+}
+
+/// Reads until the next head is whole. `None`: the client is quiet (then `keep_alive` still holds), or gone.
+async fn next_head(client: &mut Client, worker: &Worker) -> Result<Option<usize>, Error> {
+    let limits = worker.limits();
+    let bounds = HeadBounds::request(&limits);
+    let fresh = client.requests == 0;
+    let mut began = client.link.has_more().then(|| worker.clock.now());
+    client.began = worker.clock.now();
+    let idle_until = worker.clock.now() + worker.keep_alive();
+    let doze_at = worker.clock.now() + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
+    poll_fn(|cx| {
+        let found = client.link.poll_head(cx, &bounds);
+        let now = worker.clock.refresh();
+        match found {
+            Poll::Ready(Ok(Some(length))) => {
+                client.began = began.unwrap_or(now);
+                return Poll::Ready(Ok(Some(length)));
+            }
+            Poll::Ready(Ok(None)) => {
+                client.keep_alive = false;
+                return Poll::Ready(Ok(None));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {}
+        }
+        if began.is_none() && client.link.has_more() {
+            began = Some(now);
+        }
+        match began {
+            Some(began) => {
+                let until = if fresh { client.opened } else { began } + limits.header_time;
+                if now >= until {
+                    client.began = began;
+                    return Poll::Ready(Err(Error::client(Phase::Head, Crime::HeadTimeout)));
+                }
+                client.deadline.set(until);
+            }
+            None if worker.sends_away(client.requests, client.opened, now) => {
+                client.keep_alive = false;
+                return Poll::Ready(Ok(None));
+            }
+            None if now >= doze_at => {
+                client.deadline.set(if fresh { client.opened + limits.header_time } else { idle_until });
+                return Poll::Ready(Ok(None));
+            }
+            None => client.deadline.set(doze_at),
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// One request whose head is here.
+async fn exchange(
+    x: &mut Exchange,
+    client: &mut Client,
+    scratch: &mut Scratch,
+    length: usize,
+    worker: &Worker,
+) {
+    let run = worker.run();
+    begin(x, client, worker);
+    let limits = worker.limits();
+    let head = client.link.here().get(..length).unwrap_or(&[]);
+    let parsed = parse::request(head, &mut x.request, Scheme::Http, &limits);
+    client.link.take_head(length);
+    match parsed {
+        Ok(head) => {
+            client.version = head.version;
+            x.protocol = match head.version {
+                Version::Http10 => Protocol::Http10,
+                Version::Http11 => Protocol::Http11,
+            };
+            client.keep_alive = head.keep_alive;
+            client.expects_continue = head.expects_continue;
+            client.link.expect_body(head.framing, &limits);
+            worker.cells.underscores_dropped.add(head.underscores_dropped.into());
+            x.times.head = Some(worker.clock.now());
+            serve::serve(x, client, scratch, &run, worker).await;
+        }
+        Err(crime) => refuse(x, client, Error::client(Phase::Head, crime), &run, worker).await,
+    }
+}
+
+/// A head that never became whole, or broke a rule on its way.
+async fn bad_head(x: &mut Exchange, client: &mut Client, error: Error, worker: &Worker) {
+    let run = worker.run();
+    begin(x, client, worker);
+    refuse(x, client, error, &run, worker).await;
+}
+
+/// Answers a head that cannot be served, and closes: nothing that follows it can be trusted (attack A36).
+async fn refuse(x: &mut Exchange, client: &mut Client, error: Error, run: &Run, worker: &Worker) {
+    client.keep_alive = false;
+    x.error = Some(error);
+    if error.crime != Crime::ClientGone {
+        let _ = serve::refuse(x, client, error, worker).await;
+    }
+    x.sent.get_or_insert(error.crime.status());
+    tally::close(x, run, worker);
+}
+
+fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
+    x.clear();
+    x.peer = client.peer;
+    x.id = RequestId(u128::from(worker.random()) << 64 | u128::from(worker.random()));
+    x.times.began = client.began;
+    client.begin();
+    worker.cells.active.add(1);
+}
+
+/// Ends the connection so that the last answer is not lost to a reset: our half first, then what the client still
+/// sends is read for a while (RFC 9112 §9.6).
+async fn linger(client: &mut Client, worker: &Worker) {
+    if client.link.is_read() && !client.link.has_more() && client.link.stream.front() == Front::Quiet {
+        return;
+    }
+    let limits = worker.limits();
+    let until = worker.clock.now() + limits.linger;
+    client.deadline.set(until);
+    client.link.forget();
+    client.link.expect_raw();
+    let mut left = limits.drain_bytes * 16;
+    let mut ended = false;
+    poll_fn(|cx| {
+        client.deadline.wakes(cx);
+        if !ended {
+            match client.link.stream.poll_end(cx) {
+                Poll::Ready(Ok(())) => ended = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        loop {
+            match client.link.poll_data(cx) {
+                Poll::Ready(Ok(true)) => {
+                    let count = client.link.data().len();
+                    client.link.consume(count);
+                    left = left.saturating_sub(count);
+                    if left == 0 {
+                        return Poll::Ready(());
+                    }
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if worker.clock.refresh() >= until => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+/// A bug of ours ended an exchange: it is answered if it can be, counted, and costs nobody else anything.
+async fn after_panic(mut active: Box<Active>, worker: &Worker) {
+    let Active { client: Some(client), exchange: x, .. } = &mut *active else { return };
+    let error = Error::proxy(Phase::Tally, Crime::Panic);
+    let run = worker.run();
+    if !client.answered {
+        client.link.forget();
+        client.keep_alive = false;
+        let _ = serve::refuse(x, client, error, worker).await;
+    }
+    if x.times.ended.is_none() {
+        x.error = Some(error);
+        tally::close(x, &run, worker);
+    }
+    active.client = None;
+    worker.give_active(active);
+}
+
+/// Runs a future and turns its panic into `None`.
+struct Guarded<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Guarded<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Guarded<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Err(_) => Poll::Ready(None),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! A connection becomes exchanges.
+
+pub mod h1;

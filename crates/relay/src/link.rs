@@ -1,0 +1,454 @@
+//! Link: one HTTP/1 connection with its buffers; body bytes are taken out of it and put into it piece by piece.
+
+use crate::buffers::{Buffers, Bytes, LARGE, SMALL};
+use crate::net::Stream;
+use portunus_message::{Crime, Error, Limits, Phase, Retry, Side};
+use portunus_wire::h1::emit;
+use portunus_wire::h1::{Chunks, Framing, HeadBounds, Piece, Scan};
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Body pieces up to this size are copied behind what is waiting to be sent, so that they leave in the same write.
+const COALESCED: usize = 8 << 10;
+
+/// One HTTP/1 connection. It holds a read buffer only while there are bytes in it or a read is under way.
+#[derive(Debug)]
+pub struct Link {
+    /// The connection itself.
+    pub stream: Stream,
+    held: Held,
+    sent: usize,
+    start: usize,
+    end: usize,
+    filled: bool,
+    scan: Scan,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    side: Side,
+}
+
+/// What is read into, what waits to be sent, and where the memory of both goes back to.
+#[derive(Debug)]
+struct Held {
+    input: Option<Bytes>,
+    output: Vec<u8>,
+    buffers: Rc<Buffers>,
+}
+
+/// What is still to come of the message that is being read.
+#[derive(Debug)]
+enum Incoming {
+    Done,
+    Length(u64),
+    Chunked { chunks: Chunks, ready: usize },
+    UntilClose,
+}
+
+/// What is still to be sent of the message that is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outgoing {
+    Done,
+    Length(u64),
+    Chunked { left: usize },
+    UntilClose,
+}
+
+impl Link {
+    /// A link over `stream`, which leads to the client or to an upstream.
+    pub fn new(stream: Stream, side: Side, buffers: Rc<Buffers>) -> Link {
+        Link {
+            stream,
+            held: Held { input: None, output: Vec::new(), buffers },
+            sent: 0,
+            start: 0,
+            end: 0,
+            filled: false,
+            scan: Scan::new(),
+            incoming: Incoming::Done,
+            outgoing: Outgoing::Done,
+            side,
+        }
+    }
+
+    /// Reads until a whole head is there and returns its length; it stays in the buffer until [`Link::take_head`].
+    /// `None`: the peer ended before the first byte.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        bounds: &HeadBounds,
+    ) -> Poll<Result<Option<usize>, Error>> {
+        loop {
+            let here = self.here();
+            if !here.is_empty()
+                && let Some(length) = {
+                    let input = self
+                        .held
+                        .input
+                        .as_deref()
+                        .and_then(|all| all.get(self.start..self.end))
+                        .unwrap_or(&[]);
+                    self.scan.advance(input, bounds).map_err(|crime| self.head_error(crime))?
+                }
+            {
+                return Poll::Ready(Ok(Some(length)));
+            }
+            if ready!(self.poll_fill(cx)).map_err(|_| self.cut_error())? == 0 {
+                return Poll::Ready(if self.start == self.end { Ok(None) } else { Err(self.cut_error()) });
+            }
+        }
+    }
+
+    /// The bytes that were read and not yet taken.
+    pub fn here(&self) -> &[u8] {
+        self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[])
+    }
+
+    /// Takes a head of `length` bytes away and starts to look for the next one.
+    pub fn take_head(&mut self, length: usize) {
+        self.start = (self.start + length).min(self.end);
+        self.scan = Scan::new();
+    }
+
+    /// Says what follows the head that was taken.
+    pub fn expect_body(&mut self, framing: Framing, limits: &Limits) {
+        self.incoming = match framing {
+            Framing::None | Framing::Length(0) => Incoming::Done,
+            Framing::Length(length) => Incoming::Length(length),
+            Framing::Chunked => Incoming::Chunked { chunks: self.chunks(limits), ready: 0 },
+            Framing::UntilClose => Incoming::UntilClose,
+        };
+    }
+
+    fn chunks(&self, limits: &Limits) -> Chunks {
+        if self.side == Side::Upstream { Chunks::upstream(limits) } else { Chunks::new(limits) }
+    }
+
+    /// Everything that follows is one body without frames, until the peer ends its half.
+    pub fn expect_raw(&mut self) {
+        self.incoming = Incoming::UntilClose;
+    }
+
+    /// Says what will follow the head that was put into `output`.
+    pub fn promise_body(&mut self, framing: Framing) {
+        self.outgoing = match framing {
+            Framing::None => Outgoing::Done,
+            Framing::Length(length) => Outgoing::Length(length),
+            Framing::Chunked => Outgoing::Chunked { left: 0 },
+            Framing::UntilClose => Outgoing::UntilClose,
+        };
+    }
+
+    /// Whether the message that is being read has been read to its end.
+    pub fn is_read(&self) -> bool {
+        matches!(self.incoming, Incoming::Done)
+    }
+
+    /// How much is still to come, when that was declared.
+    pub fn declared_left(&self) -> Option<u64> {
+        match self.incoming {
+            Incoming::Done => Some(0),
+            Incoming::Length(left) => Some(left),
+            Incoming::Chunked { .. } | Incoming::UntilClose => None,
+        }
+    }
+
+    /// Whether a new message may be read: the last one is over and nothing came after it.
+    pub fn is_clean(&self) -> bool {
+        self.is_read() && self.start == self.end && self.held.output.is_empty()
+    }
+
+    /// Whether bytes of a further message are here already.
+    pub fn has_more(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// Makes body bytes available in [`Link::data`]; `false` at the end of the body.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        loop {
+            let here =
+                self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[]);
+            match &mut self.incoming {
+                Incoming::Done => return Poll::Ready(Ok(false)),
+                Incoming::Length(_) | Incoming::UntilClose if !here.is_empty() => {
+                    return Poll::Ready(Ok(true));
+                }
+                Incoming::Length(_) | Incoming::UntilClose => {}
+                Incoming::Chunked { ready: 1.., .. } => return Poll::Ready(Ok(true)),
+                Incoming::Chunked { chunks, ready } => match chunks.next(here) {
+                    Ok(Piece::Data { skip, len }) => {
+                        self.start += skip;
+                        *ready = len;
+                        return Poll::Ready(Ok(true));
+                    }
+                    Ok(Piece::More { used }) => self.start += used,
+                    Ok(Piece::End { used }) => {
+                        self.start += used;
+                        self.incoming = Incoming::Done;
+                        return Poll::Ready(Ok(false));
+                    }
+                    Err(crime) => return Poll::Ready(Err(self.body_error(crime))),
+                },
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(1..) => {}
+                Ok(0) if matches!(self.incoming, Incoming::UntilClose) => {
+                    self.incoming = Incoming::Done;
+                    return Poll::Ready(Ok(false));
+                }
+                Ok(0) | Err(_) => return Poll::Ready(Err(self.body_error(self.truncation()))),
+            }
+        }
+    }
+
+    /// The body bytes that are here.
+    pub fn data(&self) -> &[u8] {
+        let here = self.here();
+        let length = match &self.incoming {
+            Incoming::Done => 0,
+            Incoming::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
+            Incoming::Chunked { ready, .. } => *ready,
+            Incoming::UntilClose => usize::MAX,
+        };
+        here.get(..length.min(here.len())).unwrap_or(&[])
+    }
+
+    /// Takes `count` bytes of [`Link::data`] away.
+    pub fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        match &mut self.incoming {
+            Incoming::Length(left) => {
+                *left = left.saturating_sub(count as u64);
+                if *left == 0 {
+                    self.incoming = Incoming::Done;
+                }
+            }
+            Incoming::Chunked { ready, .. } => *ready = ready.saturating_sub(count),
+            Incoming::Done | Incoming::UntilClose => {}
+        }
+    }
+
+    /// Whether exactly these data end the body, so that they may leave together with what ends it.
+    pub fn data_is_last(&self) -> bool {
+        matches!(self.incoming, Incoming::Length(left) if left <= self.here().len() as u64)
+    }
+
+    /// Puts body bytes into the connection, framed as promised; says how many were taken. Small pieces wait in
+    /// `output` until [`Link::poll_flush`]; large ones are written at once, together with what waits.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Error>> {
+        let room = match &mut self.outgoing {
+            Outgoing::Done | Outgoing::Length(0) => {
+                return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::Internal)));
+            }
+            Outgoing::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
+            Outgoing::UntilClose => usize::MAX,
+            Outgoing::Chunked { left: 0 } => {
+                emit::chunk_size(data.len(), &mut self.held.output);
+                self.outgoing = Outgoing::Chunked { left: data.len() };
+                data.len()
+            }
+            Outgoing::Chunked { left } => *left,
+        };
+        let data = data.get(..room.min(data.len())).unwrap_or(data);
+        let taken = if data.len() <= COALESCED && self.held.output.len() + data.len() <= SMALL {
+            self.held.output.extend_from_slice(data);
+            data.len()
+        } else {
+            ready!(self.poll_write_with(cx, data)).map_err(|_| self.write_error())?
+        };
+        match &mut self.outgoing {
+            Outgoing::Length(left) => *left -= taken as u64,
+            Outgoing::Chunked { left } => {
+                *left -= taken;
+                if *left == 0 {
+                    self.held.output.extend_from_slice(b"\r\n");
+                }
+            }
+            Outgoing::Done | Outgoing::UntilClose => {}
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Ends the body that was promised. Fewer bytes than promised are an error, which must be seen by the peer (attack A45).
+    pub fn finish(&mut self) -> Result<(), Error> {
+        match std::mem::replace(&mut self.outgoing, Outgoing::Done) {
+            Outgoing::Done | Outgoing::Length(0) | Outgoing::UntilClose => Ok(()),
+            Outgoing::Chunked { left: 0 } => {
+                self.held.output.extend_from_slice(emit::LAST_CHUNK);
+                Ok(())
+            }
+            Outgoing::Length(_) | Outgoing::Chunked { .. } => Err(Error::proxy(Phase::Body, Crime::Internal)),
+        }
+    }
+
+    /// Whether all that was promised has been handed over (though perhaps not flushed).
+    pub fn is_finished(&self) -> bool {
+        matches!(self.outgoing, Outgoing::Done)
+    }
+
+    /// Whether not a byte of what waits has left.
+    pub fn nothing_sent(&self) -> bool {
+        self.sent == 0 && !self.held.output.is_empty()
+    }
+
+    /// Writes what waits.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.sent < self.held.output.len() {
+            let waiting = self.held.output.get(self.sent..).unwrap_or(&[]);
+            match ready!(self.stream.poll_write(cx, waiting)) {
+                Ok(0) | Err(_) => return Poll::Ready(Err(self.write_error())),
+                Ok(count) => self.sent += count,
+            }
+        }
+        self.held.output.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the buffers back that nothing is in.
+    pub fn rest(&mut self) {
+        if self.start == self.end
+            && let Some(input) = self.held.input.take()
+        {
+            self.held.buffers.give(input);
+            (self.start, self.end, self.filled) = (0, 0, false);
+        }
+        if self.held.output.is_empty() && self.held.output.capacity() > 0 {
+            self.held.buffers.give_output(std::mem::take(&mut self.held.output));
+        }
+    }
+
+    /// Takes the connection out; what was read and not taken is lost.
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Takes an output vector from the stock, for a head to be written into.
+    pub fn begin_output(&mut self) -> &mut Vec<u8> {
+        if self.held.output.capacity() == 0 {
+            self.held.output = self.held.buffers.output();
+        }
+        &mut self.held.output
+    }
+
+    /// Forgets what was read and what waits to be sent: both belong to a protocol that has ended (attack A41).
+    pub fn forget(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.held.output.clear();
+        self.sent = 0;
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            // A body that fills small buffers moves in larger steps.
+            if self.filled && self.held.input.as_ref().is_some_and(|input| input.len() < LARGE) {
+                let large = self.held.buffers.large();
+                if let Some(small) = self.held.input.replace(large) {
+                    self.held.buffers.give(small);
+                }
+            }
+        }
+        if self.held.input.is_none() {
+            // Without bytes to read no buffer is taken: a waiting connection holds none.
+            ready!(self.stream.poll_readable(cx))?;
+        }
+        let input = self.held.input.get_or_insert_with(|| self.held.buffers.small());
+        if self.end == input.len() {
+            if self.start > 0 {
+                input.copy_within(self.start..self.end, 0);
+                self.end -= self.start;
+                self.start = 0;
+            } else {
+                let mut larger = vec![0; input.len() * 2].into_boxed_slice();
+                if let Some(head) = larger.get_mut(..input.len()) {
+                    head.copy_from_slice(input);
+                }
+                // Bounded: only a head can fill a buffer without being consumed, and `Scan` bounds heads.
+                self.held.buffers.give(std::mem::replace(input, larger));
+            }
+        }
+        let Some(room) = input.get_mut(self.end..) else { return Poll::Ready(Ok(0)) };
+        let asked = room.len();
+        match self.stream.poll_read(cx, room) {
+            Poll::Ready(Ok(count)) => {
+                self.end += count;
+                self.filled = count == asked;
+                Poll::Ready(Ok(count))
+            }
+            Poll::Pending => {
+                if self.start == self.end {
+                    self.rest();
+                }
+                Poll::Pending
+            }
+            failed => failed,
+        }
+    }
+
+    /// Writes what waits and then `data`; says how many of `data` were written, at least one.
+    fn poll_write_with(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let waiting = self.held.output.get(self.sent..).unwrap_or(&[]);
+            let written = if waiting.is_empty() {
+                ready!(self.stream.poll_write(cx, data))?
+            } else {
+                ready!(self.stream.poll_write_vectored(cx, &[IoSlice::new(waiting), IoSlice::new(data)]))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_waiting = written.min(waiting.len());
+            self.sent += of_waiting;
+            if self.sent == self.held.output.len() {
+                self.held.output.clear();
+                self.sent = 0;
+            }
+            if written > of_waiting {
+                return Poll::Ready(Ok(written - of_waiting));
+            }
+        }
+    }
+
+    fn head_error(&self, crime: Crime) -> Error {
+        match self.side {
+            Side::Upstream => Error::upstream(Phase::Wait, Crime::BadResponse, Retry::IfIdempotent),
+            Side::Client | Side::Proxy => Error::client(Phase::Head, crime),
+        }
+    }
+
+    fn cut_error(&self) -> Error {
+        match self.side {
+            Side::Upstream => Error::upstream(Phase::Wait, Crime::UpstreamClosed, Retry::IfIdempotent),
+            Side::Client | Side::Proxy => Error::client(Phase::Head, Crime::ClientGone),
+        }
+    }
+
+    fn truncation(&self) -> Crime {
+        if self.side == Side::Upstream { Crime::Truncated } else { Crime::ClientGone }
+    }
+
+    fn body_error(&self, crime: Crime) -> Error {
+        match (self.side, crime) {
+            (Side::Upstream, Crime::Truncated) => Error::upstream(Phase::Body, crime, Retry::Never),
+            (Side::Upstream, _) => Error::upstream(Phase::Body, Crime::BadResponse, Retry::Never),
+            _ => Error::client(Phase::Body, crime),
+        }
+    }
+
+    fn write_error(&self) -> Error {
+        match self.side {
+            Side::Upstream => Error::upstream(Phase::Send, Crime::UpstreamClosed, Retry::IfIdempotent),
+            Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(input) = self.input.take() {
+            self.buffers.give(input);
+        }
+        self.buffers.give_output(std::mem::take(&mut self.output));
+    }
+}

@@ -1,0 +1,210 @@
+//! A stream to a host, borrowed: idle connections are kept for each host and worker, and given out once they have proved clean.
+
+pub mod dial;
+
+use crate::buffers::Buffers;
+use crate::clock::Clock;
+use crate::deadlines::Deadline;
+use crate::hosts::Host;
+use crate::link::Link;
+use crate::net::{Front, Stream};
+use crate::plan::KeepAlive;
+use crate::tally::cells::HostCells;
+use portunus_message::{Error, Side, Tick};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+/// How long an idle connection is trusted before the upstream's own timeout is known: below Node's 5 s.
+const IDLE_UNKNOWN: Duration = Duration::from_secs(4);
+/// The longest it is ever trusted.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// One worker's connections to one host.
+#[derive(Debug)]
+pub struct HostPool {
+    /// The host, shared by all workers.
+    pub host: Arc<Host>,
+    /// What this worker has counted of it.
+    pub cells: HostCells,
+    keep_alive: KeepAlive,
+    connect_timeout: Duration,
+    idle_max: usize,
+    idle: RefCell<Vec<Idle>>,
+    buffers: Rc<Buffers>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    since: Tick,
+    opened: Tick,
+}
+
+/// One stream on one upstream connection, borrowed. It goes back by [`Lease::give_back`], if it is clean; dropped, it is closed.
+#[derive(Debug)]
+pub struct Lease {
+    /// The connection; there until it is given back.
+    link: Option<Link>,
+    /// Whether it served a request before.
+    pub reused: bool,
+    busy: Busy,
+    opened: Tick,
+}
+
+impl HostPool {
+    /// A worker's pool for `host`; `workers` share the plan's number of idle connections.
+    pub fn new(
+        host: Arc<Host>,
+        keep_alive: KeepAlive,
+        connect_timeout: Duration,
+        workers: usize,
+        buffers: Rc<Buffers>,
+    ) -> HostPool {
+        let idle_max = keep_alive.idle.div_ceil(workers.max(1));
+        HostPool {
+            host,
+            cells: HostCells::default(),
+            keep_alive,
+            connect_timeout,
+            idle_max,
+            idle: RefCell::default(),
+            buffers,
+        }
+    }
+
+    /// The same connections and counts under another plan.
+    pub fn adopt(&self, old: &HostPool) {
+        let mut idle = old.idle.take();
+        idle.truncate(self.idle_max);
+        *self.idle.borrow_mut() = idle;
+        self.cells.add_all(&old.cells);
+    }
+
+    /// How long a connection to this host may be idle.
+    fn idle_time(&self) -> Duration {
+        let learned = Duration::from_millis(self.host.live.idle_ms.load(Relaxed).into());
+        match self.keep_alive.time {
+            Some(time) => time,
+            None if learned.is_zero() => IDLE_UNKNOWN,
+            None => learned.min(IDLE_MAX),
+        }
+    }
+
+    /// Hears how long the upstream says that it keeps idle connections; a fifth is kept as a margin.
+    pub fn learn_idle_time(&self, told: Duration) {
+        let trusted = told.min(IDLE_MAX) * 4 / 5;
+        self.host.live.idle_ms.store(u32::try_from(trusted.as_millis()).unwrap_or(u32::MAX).max(1), Relaxed);
+    }
+
+    /// An idle connection that shows neither a byte nor an end. `careful`: the request must not meet a dead
+    /// connection, so only one used a short while ago will do, and the kernel is asked again.
+    pub fn take_idle(self: &Rc<HostPool>, now: Tick, careful: bool) -> Option<Lease> {
+        let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
+        loop {
+            let found = self.idle.borrow_mut().pop()?;
+            if now.since(found.since) > limit {
+                if careful && now.since(found.since) <= self.idle_time() {
+                    self.idle.borrow_mut().push(found); // good enough for a request that may be repeated
+                    return None;
+                }
+                continue;
+            }
+            let quiet = if careful {
+                found.link.stream.front_now() == Front::Quiet
+            } else {
+                is_quiet(&found.link.stream)
+            };
+            if quiet {
+                let Idle { link, opened, .. } = found;
+                return Some(Lease { link: Some(link), reused: true, busy: Busy::new(self), opened });
+            }
+            self.cells.stale.add(1);
+        }
+    }
+
+    /// A new connection.
+    pub async fn connect(self: &Rc<HostPool>, deadline: &Deadline, clock: &Clock) -> Result<Lease, Error> {
+        let busy = Busy::new(self);
+        match dial::dial(&self.host, self.keeps(), self.connect_timeout, deadline, clock).await {
+            Ok(stream) => {
+                self.cells.connects.add(1);
+                let link = Link::new(stream, Side::Upstream, Rc::clone(&self.buffers));
+                Ok(Lease { link: Some(link), reused: false, busy, opened: clock.now() })
+            }
+            Err(error) => {
+                self.cells.connect_failures.add(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether connections are kept at all.
+    pub fn keeps(&self) -> bool {
+        self.idle_max > 0
+    }
+
+    /// Drops what has been idle too long, or was closed by the upstream.
+    pub fn sweep(&self, now: Tick) {
+        let limit = self.idle_time();
+        self.idle.borrow_mut().retain(|idle| now.since(idle.since) <= limit && is_quiet(&idle.link.stream));
+    }
+
+    /// Idle connections now.
+    pub fn idle_count(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    /// Closes all idle connections.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+}
+
+/// Counts a request as being on a host, from choosing the host to the end.
+#[derive(Debug)]
+struct Busy(Rc<HostPool>);
+
+impl Busy {
+    fn new(pool: &Rc<HostPool>) -> Busy {
+        pool.host.live.in_flight.fetch_add(1, Relaxed);
+        Busy(Rc::clone(pool))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.host.live.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Whether no event said that there is something to read: a byte or an end on an idle connection taints it (attack A39).
+fn is_quiet(stream: &Stream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    stream.poll_readable(&mut cx).is_pending() || stream.front() == Front::Quiet
+}
+
+impl Lease {
+    /// The pool it is from.
+    pub fn pool(&self) -> &Rc<HostPool> {
+        &self.busy.0
+    }
+
+    /// The connection. `None` never happens before [`Lease::give_back`].
+    pub fn link(&mut self) -> Option<&mut Link> {
+        self.link.as_mut()
+    }
+
+    /// Gives the connection back for the next request, when nothing of this one is left on it.
+    pub fn give_back(mut self, now: Tick) {
+        let Some(mut link) = self.link.take() else { return };
+        let mut idle = self.busy.0.idle.borrow_mut();
+        if link.is_clean() && idle.len() < self.busy.0.idle_max {
+            link.rest();
+            idle.push(Idle { link, since: now, opened: self.opened });
+        }
+    }
+}

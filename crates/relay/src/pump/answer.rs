@@ -1,0 +1,117 @@
+//! An answer on its way to the client, while the request's body may still be on its way up.
+
+use super::{Pace, Transfer};
+use crate::client::Client;
+use crate::context::Bounds;
+use crate::link::Link;
+use crate::worker::Worker;
+use portunus_message::{Crime, Error, Exchange, Limits, Phase, Retry, Side, Tick};
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
+
+/// What the two transfers of an exchange need.
+pub struct Both<'a> {
+    /// The client.
+    pub client: &'a mut Client,
+    /// The upstream's connection.
+    pub link: &'a mut Link,
+    /// The request's body.
+    pub up: &'a mut Transfer,
+    /// Whether the upstream has stopped taking it.
+    pub up_failed: bool,
+    /// The answer's body.
+    pub down: &'a mut Transfer,
+    /// Its bounds.
+    pub bounds: &'a Bounds,
+    /// Its limits.
+    pub limits: &'a Limits,
+}
+
+impl Both<'_> {
+    /// Moves both until both are over. The answer may end first: the client has it then, and what it still sends is
+    /// passed on for as long as the upstream takes it, so that the client's connection stays of use.
+    /// Says whether the request's body was over before the answer was: only then is the upstream's connection in a
+    /// known state (attack A11).
+    pub async fn run(mut self, x: &mut Exchange, worker: &Worker) -> Result<bool, Error> {
+        let mut in_order = false;
+        poll_fn(|cx| {
+            if !self.down.is_over() {
+                in_order = self.up.is_over();
+            }
+            self.poll(cx, x, worker)
+        })
+        .await?;
+        Ok(in_order)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, x: &mut Exchange, worker: &Worker) -> Poll<Result<(), Error>> {
+        let now = worker.clock.refresh();
+        if !self.up.is_over() && !self.up_failed {
+            match self.up.poll(cx, &mut self.client.link, self.link, now) {
+                // The answer is what counts: a body that cannot be moved on does not end it.
+                Poll::Ready(Err(error)) if error.side == Side::Upstream || self.down.is_over() => {
+                    self.up_failed = true
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            x.bytes_up = self.up.moved;
+        }
+        let moved = self.down.poll(cx, self.link, &mut self.client.link, now)?;
+        x.bytes_down = self.down.moved;
+        if moved.is_ready() && (self.up.is_over() || self.up_failed) {
+            return Poll::Ready(Ok(()));
+        }
+        let (at, error) = self.next_deadline(x, now);
+        if at > now {
+            self.client.deadline.set(at);
+            return Poll::Pending;
+        }
+        if self.down.is_over() {
+            self.up_failed = true;
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(Err(error))
+    }
+
+    fn next_deadline(&self, x: &Exchange, now: Tick) -> (Tick, Error) {
+        let whole = self.bounds.request.map_or(Tick::NEVER, |time| x.times.began + time);
+        let mut first = (whole, Error::upstream(Phase::Body, Crime::Deadline, Retry::Never));
+        let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits));
+        let writer = self.down.overdue(Side::Upstream, now, &Pace::of_upstream(self.bounds.upstream_idle));
+        let sender =
+            self.up.overdue(Side::Client, now, &Pace::of_body(self.limits)).filter(|_| !self.up_failed);
+        for (at, error) in [
+            (reader, Error::client(Phase::Body, Crime::ClientStalled)),
+            (writer, Error::upstream(Phase::Body, Crime::UpstreamStalled, Retry::Never)),
+            (sender, Error::client(Phase::Body, Crime::BodyTimeout)),
+        ] {
+            if let Some(at) = at.filter(|&at| at < first.0) {
+                first = (at, error);
+            }
+        }
+        first
+    }
+}
+
+/// Sends a body of our own, and whatever waits before it.
+pub async fn own(
+    x: &mut Exchange,
+    client: &mut Client,
+    body: &[u8],
+    limits: &Limits,
+    worker: &Worker,
+) -> Result<(), Error> {
+    client.deadline.set(worker.clock.now() + limits.response_idle);
+    let mut sent = 0;
+    poll_fn(|cx| {
+        while let Some(rest) = body.get(sent..).filter(|rest| !rest.is_empty()) {
+            sent += ready!(client.link.poll_send(cx, rest))?;
+        }
+        client.link.finish()?;
+        client.link.poll_flush(cx)
+    })
+    .await?;
+    x.bytes_down = sent as u64;
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Bodies move, up and down, at the pace of the slower side.
+
+pub mod answer;
+pub mod tunnel;
+
+use crate::link::Link;
+use portunus_message::{Crime, Error, Limits, Phase, Side, Stage, Tick};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// One body on its way from one link to another. Nothing is read before what was read has been taken by the
+/// other side, so a slow reader slows its writer down and no body is ever held whole.
+#[derive(Default)]
+pub struct Transfer {
+    stages: Vec<Box<dyn Stage>>,
+    /// What the stages gave, and how much of it has been sent.
+    staged: Vec<u8>,
+    staged_sent: usize,
+    /// Bytes of an earlier attempt, to be sent before what is still to come.
+    again: Vec<u8>,
+    again_sent: usize,
+    keep: Keep,
+    source_ended: bool,
+    state: State,
+    /// Body bytes taken from the source.
+    pub moved: u64,
+    /// The most that may be moved.
+    pub bytes_max: u64,
+    /// Which side the transfer waits for, and since when.
+    waits: Option<(Side, Tick)>,
+    from: Option<Side>,
+    /// Time spent waiting for the client, and for the upstream.
+    waited: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Moving,
+    Flushing,
+    Over,
+}
+
+/// What is kept so that it can be sent again.
+#[derive(Debug, Default)]
+enum Keep {
+    #[default]
+    Nothing,
+    UpTo(usize, Vec<u8>),
+    TooMuch,
+}
+
+/// How fast a peer has to be (attack H1): not idle too long, and not too slow on average once it has been waited for
+/// some time.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    idle: Duration,
+    rate: u64,
+    rate_after: Duration,
+}
+
+impl Pace {
+    /// For a client that sends a body.
+    pub fn of_body(limits: &Limits) -> Pace {
+        Pace { idle: limits.body_idle, rate: limits.body_rate, rate_after: limits.body_rate_after }
+    }
+
+    /// For a client that reads an answer.
+    pub fn of_response(limits: &Limits) -> Pace {
+        Pace {
+            idle: limits.response_idle,
+            rate: limits.response_rate,
+            rate_after: limits.response_rate_after,
+        }
+    }
+
+    /// For an upstream: only idleness counts.
+    pub fn of_upstream(idle: Duration) -> Pace {
+        Pace { idle, rate: 0, rate_after: Duration::MAX }
+    }
+}
+
+/// How often the pace of a waiting transfer is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Transfer {
+    /// A transfer of a body with these stages, out of `from`.
+    pub fn new(from: Side, stages: Vec<Box<dyn Stage>>, bytes_max: u64) -> Transfer {
+        Transfer { stages, bytes_max, from: Some(from), ..Transfer::default() }
+    }
+
+    /// A transfer of nothing, that is over.
+    pub fn over() -> Transfer {
+        Transfer { state: State::Over, ..Transfer::default() }
+    }
+
+    /// Keeps up to `bytes_max` bytes so that they can be sent again.
+    pub fn keep_up_to(&mut self, bytes_max: usize) {
+        self.keep = Keep::UpTo(bytes_max, Vec::new());
+    }
+
+    /// Starts again for another attempt: possible while all that was taken from the source has been kept.
+    pub fn rewind(&mut self) -> bool {
+        let kept = match std::mem::take(&mut self.keep) {
+            Keep::UpTo(bytes_max, kept) => {
+                self.keep = Keep::UpTo(bytes_max, Vec::new());
+                kept
+            }
+            Keep::Nothing if self.moved == 0 => Vec::new(),
+            Keep::Nothing | Keep::TooMuch => return false,
+        };
+        if !self.stages.is_empty() && self.moved > 0 {
+            return false; // a stage has seen the bytes and cannot unsee them
+        }
+        // What an earlier rewind had not sent yet comes after what was sent of it.
+        let unsent = self.again.split_off(self.again_sent.min(self.again.len()));
+        self.again = kept;
+        self.again.extend_from_slice(&unsent);
+        self.again_sent = 0;
+        self.state = State::Moving;
+        self.waits = None;
+        true
+    }
+
+    /// Whether everything has been moved and flushed.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Whether it waits for the client, and since when.
+    pub fn waits_for(&self, side: Side) -> Option<Tick> {
+        self.waits.filter(|(whom, _)| *whom == side).map(|(_, since)| since)
+    }
+
+    /// When the transfer has to be looked at again because it waits for `side`; `now` or earlier: it is over.
+    pub fn overdue(&self, side: Side, now: Tick, pace: &Pace) -> Option<Tick> {
+        let since = self.waits_for(side)?;
+        let idle_at = since + pace.idle;
+        let waited = self.waited + now.since(since);
+        let slow = waited > pace.rate_after && self.moved < pace.rate.saturating_mul(waited.as_secs());
+        Some(if slow { now } else { idle_at.min(now + LOOK_EVERY) })
+    }
+
+    /// Moves what can be moved now.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Link,
+        to: &mut Link,
+        now: Tick,
+    ) -> Poll<Result<(), Error>> {
+        loop {
+            match self.state {
+                State::Over => return Poll::Ready(Ok(())),
+                State::Flushing => {
+                    ready!(self.poll_flush(cx, to, now))?;
+                    self.waits = None;
+                    self.state = State::Over;
+                }
+                State::Moving if self.staged_sent < self.staged.len() => {
+                    ready!(self.poll_staged(cx, to, now))?
+                }
+                State::Moving if self.again_sent < self.again.len() => ready!(self.poll_again(cx, to, now))?,
+                State::Moving if self.source_ended => {
+                    to.finish()?;
+                    self.state = State::Flushing;
+                }
+                State::Moving => ready!(self.poll_step(cx, from, to, now))?,
+            }
+        }
+    }
+
+    /// Takes one piece from the source and hands it on.
+    fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Link,
+        to: &mut Link,
+        now: Tick,
+    ) -> Poll<Result<(), Error>> {
+        let more = match from.poll_data(cx) {
+            Poll::Ready(more) => more?,
+            Poll::Pending => {
+                // The source has nothing now: what it gave must not wait for it.
+                let _ = to.poll_flush(cx)?;
+                self.wait_for(self.from.unwrap_or(Side::Client), now);
+                return Poll::Pending;
+            }
+        };
+        if !more {
+            self.source_ended = true;
+            let mut staged = std::mem::take(&mut self.staged);
+            staged.clear();
+            let finished = finish_stages(&mut self.stages, &mut staged);
+            self.staged = staged;
+            self.staged_sent = 0;
+            return Poll::Ready(finished);
+        }
+        if self.stages.is_empty() {
+            let taken = match to.poll_send(cx, from.data()) {
+                Poll::Ready(taken) => taken?,
+                Poll::Pending => return self.pend_on_sink(now),
+            };
+            self.keep(from.data(), taken);
+            from.consume(taken);
+            self.count(taken, now)?;
+        } else {
+            let mut staged = std::mem::take(&mut self.staged);
+            staged.clear();
+            let pushed = push_stages(&mut self.stages, from.data(), &mut staged);
+            self.staged = staged;
+            self.staged_sent = 0;
+            pushed?;
+            let taken = from.data().len();
+            from.consume(taken);
+            self.count(taken, now)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_staged(&mut self, cx: &mut Context<'_>, to: &mut Link, now: Tick) -> Poll<Result<(), Error>> {
+        let piece = self.staged.get(self.staged_sent..).unwrap_or(&[]);
+        match to.poll_send(cx, piece) {
+            Poll::Ready(taken) => self.staged_sent += taken?,
+            Poll::Pending => return self.pend_on_sink(now),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_again(&mut self, cx: &mut Context<'_>, to: &mut Link, now: Tick) -> Poll<Result<(), Error>> {
+        let piece = self.again.get(self.again_sent..).unwrap_or(&[]);
+        match to.poll_send(cx, piece) {
+            Poll::Ready(taken) => {
+                let taken = taken?;
+                let sent = self.again.get(self.again_sent..self.again_sent + taken).unwrap_or(&[]);
+                if let Keep::UpTo(_, kept) = &mut self.keep {
+                    kept.extend_from_slice(sent);
+                }
+                self.again_sent += taken;
+            }
+            Poll::Pending => return self.pend_on_sink(now),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, to: &mut Link, now: Tick) -> Poll<Result<(), Error>> {
+        match to.poll_flush(cx) {
+            Poll::Pending => self.pend_on_sink(now),
+            done => done,
+        }
+    }
+
+    fn pend_on_sink(&mut self, now: Tick) -> Poll<Result<(), Error>> {
+        let sink = if self.from == Some(Side::Upstream) { Side::Client } else { Side::Upstream };
+        self.wait_for(sink, now);
+        Poll::Pending
+    }
+
+    fn wait_for(&mut self, side: Side, now: Tick) {
+        if self.waits.is_none_or(|(whom, _)| whom != side) {
+            self.waits = Some((side, now));
+        }
+    }
+
+    fn keep(&mut self, data: &[u8], taken: usize) {
+        if let Keep::UpTo(bytes_max, kept) = &mut self.keep {
+            if kept.len() + taken > *bytes_max {
+                self.keep = Keep::TooMuch;
+            } else {
+                kept.extend_from_slice(data.get(..taken).unwrap_or(&[]));
+            }
+        }
+    }
+
+    fn count(&mut self, taken: usize, now: Tick) -> Result<(), Error> {
+        self.moved += taken as u64;
+        if let Some((_, since)) = self.waits.take() {
+            self.waited += now.since(since);
+        }
+        if self.moved > self.bytes_max {
+            return Err(Error::client(Phase::Body, Crime::BodyTooLarge));
+        }
+        Ok(())
+    }
+}
+
+fn push_stages(stages: &mut [Box<dyn Stage>], data: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    match stages {
+        [] => out.extend_from_slice(data),
+        [only] => only.push(data, out)?,
+        [first, rest @ ..] => {
+            let mut between = Vec::new();
+            first.push(data, &mut between)?;
+            push_stages(rest, &between, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn finish_stages(stages: &mut [Box<dyn Stage>], out: &mut Vec<u8>) -> Result<(), Error> {
+    if let [first, rest @ ..] = stages {
+        let mut held = Vec::new();
+        first.finish(&mut held)?;
+        if !held.is_empty() {
+            push_stages(rest, &held, out)?;
+        }
+        finish_stages(rest, out)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! THE function: one exchange through the verbs.
+
+use crate::attempt::{self, Answered};
+use crate::client::{Client, Scratch};
+use crate::context::{Bounds, Context};
+use crate::filter::chain::Step;
+use crate::filter::forwarded;
+use crate::pump::answer::{self, Both};
+use crate::pump::{Transfer, tunnel};
+use crate::reply::{self, own};
+use crate::snapshot::Route;
+use crate::tally;
+use crate::worker::{Run, Worker};
+use portunus_message::body::Source;
+use portunus_message::{Crime, Error, Exchange, Phase, Side};
+use portunus_wire::h1::Framing;
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// One exchange, from request to record. Everything the data plane does is called from here.
+pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch, run: &Run, worker: &Worker) {
+    scratch.later.clear();
+    let client_ip = forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut x.id);
+    x.client_ip = Some(client_ip);
+    x.asked.push_str(x.request.target.path_and_query());
+    let found = run.find(client.listen.as_ref(), &x.request, client_ip);
+    let done = match found {
+        Err(crime) => refuse(x, client, Error::client(Phase::Head, crime), worker).await,
+        Ok((at, route)) => {
+            x.labels.route = Some(at);
+            follow(x, client, scratch, route, run, worker).await
+        }
+    };
+    if let Err(error) = done {
+        x.error.get_or_insert(error);
+        client.keep_alive = false;
+    }
+    if x.sent.is_none() {
+        x.sent = x.error.map(|error| error.crime.status());
+    }
+    tally::close(x, run, worker);
+}
+
+/// Follows a route to its end. An error means that the client's connection cannot go on.
+async fn follow(
+    x: &mut Exchange,
+    client: &mut Client,
+    scratch: &mut Scratch,
+    route: &Route,
+    run: &Run,
+    worker: &Worker,
+) -> Result<(), Error> {
+    let mut bounds = route.bounds;
+    let (ran, verdict) = filter(x, client, scratch, route, &mut bounds, worker).await;
+    let answered = match verdict {
+        Verdict::Answer => None,
+        Verdict::Fail(error) => {
+            return fail(x, client, scratch, route, &mut bounds, ran, error, worker).await;
+        }
+        Verdict::Go => {
+            let asked = match x.request.body.length {
+                Some(length) if length > bounds.body_bytes => {
+                    Err(Error::client(Phase::Body, Crime::BodyTooLarge))
+                }
+                _ => attempt::until_answered(x, client, scratch, route, &bounds, run, worker).await,
+            };
+            match asked {
+                Ok(answered) => Some(answered),
+                Err(error) => return fail(x, client, scratch, route, &mut bounds, ran, error, worker).await,
+            }
+        }
+    };
+    turn_back(x, scratch, route, &mut bounds, ran, answered.as_ref());
+    match answered {
+        None => local(x, client, worker).await,
+        Some(answered) if answered.head.upgraded => switch(x, client, answered, route, worker).await,
+        Some(answered) => relay(x, client, answered, route, &bounds, worker).await,
+    }
+}
+
+/// What the filters say of a request.
+enum Verdict {
+    Go,
+    Answer,
+    Fail(Error),
+}
+
+/// Leads the request through the route's filters, waiting where they ask for it.
+async fn filter(
+    x: &mut Exchange,
+    client: &mut Client,
+    scratch: &mut Scratch,
+    route: &Route,
+    bounds: &mut Bounds,
+    worker: &Worker,
+) -> (usize, Verdict) {
+    if route.chain.is_empty() {
+        return (0, Verdict::Go);
+    }
+    let (peer, client_ip, id, now) = (x.peer, x.client_ip(), x.id, x.times.began);
+    let later = &mut scratch.later;
+    let mut cx = Context { peer, client_ip, id, now, bounds, upstream: None, later, access_granted: false };
+    let mut step = route.chain.request(0, &mut x.request, &mut cx);
+    loop {
+        step = match step {
+            Step::Done => return (route.chain.len(), Verdict::Go),
+            Step::Answer { ran, response } => {
+                own::take(x, *response);
+                return (ran, Verdict::Answer);
+            }
+            Step::Fail { ran, error } => return (ran, Verdict::Fail(error)),
+            Step::Ask { at, question } => {
+                let answer = worker.asker.ask(question, worker.clock.now()).await;
+                worker.clock.refresh();
+                route.chain.answered(at, answer, &mut x.request, &mut cx)
+            }
+            Step::Wait { at, time } => {
+                pause(client, worker, time).await;
+                route.chain.request(at, &mut x.request, &mut cx)
+            }
+        };
+    }
+}
+
+/// Lets time pass.
+async fn pause(client: &Client, worker: &Worker, time: std::time::Duration) {
+    let until = worker.clock.now() + time;
+    client.deadline.set(until);
+    poll_fn(|_| if worker.clock.refresh() >= until { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
+/// Leads the answer back through the filters that ran.
+fn turn_back(
+    x: &mut Exchange,
+    scratch: &mut Scratch,
+    route: &Route,
+    bounds: &mut Bounds,
+    ran: usize,
+    answered: Option<&Answered>,
+) {
+    if ran > 0 {
+        let upstream = answered.map(|answered| &*answered.lease.pool().host.name);
+        let (peer, client_ip, id, now) = (x.peer, x.client_ip(), x.id, x.times.began);
+        let later = &mut scratch.later;
+        let mut cx = Context { peer, client_ip, id, now, bounds, upstream, later, access_granted: true };
+        route.chain.response(ran, &mut x.response, &x.request, &mut cx);
+    }
+    if !scratch.later.is_empty() {
+        reply::add_later(x, &scratch.later);
+    }
+}
+
+/// Answers for an error, through the filters that ran, if somebody is left to be answered.
+#[allow(clippy::too_many_arguments)]
+async fn fail(
+    x: &mut Exchange,
+    client: &mut Client,
+    scratch: &mut Scratch,
+    route: &Route,
+    bounds: &mut Bounds,
+    ran: usize,
+    error: Error,
+    worker: &Worker,
+) -> Result<(), Error> {
+    x.error = Some(error);
+    if tally::is_client_gone(x) {
+        return Err(error);
+    }
+    own::sorry(x, &error);
+    turn_back(x, scratch, route, bounds, ran, None);
+    local(x, client, worker).await
+}
+
+/// Answers for an error that comes before any route; also for heads that could not be read.
+pub async fn refuse(
+    x: &mut Exchange,
+    client: &mut Client,
+    error: Error,
+    worker: &Worker,
+) -> Result<(), Error> {
+    x.error = Some(error);
+    own::sorry(x, &error);
+    local(x, client, worker).await
+}
+
+/// Sends an answer of our own. What the client still sends of its request is read and dropped, if it is little
+/// (attack A8); otherwise the connection ends with this answer.
+async fn local(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Result<(), Error> {
+    let limits = worker.limits();
+    let little = client.link.declared_left().is_some_and(|left| left <= limits.drain_bytes as u64);
+    if !little || client.expects_continue {
+        client.keep_alive = false;
+    }
+    let framing = reply::head(x, client, worker);
+    let source = std::mem::take(&mut x.response.body.source);
+    let body = match &source {
+        Source::Bytes(bytes) if framing != Framing::None => bytes.as_slice(),
+        _ => &[],
+    };
+    answer::own(x, client, body, &limits, worker).await?;
+    drain(client, worker).await
+}
+
+/// Reads what is left of a request that nobody wants, within its bounds.
+async fn drain(client: &mut Client, worker: &Worker) -> Result<(), Error> {
+    if !client.keep_alive || client.link.is_read() {
+        return Ok(());
+    }
+    let limits = worker.limits();
+    let until = worker.clock.now() + limits.drain_time;
+    client.deadline.set(until);
+    let mut left = limits.drain_bytes;
+    poll_fn(|cx| {
+        loop {
+            match client.link.poll_data(cx) {
+                Poll::Ready(Ok(true)) => {}
+                Poll::Ready(Ok(false)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending if worker.clock.refresh() < until => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Err(Error::client(Phase::Body, Crime::BodyTimeout))),
+            }
+            let count = client.link.data().len();
+            client.link.consume(count);
+            let Some(rest) = left.checked_sub(count) else {
+                return Poll::Ready(Err(Error::client(Phase::Body, Crime::BodyTooLarge)));
+            };
+            left = rest;
+        }
+    })
+    .await
+    .or_else(|_| {
+        client.keep_alive = false; // the answer has gone out: this is no failure of the exchange
+        Ok(())
+    })
+}
+
+/// Passes an upstream's answer on.
+async fn relay(
+    x: &mut Exchange,
+    client: &mut Client,
+    answered: Answered,
+    route: &Route,
+    bounds: &Bounds,
+    worker: &Worker,
+) -> Result<(), Error> {
+    let Answered { mut lease, head, mut up, up_failed } = answered;
+    let framing = reply::head(x, client, worker);
+    let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
+    let stages = std::mem::take(&mut x.response.body.stages);
+    let mut down = Transfer::new(Side::Upstream, stages, u64::MAX);
+    let both = Both { client, link, up: &mut up, up_failed, down: &mut down, bounds, limits: &route.limits };
+    let in_order = match both.run(x, worker).await {
+        Ok(in_order) => in_order,
+        Err(error) => {
+            if framing == Framing::UntilClose {
+                client.link.stream.reset_on_drop(); // a plain end would look like the end of the body (attack A45)
+            }
+            return Err(error);
+        }
+    };
+    if head.keep_alive && in_order && lease.link().is_some_and(|link| link.is_clean()) {
+        lease.give_back(worker.clock.now());
+    } else {
+        drop(lease);
+    }
+    if up.is_over() {
+        return Ok(());
+    }
+    drain(client, worker).await
+}
+
+/// Passes a `101` on and becomes a tunnel.
+async fn switch(
+    x: &mut Exchange,
+    client: &mut Client,
+    answered: Answered,
+    route: &Route,
+    worker: &Worker,
+) -> Result<(), Error> {
+    let Answered { mut lease, .. } = answered;
+    client.keep_alive = false;
+    reply::head(x, client, worker);
+    let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
+    tunnel::run(x, client, link, route.limits.tunnel_idle, worker).await
+}

@@ -1,0 +1,187 @@
+//! Cells: a worker's own plain counters, read and added up when somebody asks.
+
+use crate::stats::{Histogram, HostStats, PoolStats, RouteStats};
+use portunus_message::{Crime, Status};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// A counter of one worker.
+#[derive(Debug, Default)]
+pub struct Count(Cell<u64>);
+
+impl Count {
+    /// Counts `by` more.
+    pub fn add(&self, by: u64) {
+        self.0.set(self.0.get().wrapping_add(by));
+    }
+
+    /// Counts `by` fewer.
+    pub fn sub(&self, by: u64) {
+        self.0.set(self.0.get().saturating_sub(by));
+    }
+
+    /// How many.
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Counts by status; as many entries as there were different ones, at most 500.
+#[derive(Debug, Default)]
+pub struct ByStatus(RefCell<Vec<(u16, u64)>>);
+
+impl ByStatus {
+    /// Counts one.
+    pub fn add(&self, status: Status) {
+        self.add_many(status.code(), 1);
+    }
+
+    fn add_many(&self, code: u16, many: u64) {
+        let mut list = self.0.borrow_mut();
+        match list.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += many,
+            None => list.push((code, many)),
+        }
+    }
+
+    /// All of them, by status.
+    pub fn list(&self) -> Vec<(u16, u64)> {
+        let mut list = self.0.borrow().clone();
+        list.sort_unstable();
+        list
+    }
+}
+
+/// What a worker has counted of one route.
+#[derive(Debug, Default)]
+pub struct RouteCells {
+    /// Requests by status.
+    pub statuses: ByStatus,
+    /// How long they took.
+    pub duration: RefCell<Histogram>,
+    /// Body bytes from clients.
+    pub bytes_up: Count,
+    /// Body bytes to clients.
+    pub bytes_down: Count,
+}
+
+impl RouteCells {
+    /// As plain data.
+    pub fn read(&self) -> RouteStats {
+        RouteStats {
+            statuses: self.statuses.list(),
+            duration: self.duration.borrow().clone(),
+            bytes_up: self.bytes_up.get(),
+            bytes_down: self.bytes_down.get(),
+        }
+    }
+}
+
+/// What a worker has counted of one pool.
+#[derive(Debug, Default)]
+pub struct PoolCells {
+    /// Attempts after the first.
+    pub retries: Count,
+    /// Requests for which no host could be chosen.
+    pub no_host: Count,
+}
+
+impl PoolCells {
+    /// As plain data, with those of its hosts.
+    pub fn read(&self, hosts: Vec<(String, HostStats)>) -> PoolStats {
+        PoolStats { hosts, retries: self.retries.get(), no_host: self.no_host.get() }
+    }
+}
+
+/// What a worker has counted of one host.
+#[derive(Debug, Default)]
+pub struct HostCells {
+    /// Answers by status.
+    pub statuses: ByStatus,
+    /// Attempts that ended without an answer.
+    pub failures: Count,
+    /// Connections opened.
+    pub connects: Count,
+    /// Connections that could not be opened.
+    pub connect_failures: Count,
+    /// Pooled connections that turned out closed.
+    pub stale: Count,
+    /// From choosing it to the head of its answer.
+    pub duration: RefCell<Histogram>,
+}
+
+impl HostCells {
+    /// Takes over what was counted under an earlier Snapshot.
+    pub fn add_all(&self, old: &HostCells) {
+        for (code, many) in old.statuses.list() {
+            self.statuses.add_many(code, many);
+        }
+        self.failures.add(old.failures.get());
+        self.connects.add(old.connects.get());
+        self.connect_failures.add(old.connect_failures.get());
+        self.stale.add(old.stale.get());
+        *self.duration.borrow_mut() = old.duration.borrow().clone();
+    }
+
+    /// As plain data.
+    pub fn read(&self, idle: usize, in_flight: u32) -> HostStats {
+        HostStats {
+            statuses: self.statuses.list(),
+            failures: self.failures.get(),
+            connects: self.connects.get(),
+            connect_failures: self.connect_failures.get(),
+            stale: self.stale.get(),
+            idle: idle as u64,
+            in_flight: in_flight.into(),
+            duration: self.duration.borrow().clone(),
+        }
+    }
+}
+
+/// What a worker has counted of everything.
+#[derive(Debug)]
+pub struct WorkerCells {
+    /// Client connections accepted.
+    pub connections: Count,
+    /// Times that accepting failed for want of descriptors or memory.
+    pub accept_failures: Count,
+    /// Client connections refused.
+    pub connections_refused: Count,
+    /// Requests under way.
+    pub active: Count,
+    /// Fields dropped because of an underscore in their name.
+    pub underscores_dropped: Count,
+    crimes: Vec<Count>,
+}
+
+impl Default for WorkerCells {
+    fn default() -> WorkerCells {
+        WorkerCells {
+            connections: Count::default(),
+            accept_failures: Count::default(),
+            connections_refused: Count::default(),
+            active: Count::default(),
+            underscores_dropped: Count::default(),
+            crimes: Crime::ALL.iter().map(|_| Count::default()).collect(),
+        }
+    }
+}
+
+impl WorkerCells {
+    /// Counts one `crime`.
+    pub fn crime(&self, crime: Crime) {
+        if let Some(count) = self.crimes.get(crime as usize) {
+            count.add(1);
+        }
+    }
+
+    /// All crimes, in the order of [`Crime::ALL`].
+    pub fn crimes(&self) -> Vec<u64> {
+        self.crimes.iter().map(Count::get).collect()
+    }
+}
+
+/// Counts one duration.
+pub fn observe(histogram: &RefCell<Histogram>, duration: Duration) {
+    histogram.borrow_mut().add(duration);
+}

@@ -1,0 +1,53 @@
+//! Tally closes every exchange exactly once: its counters, then its record.
+
+pub mod cells;
+
+use crate::stats::Names;
+use crate::worker::{Run, Worker};
+use portunus_message::{Exchange, Side};
+
+/// The end of an exchange. Nothing else counts requests or writes records.
+pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
+    let now = worker.clock.now();
+    x.times.ended = Some(now);
+    if let Some(error) = x.error {
+        worker.cells.crime(error.crime);
+    }
+    let lasted = now.since(x.times.began);
+    if let Some(route) = x.labels.route.and_then(|at| run.route_cells(at)) {
+        if let Some(status) = x.sent {
+            route.statuses.add(status);
+        }
+        cells::observe(&route.duration, lasted);
+        route.bytes_up.add(x.bytes_up);
+        route.bytes_down.add(x.bytes_down);
+    }
+    worker.recorder.borrow_mut().record(x, &names(x, run));
+    worker.cells.active.sub(1);
+}
+
+/// One attempt at a host is over: with the head of an answer, or without.
+pub fn attempt(x: &Exchange, pool: &crate::pool::HostPool, answered: bool, now: portunus_message::Tick) {
+    if answered {
+        pool.cells.statuses.add(x.response.status);
+        if let Some(picked) = x.times.picked {
+            cells::observe(&pool.cells.duration, now.since(picked));
+        }
+    } else {
+        pool.cells.failures.add(1);
+    }
+}
+
+fn names<'a>(x: &Exchange, run: &'a Run) -> Names<'a> {
+    let route = x.labels.route.and_then(|at| run.snapshot.route(at)).map(|route| &*route.name);
+    let pool = x.labels.pool.and_then(|at| run.snapshot.pool(at));
+    let upstream = pool.zip(x.labels.host).and_then(|(pool, at)| pool.hosts.get(crate::hosts::HostId(at)));
+    Names { route, pool: pool.map(|pool| &*pool.name), upstream: upstream.map(|host| &*host.name) }
+}
+
+/// Whether the exchange ended by the client's doing, so that nobody is left to be answered.
+pub fn is_client_gone(x: &Exchange) -> bool {
+    x.error.is_some_and(|error| {
+        error.side == Side::Client && error.crime.status() == portunus_message::Status::CLIENT_GONE
+    })
+}

@@ -1,0 +1,310 @@
+//! request: a request head, checked against every row of attack that can be seen in one.
+
+use super::super::framing::{Declared, Framing};
+use super::{Line, Version, slots};
+use crate::{hop, websocket};
+use memchr::memchr;
+use portunus_message::fields::trim;
+use portunus_message::name::{KnownSet, is_token_byte};
+use portunus_message::target::TargetError;
+use portunus_message::{Body, Crime, Known, Limits, Method, Request, Scheme, Target};
+
+/// What a request's head says about its connection and its body, and does not stand in the [`Request`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The client's version.
+    pub version: Version,
+    /// The client wants to go on after this exchange.
+    pub keep_alive: bool,
+    /// How the body's end is told; never `UntilClose` (attack A5).
+    pub framing: Framing,
+    /// The client waits for 100 before it sends its body.
+    pub expects_continue: bool,
+    /// How many fields were dropped because of `_` in their names (attack F9).
+    pub underscores_dropped: u32,
+}
+
+/// Reads `head`, as [`Scan`](super::super::Scan) found it on a listener of `scheme`, into `request`, which is empty.
+/// After a crime what follows on the connection has no meaning: answer, and close (attack A36).
+/// Allocates nothing when the request's memory is large enough (an absolute target may).
+pub fn request(
+    head: &[u8],
+    request: &mut Request,
+    scheme: Scheme,
+    limits: &Limits,
+) -> Result<RequestHead, Crime> {
+    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let mut slots = slots();
+    let mut parsed = httparse::Request::new(&mut []);
+    match parsed.parse_with_uninit_headers(head, &mut slots) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Ok(_) => return Err(Crime::MalformedHead),
+        Err(error) => return Err(diagnose(head, error)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(Crime::MalformedHead);
+    };
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    request.method = permitted(method.as_bytes())?;
+    if target.len() > limits.url_bytes {
+        return Err(Crime::UrlTooLong);
+    }
+    // The request line is exactly `method SP target SP HTTP/1.x CRLF`: nothing was passed over.
+    let fields_at = method.len() + 1 + target.len() + 11;
+    if head.get(fields_at - 2..fields_at) != Some(b"\r\n") {
+        return Err(Crime::MalformedHead);
+    }
+    let gathered = gather(head, fields_at, parsed.headers, request, limits)?;
+    request.target.scheme = scheme;
+    aim(&mut request.target, target.as_bytes(), gathered.host, request.method, version)?;
+    let framing = gathered.declared.of_request(version)?;
+    if gathered.options.named > 0 {
+        drop_named(request, parsed.headers);
+    }
+    request.websocket = gathered.asks_for_websocket(version);
+    if request.websocket && !gathered.may_have_websocket(request.method, framing) {
+        return Err(Crime::BadUpgrade);
+    }
+    request.body = match framing {
+        Framing::None | Framing::Length(0) => Body::empty(),
+        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Body::incoming(framing.length()),
+    };
+    Ok(RequestHead {
+        version,
+        keep_alive: match version {
+            Version::Http11 => !gathered.options.close,
+            Version::Http10 => gathered.options.keep_alive && !gathered.options.close,
+        },
+        framing,
+        expects_continue: gathered.expects_continue(version)? && !request.body.is_empty(),
+        underscores_dropped: gathered.underscores_dropped,
+    })
+}
+
+/// A method that may be used here (attacks A25, A32, A43).
+fn permitted(text: &[u8]) -> Result<Method, Crime> {
+    match Method::parse(text) {
+        Some(Method::CONNECT | Method::TRACE) => Err(Crime::MethodRefused),
+        Some(method) => Ok(method),
+        None if text == b"PRI" => Err(Crime::MethodRefused),
+        None => Err(Crime::UnknownMethod),
+    }
+}
+
+/// What the fields of a request say, besides those that are handed on.
+#[derive(Default)]
+struct Gathered<'a> {
+    host: Option<&'a [u8]>,
+    declared: Declared<'a>,
+    options: hop::Options,
+    expect: Option<&'a [u8]>,
+    expects: usize,
+    websocket: bool,
+    websocket_key: Option<&'a [u8]>,
+    websocket_version: Option<&'a [u8]>,
+    single: KnownSet,
+    underscores_dropped: u32,
+}
+
+/// Goes through the field lines once: measures and checks each, hands on what crosses.
+///
+/// Each line counts as one field, and so does each name in `Connection`. Deviation from limits.md: the cookies of one
+/// `Cookie` line are not counted one by one. Over HTTP/1 they cost no more than the bytes they have, and browsers do
+/// send more than a hundred.
+fn gather<'a>(
+    head: &'a [u8],
+    fields_at: usize,
+    headers: &[httparse::Header<'a>],
+    request: &mut Request,
+    limits: &Limits,
+) -> Result<Gathered<'a>, Crime> {
+    let mut gathered = Gathered::default();
+    let mut at = fields_at;
+    let mut cost = 0;
+    let block = request.fields.load(head.get(fields_at..).unwrap_or(&[]));
+    for header in headers {
+        let line = Line::at(head, at, header).ok_or(Crime::MalformedHead)?;
+        at = line.next();
+        cost += line.cost();
+        if line.len > limits.header_line || line.name.len() > limits.header_name {
+            return Err(Crime::HeadTooLarge);
+        }
+        if gathered.meet(&line)? && !line.index(&mut request.fields, fields_at, block) {
+            return Err(Crime::HeadTooLarge);
+        }
+    }
+    if head.get(at..) != Some(b"\r\n") {
+        return Err(Crime::MalformedHead);
+    }
+    if cost > limits.header_bytes || headers.len() + gathered.options.named > limits.header_count {
+        return Err(Crime::HeadTooLarge);
+    }
+    Ok(gathered)
+}
+
+impl<'a> Gathered<'a> {
+    /// Takes note of one line; says whether it crosses.
+    fn meet(&mut self, line: &Line<'a>) -> Result<bool, Crime> {
+        let known = line.known;
+        if known == Known::OTHER {
+            return self.meet_unknown(line.name);
+        }
+        match known {
+            Known::HOST if self.host.replace(line.value).is_some() => return Err(Crime::BadHost),
+            Known::CONTENT_LENGTH => self.declared.content_length(line.value, line.plain),
+            Known::TRANSFER_ENCODING => self.declared.transfer_encoding(line.value, line.plain),
+            Known::CONNECTION => self.options.read(line.value)?,
+            Known::UPGRADE => self.websocket |= hop::names(line.value, b"websocket"),
+            Known::SEC_WEBSOCKET_KEY => self.websocket_key = Some(line.value),
+            Known::SEC_WEBSOCKET_VERSION => self.websocket_version = Some(line.value),
+            Known::EXPECT => {
+                self.expect = Some(line.value);
+                self.expects += 1;
+            }
+            _ => {}
+        }
+        if hop::is_single(known) {
+            if self.single.has(known) {
+                return Err(Crime::DoubledField);
+            }
+            self.single.insert(known);
+        }
+        Ok(hop::crosses_up(known))
+    }
+
+    /// `X_Auth_User` is `X-Auth-User` to many programs behind us: such names are dropped (attack F9), and a framing
+    /// field in this disguise is refused (attack A3).
+    fn meet_unknown(&mut self, name: &[u8]) -> Result<bool, Crime> {
+        if memchr(b'_', name).is_none() {
+            return Ok(true);
+        }
+        let is_twin_of = |field: Known| {
+            let text = field.as_str().as_bytes();
+            let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+            name.len() == text.len() && name.iter().zip(text).all(|(a, b)| plain(*a) == plain(*b))
+        };
+        if is_twin_of(Known::TRANSFER_ENCODING) || is_twin_of(Known::CONTENT_LENGTH) {
+            return Err(Crime::BadFraming);
+        }
+        self.underscores_dropped += 1;
+        Ok(false)
+    }
+
+    /// RFC 9110 §10.1.1; anything else than `100-continue` is not guessed at (attack A12). HTTP/1.0 has no `Expect`.
+    fn expects_continue(&self, version: Version) -> Result<bool, Crime> {
+        match self.expect {
+            None => Ok(false),
+            Some(_) if version == Version::Http10 => Ok(false),
+            Some(value) if self.expects == 1 && value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+            Some(_) => Err(Crime::BadExpect),
+        }
+    }
+
+    /// Both `Upgrade` and `Connection` must say it; a half of it means nothing (RFC 9110 §7.8; attack A33).
+    fn asks_for_websocket(&self, version: Version) -> bool {
+        self.websocket && self.options.upgrade && version == Version::Http11
+    }
+
+    /// RFC 6455 §4.2.1 (attack J1).
+    fn may_have_websocket(&self, method: Method, framing: Framing) -> bool {
+        method == Method::GET
+            && matches!(framing, Framing::None | Framing::Length(0))
+            && self.websocket_version == Some(b"13")
+            && self.websocket_key.is_some_and(websocket::is_key)
+    }
+}
+
+/// Takes away the fields that `Connection` names: they were meant for us (RFC 9110 §7.6.1).
+fn drop_named(request: &mut Request, headers: &[httparse::Header<'_>]) {
+    let is_named = |name: &[u8]| {
+        headers.iter().any(|h| h.name.eq_ignore_ascii_case("connection") && hop::names(h.value, name))
+    };
+    request.fields.retain(|_, name, _| !is_named(name));
+}
+
+/// Understands the target together with `Host` (RFC 9112 §3.2, §3.3; attacks A26–A28).
+fn aim(
+    target: &mut Target,
+    text: &[u8],
+    host: Option<&[u8]>,
+    method: Method,
+    version: Version,
+) -> Result<(), Crime> {
+    match host {
+        Some(host) => target.set_authority(host).map_err(|_| Crime::BadHost)?,
+        None if version == Version::Http11 => return Err(Crime::BadHost),
+        None => {}
+    }
+    let path = match text {
+        b"*" if method == Method::OPTIONS => text,
+        [b'/', ..] => text,
+        _ => absolute(target, text, host, method)?,
+    };
+    target.set_path(path).map_err(|error| match error {
+        TargetError::Malformed => Crime::BadTarget,
+        TargetError::Forbidden | TargetError::AboveRoot => Crime::ForbiddenPath,
+    })
+}
+
+/// Splits an absolute target. Its scheme must be the listener's and its authority the same as `Host` (attack A27);
+/// RFC 9112 §3.2.2 would let it win, but not everybody behind us knows. Returns path and query.
+fn absolute<'a>(
+    target: &mut Target,
+    text: &'a [u8],
+    host: Option<&[u8]>,
+    method: Method,
+) -> Result<&'a [u8], Crime> {
+    let scheme = target.scheme.as_str().as_bytes();
+    let (before, after) = text.split_at_checked(scheme.len()).ok_or(Crime::BadTarget)?;
+    let after = after.strip_prefix(b"://").ok_or(Crime::BadTarget)?;
+    if !before.eq_ignore_ascii_case(scheme) {
+        return Err(Crime::BadTarget);
+    }
+    let end = after.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#')).unwrap_or(after.len());
+    let (authority, path) = after.split_at_checked(end).ok_or(Crime::BadTarget)?;
+    match host {
+        None => target.set_authority(authority).map_err(|_| Crime::BadTarget)?,
+        Some(host) if authority.eq_ignore_ascii_case(trim(host)) => {}
+        Some(_) => {
+            let mut other = Target::new();
+            other.scheme = target.scheme;
+            other.set_authority(authority).map_err(|_| Crime::BadTarget)?;
+            if other.authority() != target.authority() {
+                return Err(Crime::BadTarget);
+            }
+        }
+    }
+    // RFC 9112 §3.2.4: an OPTIONS without a path asks about the server as a whole.
+    Ok(if path.is_empty() && method == Method::OPTIONS { b"*" } else { path })
+}
+
+/// Says what is wrong with a head that the tokeniser has refused.
+fn diagnose(head: &[u8], error: httparse::Error) -> Crime {
+    match error {
+        httparse::Error::TooManyHeaders => Crime::HeadTooLarge,
+        httparse::Error::Version => {
+            let line = memchr(b'\r', head).and_then(|end| head.get(..end)).unwrap_or(head);
+            let mut words = line.split(|&byte| byte == b' ');
+            let (Some(method), Some(_), Some(version), None) =
+                (words.next(), words.next(), words.next(), words.next())
+            else {
+                return Crime::MalformedHead;
+            };
+            if method == b"PRI" {
+                return Crime::MethodRefused;
+            }
+            match version.strip_prefix(b"HTTP/") {
+                Some([b'1', b'.', _]) => Crime::MalformedHead,
+                Some([major, b'.', minor])
+                    if major.is_ascii_digit()
+                        && minor.is_ascii_digit()
+                        && method.iter().copied().all(is_token_byte) =>
+                {
+                    Crime::BadVersion
+                }
+                _ => Crime::MalformedHead,
+            }
+        }
+        _ => Crime::MalformedHead,
+    }
+}

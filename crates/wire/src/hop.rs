@@ -1,0 +1,250 @@
+//! hop: which fields never cross the proxy, and what a `Connection` field may ask for (RFC 9110 §7.6.1).
+
+use portunus_message::fields::tokens;
+use portunus_message::name::{KnownSet, is_token_byte};
+use portunus_message::{Crime, Known};
+
+/// Fields that mean something between two neighbours only, and the fields of framing: they never cross, in either
+/// direction. `Host` and `Expect` are carried as parts of the request instead. `Proxy` is never a field of HTTP but
+/// becomes `HTTP_PROXY` in a CGI program (attack A46).
+const NEVER: KnownSet = KnownSet::of(&[
+    Known::CONNECTION,
+    Known::CONTENT_LENGTH,
+    Known::EXPECT,
+    Known::HOST,
+    Known::HTTP2_SETTINGS,
+    Known::KEEP_ALIVE,
+    Known::PROXY,
+    Known::PROXY_AUTHENTICATE,
+    Known::PROXY_AUTHORIZATION,
+    Known::PROXY_CONNECTION,
+    Known::TE,
+    Known::TRAILER,
+    Known::TRANSFER_ENCODING,
+    Known::UPGRADE,
+]);
+
+/// Orders to a server in front, which another front must not take from an answer (attack F8).
+const ORDERS: KnownSet = KnownSet::of(&[Known::X_ACCEL_REDIRECT, Known::X_SENDFILE]);
+
+/// Fields that somebody behind us relies on: a client that has them dropped by naming them in `Connection` is
+/// attacking (attack A29).
+const PROTECTED: KnownSet = KnownSet::of(&[
+    Known::ACCEPT,
+    Known::ACCEPT_ENCODING,
+    Known::AUTHORIZATION,
+    Known::CACHE_CONTROL,
+    Known::CONTENT_ENCODING,
+    Known::CONTENT_LENGTH,
+    Known::CONTENT_RANGE,
+    Known::CONTENT_TYPE,
+    Known::COOKIE,
+    Known::DATE,
+    Known::EXPECT,
+    Known::FORWARDED,
+    Known::HOST,
+    Known::IF_MATCH,
+    Known::IF_MODIFIED_SINCE,
+    Known::IF_NONE_MATCH,
+    Known::IF_RANGE,
+    Known::IF_UNMODIFIED_SINCE,
+    Known::MAX_FORWARDS,
+    Known::ORIGIN,
+    Known::PROXY_AUTHORIZATION,
+    Known::RANGE,
+    Known::REFERER,
+    Known::SEC_WEBSOCKET_ACCEPT,
+    Known::SEC_WEBSOCKET_KEY,
+    Known::SEC_WEBSOCKET_PROTOCOL,
+    Known::SEC_WEBSOCKET_VERSION,
+    Known::SET_COOKIE,
+    Known::TRANSFER_ENCODING,
+    Known::USER_AGENT,
+    Known::VIA,
+    Known::X_HTTP_METHOD_OVERRIDE,
+    Known::X_MIDDLEWARE_SUBREQUEST,
+    Known::X_ORIGINAL_URL,
+    Known::X_REAL_IP,
+    Known::X_REQUEST_ID,
+    Known::X_REWRITE_URL,
+]);
+
+/// Request fields whose grammar is one value: two of them would let a rule see the one and an upstream the other
+/// (attack F11). `Host`, `Content-Length`, `Transfer-Encoding` and `Expect` have crimes of their own.
+const SINGLE: KnownSet = KnownSet::of(&[
+    Known::AC_REQUEST_METHOD,
+    Known::AUTHORIZATION,
+    Known::CONTENT_LOCATION,
+    Known::CONTENT_RANGE,
+    Known::CONTENT_TYPE,
+    Known::CONTENT_DISPOSITION,
+    Known::DATE,
+    Known::FROM,
+    Known::IF_MODIFIED_SINCE,
+    Known::IF_RANGE,
+    Known::IF_UNMODIFIED_SINCE,
+    Known::MAX_FORWARDS,
+    Known::ORIGIN,
+    Known::PROXY_AUTHORIZATION,
+    Known::RANGE,
+    Known::REFERER,
+    Known::SEC_WEBSOCKET_KEY,
+    Known::SEC_WEBSOCKET_VERSION,
+    Known::USER_AGENT,
+    Known::X_HTTP_METHOD_OVERRIDE,
+    Known::X_MIDDLEWARE_SUBREQUEST,
+    Known::X_ORIGINAL_URL,
+    Known::X_REWRITE_URL,
+]);
+
+/// Names that no trailer may have, besides those that never cross: they frame, route, modify or authenticate a
+/// message that is already being handled (RFC 9110 §6.5.1; attack A34).
+const NO_TRAILER: KnownSet = KnownSet::of(&[
+    Known::AGE,
+    Known::AUTHORIZATION,
+    Known::CACHE_CONTROL,
+    Known::CONTENT_ENCODING,
+    Known::CONTENT_LOCATION,
+    Known::CONTENT_RANGE,
+    Known::CONTENT_TYPE,
+    Known::COOKIE,
+    Known::DATE,
+    Known::EXPIRES,
+    Known::FORWARDED,
+    Known::IF_MATCH,
+    Known::IF_MODIFIED_SINCE,
+    Known::IF_NONE_MATCH,
+    Known::IF_RANGE,
+    Known::IF_UNMODIFIED_SINCE,
+    Known::LOCATION,
+    Known::MAX_FORWARDS,
+    Known::ORIGIN,
+    Known::RANGE,
+    Known::RETRY_AFTER,
+    Known::SET_COOKIE,
+    Known::VARY,
+    Known::WWW_AUTHENTICATE,
+    Known::X_HTTP_METHOD_OVERRIDE,
+    Known::X_MIDDLEWARE_SUBREQUEST,
+    Known::X_ORIGINAL_URL,
+    Known::X_REAL_IP,
+    Known::X_REWRITE_URL,
+]);
+
+/// Whether a request's field may go to an upstream.
+pub fn crosses_up(known: Known) -> bool {
+    !NEVER.has(known)
+}
+
+/// Whether an answer's field may go to a client.
+pub fn crosses_down(known: Known, name: &[u8]) -> bool {
+    !NEVER.has(known) && !ORDERS.has(known) && (known != Known::OTHER || !has_prefix(name, b"X-Accel-"))
+}
+
+/// Whether a field of this name must not be dropped because `Connection` names it.
+pub fn is_protected(known: Known, name: &[u8]) -> bool {
+    PROTECTED.has(known) || has_prefix(name, b"X-Forwarded-")
+}
+
+/// Whether a request may hold only one field of this name.
+pub fn is_single(known: Known) -> bool {
+    SINGLE.has(known)
+}
+
+/// Whether a request's trailer may have this name.
+pub fn may_trail(known: Known, name: &[u8]) -> bool {
+    !NEVER.has(known) && !NO_TRAILER.has(known) && !has_prefix(name, b"X-Forwarded-")
+}
+
+/// What all `Connection` lines of a head ask for, taken together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The connection ends after this message.
+    pub close: bool,
+    /// An HTTP/1.0 connection goes on after this message.
+    pub keep_alive: bool,
+    /// `Upgrade` is meant.
+    pub upgrade: bool,
+    /// How many further fields are named; they belong to this hop (see [`names`]).
+    pub named: usize,
+}
+
+impl Options {
+    /// Takes in one `Connection` line of a request. Naming a protected field, or what is no token, is a crime.
+    pub fn read(&mut self, value: &[u8]) -> Result<(), Crime> {
+        for option in tokens(value) {
+            let known = Known::find(option);
+            if is_protected(known, option) || !option.iter().copied().all(is_token_byte) {
+                return Err(Crime::BadConnection);
+            }
+            self.take(known, option);
+        }
+        Ok(())
+    }
+
+    /// The same for an answer. Some servers name `Transfer-Encoding` here; what is protected is simply kept, since
+    /// an answer is framed anew in any case.
+    pub fn read_answer(&mut self, value: &[u8]) {
+        for option in tokens(value) {
+            self.take(Known::find(option), option);
+        }
+    }
+
+    fn take(&mut self, known: Known, option: &[u8]) {
+        if known == Known::KEEP_ALIVE {
+            self.keep_alive = true;
+        } else if known == Known::UPGRADE {
+            self.upgrade = true;
+        } else if option.eq_ignore_ascii_case(b"close") {
+            self.close = true;
+        } else if !NEVER.has(known) {
+            self.named += 1;
+        }
+    }
+}
+
+/// Whether a `Connection` line with this value names the field `name`.
+pub fn names(value: &[u8], name: &[u8]) -> bool {
+    tokens(value).any(|option| option.eq_ignore_ascii_case(name))
+}
+
+fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a29_protected_names_cannot_be_dropped() {
+        for bad in [
+            "close, X-Forwarded-For",
+            "x-forwarded-anything",
+            "Transfer-Encoding",
+            "content-length",
+            "HOST",
+            "Cookie",
+            "Authorization",
+            "keep-alive, forwarded",
+            "X-Real-IP",
+            "a b",
+            "\"close\"",
+        ] {
+            assert_eq!(Options::default().read(bad.as_bytes()), Err(Crime::BadConnection), "{bad}");
+        }
+        let mut options = Options::default();
+        assert_eq!(options.read(b"Keep-Alive, TE,, X-Mine"), Ok(()));
+        assert_eq!(options.read(b"CLOSE,upgrade"), Ok(()));
+        assert_eq!(options, Options { close: true, keep_alive: true, upgrade: true, named: 1 });
+    }
+
+    #[test]
+    fn f8_orders_to_the_front_do_not_reach_clients() {
+        for name in ["X-Accel-Redirect", "x-accel-buffering", "X-Sendfile", "Connection", "Keep-Alive"] {
+            assert!(!crosses_down(Known::find(name.as_bytes()), name.as_bytes()), "{name}");
+        }
+        assert!(crosses_down(Known::OTHER, b"X-Accelerator"));
+        assert!(crosses_down(Known::SET_COOKIE, b"Set-Cookie"));
+    }
+}

@@ -1,0 +1,22 @@
+//! portunus-tests: a client, the real program and an origin, each with a script; scenarios/ holds one topic a file.
+//!
+//! The program is driven only from outside: a configuration, sockets, signals, its log and its admin socket. Nothing here
+//! uses the program's own crates, so that a mistake in its grammar cannot hide itself. Nothing sleeps: everything that
+//! waits, waits for an event, with a deadline. Ports are the kernel's choice.
+
+pub mod attack;
+pub mod binary;
+pub mod client;
+pub mod load;
+pub mod message;
+pub mod origin;
+pub mod place;
+pub mod proxy;
+pub mod wire;
+
+pub use client::Client;
+pub use message::{Fields, Request, Response};
+pub use origin::{Answer, Connection, Origin};
+pub use place::{Place, Port, eventually};
+pub use proxy::{Proxy, Run};
+pub use wire::Fault;
