@@ -81,6 +81,9 @@ impl Scene<'_, '_> {
         let value = draft.options.iter().find(|(key, _)| &**key == param.name).map(|(_, value)| value);
         let (Some(text), Some(value)) = (args.options.get_mut(param.name), value) else { return };
         match self.outside.read_value(value.span.file(), &text.value) {
+            Ok(read) if read.trim().is_empty() => {
+                self.findings.error(value.span, format!("the file {} is empty", value.shown()));
+            }
             Ok(read) => *text = Text { value: read, written: Some(text.shown().to_owned()) },
             Err(wrong) => _ = self.findings.error(value.span, wrong.reason).maybe_hint(wrong.hint),
         }

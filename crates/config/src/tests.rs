@@ -310,3 +310,28 @@ fn ten_thousand_routes_and_ten_megabytes_load() {
     assert!(format("large", &text).unwrap().len() > 10 << 20);
     println!("formatted: {:?}", started.elapsed());
 }
+
+#[test]
+fn every_example_of_a_filter_and_a_policy_loads() {
+    let none = |_: &str| None;
+    let environment = Environment { variable: &none };
+    let load = |text: String| {
+        if let Err(mistakes) = load_text("example.conf", &text, &environment) {
+            panic!("{mistakes}");
+        }
+    };
+    for entry in Registry::default().filters {
+        load(format!("site :80 {{\n route /x {{\n{}\nproxy :1\n}}\n}}", entry.example));
+    }
+    for entry in Registry::default().policies {
+        let example = entry.example.trim_start_matches("balance ");
+        load(format!("pool a {{\nserver :1\nbalance {example}\n}}\nsite :80 {{ proxy a }}"));
+    }
+    for form in directives::FORMS.iter().filter(|form| form.example.contains("balance")) {
+        match form.name {
+            "balance" => load(format!("pool a {{\nserver :1\n{}\n}}\nsite :80 {{ proxy a }}", form.example)),
+            "proxy" => load(format!("site :80 {{ {} }}", form.example)),
+            _ => load(form.example.to_owned()),
+        }
+    }
+}

@@ -68,7 +68,8 @@ pub enum Kind {
     Regex,
     /// A header field's name.
     FieldName,
-    /// A file that is read when the configuration is loaded.
+    /// A file. It is read when the configuration is loaded, so that `build` gets its text, and a plan with another text
+    /// is another plan.
     File,
 }
 

@@ -8,7 +8,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use portunus_message::{FieldValue, Known, Request, Response, Status};
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::Arc;
 
 pub(super) const ENTRY: Entry<dyn Filter> = Entry {
@@ -22,8 +21,7 @@ pub(super) const ENTRY: Entry<dyn Filter> = Entry {
     build: |args| {
         let reader = Reader::new(PARAMS, args)?;
         let mut accounts = HashMap::new();
-        if let Some(path) = reader.option("file") {
-            let text = read_file(path).map_err(|reason| ArgMistake::option("file", reason))?;
+        if let Some(text) = reader.option("file") {
             for (line, account) in (1..).zip(text.lines().map(str::trim)) {
                 if !account.is_empty() && !account.starts_with('#') {
                     let wrong = |reason| ArgMistake::option("file", format!("line {line}: {reason}"));
@@ -46,7 +44,7 @@ pub(super) const ENTRY: Entry<dyn Filter> = Entry {
             accounts,
             anyone,
             challenge,
-            source: reader.option("file").unwrap_or("").into(),
+            source: args.options.get("file").map_or("", |file| file.shown()).into(),
         }))
     },
 };
@@ -56,7 +54,7 @@ const PARAMS: &[Param] = &[
         name: "file",
         place: Place::Option,
         kind: Kind::File,
-        manual: "A file with a line `NAME:HASH` for each account, of at most 10 MB.",
+        manual: "A file with a line `NAME:HASH` for each account.",
     },
     Param {
         name: "user",
@@ -71,20 +69,6 @@ const PARAMS: &[Param] = &[
         manual: "What browsers show; `Restricted` when missing.",
     },
 ];
-
-const FILE_BYTES_MAX: u64 = 10_000_000;
-
-/// Reads the accounts' file. This happens when the configuration is loaded, never while a request waits.
-fn read_file(path: &str) -> Result<String, String> {
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let mut text = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(cannot)?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err("is larger than 10 MB".to_owned());
-    }
-    String::from_utf8(text).map_err(|_| "is not UTF-8 text".to_owned())
-}
 
 fn add_account(text: &str, accounts: &mut HashMap<Box<[u8]>, Arc<str>>) -> Result<(), String> {
     let (name, hash) = text.split_once(':').ok_or("an account is written `NAME:HASH`")?;
@@ -159,6 +143,7 @@ impl Filter for BasicAuth {
 mod tests {
     use super::super::tests::{Stage, build, joined};
     use super::*;
+    use crate::plan::{Args, Text};
 
     const ALICE: &str = "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="; // secret
     const BOB: &str = "{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g="; // password
@@ -217,15 +202,16 @@ mod tests {
 
     #[test]
     fn accounts_come_from_a_file() {
-        let path = std::env::temp_dir().join(format!("portunus-basic-auth-{}", std::process::id()));
-        std::fs::write(&path, format!("# staff\n\nalice:{ALICE}\n")).unwrap();
-        let file = format!("file={}", path.display());
-        assert!(build("basic-auth", &[&file]).unwrap().describe().ends_with("with 1 account"));
-        std::fs::write(&path, "alice:secret\n").unwrap();
-        let reason = build("basic-auth", &[&file]).err().unwrap();
+        let build = |text: &str| {
+            let mut args = Args::default();
+            let file = Text { value: text.to_owned(), written: Some("users.txt".to_owned()) };
+            args.options.insert("file".to_owned(), file);
+            (ENTRY.build)(&args)
+        };
+        let filter = build(&format!("# staff\n\nalice:{ALICE}\n")).unwrap();
+        assert_eq!(filter.describe(), "basic-auth file=users.txt with 1 account");
+        let reason = build("alice:secret\n").err().unwrap().reason;
         assert!(reason.starts_with("line 1: what stands for `alice` is not a password hash"), "{reason}");
-        std::fs::remove_file(&path).unwrap();
-        assert!(build("basic-auth", &[&file]).err().unwrap().starts_with("cannot be read"));
     }
 
     #[test]
@@ -237,7 +223,7 @@ mod tests {
             &["user=:x"],
             &["user=alice:secret"],
             &[&alice, "realm=a\"b"],
-            &["file=/nowhere/x"],
+            &["file=# nobody"],
         ] {
             assert!(build("basic-auth", wrong).is_err(), "{wrong:?}");
         }
