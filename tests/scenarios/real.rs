@@ -199,5 +199,8 @@ fn wrk_as_client() {
     assert!(!text.contains("Socket errors") && !text.contains("Non-2xx"), "{text}");
     let total = proxy.metric("portunus_requests_total", &[]);
     assert!(total > 1000.0, "{total} requests: {text}");
-    assert_eq!(proxy.metric("portunus_requests_total", &["http_response_status_code=\"200\""]), total);
+    // At its end wrk leaves what is under way.
+    let good = proxy.metric("portunus_requests_total", &["http_response_status_code=\"200\""]);
+    let left = proxy.metric("portunus_requests_total", &["http_response_status_code=\"499\""]);
+    assert!(good + left == total && left <= 64.0, "{good} + {left} of {total}");
 }

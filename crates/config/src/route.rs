@@ -304,7 +304,7 @@ fn path_match(text: &str) -> Result<PathMatch, Wrong> {
     if let Some(pattern) = text.strip_prefix('~') {
         return values::regex(pattern).map(|()| PathMatch::Pattern(pattern.to_owned()));
     }
-    if text == "*" || text == "/*" {
+    if text == "*" {
         return Ok(PathMatch::Any);
     }
     if !text.starts_with('/') {

@@ -93,17 +93,20 @@ pub enum Trouble {
 }
 
 impl Supervisor {
-    /// Loads the configuration and starts the workers.
-    pub fn start(
+    /// Loads the configuration, opens the admin's door, and starts the workers: whoever can reach a site can reach the
+    /// admin API too, and one that cannot be opened is known before anybody is served.
+    pub fn start<Door, E: From<Trouble>>(
         source: Source,
         variable: fn(&str) -> Option<String>,
         version: &'static str,
-    ) -> Result<Arc<Supervisor>, Trouble> {
+        open_door: impl FnOnce(&Admin) -> Result<Door, E>,
+    ) -> Result<(Arc<Supervisor>, Door), E> {
         let started = SystemTime::now();
         let (loaded, snapshot) = load(&source, &variable, None)?;
         let settings = loaded.plan.settings.clone();
         log::set_level(settings.log_level);
         let worker_count = settings.workers.unwrap_or_else(cores);
+        let door = open_door(&settings.admin)?;
         let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None)
             .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
         let access_log = AccessLog::open(settings.access_log.as_ref(), &settings.limits, SystemTime::now)
@@ -111,7 +114,7 @@ impl Supervisor {
         let snapshot = Arc::new(snapshot);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
         let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
-        Ok(Arc::new(Supervisor {
+        let supervisor = Arc::new(Supervisor {
             source,
             variable,
             version,
@@ -127,7 +130,8 @@ impl Supervisor {
             latest: Mutex::new(None),
             changes: watch::Sender::new(0),
             stop_wanted: watch::Sender::new(false),
-        }))
+        });
+        Ok((supervisor, door))
     }
 
     /// Loads the configuration anew and lets the workers go over to it. When anything about it is wrong, the old one

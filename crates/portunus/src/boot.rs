@@ -53,9 +53,12 @@ pub fn live(source: Source, started: impl FnOnce(&Arc<Supervisor>)) -> Result<()
 
 async fn begin_to_end(source: Source, started: impl FnOnce(&Arc<Supervisor>)) -> Result<(), Exit> {
     let mut signals = Signals::new().map_err(|error| Exit::failed(format_args!("cannot start: {error}")))?;
-    let supervisor = Supervisor::start(source, environment, env!("CARGO_PKG_VERSION"))?;
+    let (supervisor, door) = Supervisor::start(source, environment, env!("CARGO_PKG_VERSION"), open_admin)?;
     started(&supervisor);
-    open_admin(&supervisor)?;
+    if let Some(door) = door {
+        log::info(format_args!("admin API at {}", door.address()));
+        tokio::spawn(admin::serve(door, Arc::clone(&supervisor)));
+    }
     tokio::spawn(discover::dns::run(Arc::clone(&supervisor)));
     tokio::spawn(source::file::watch(Arc::clone(&supervisor)));
     tokio::spawn(systemd::watchdog(Arc::clone(&supervisor)));
@@ -68,22 +71,14 @@ async fn begin_to_end(source: Source, started: impl FnOnce(&Arc<Supervisor>)) ->
 
 /// The default socket is a convenience, and a program without the right to create it must run all the same; one that was asked for
 /// must be there.
-fn open_admin(supervisor: &Arc<Supervisor>) -> Result<(), Exit> {
-    let wanted = supervisor.running().snapshot.plan().settings.admin.clone();
-    match admin::open(&wanted) {
-        Ok(None) => {}
-        Ok(Some(door)) => {
-            log::info(format_args!("admin API at {}", door.address()));
-            tokio::spawn(admin::serve(door, Arc::clone(supervisor)));
+fn open_admin(wanted: &Admin) -> Result<Option<admin::Door>, Exit> {
+    admin::open(wanted).or_else(|error| {
+        if *wanted == Admin::default() {
+            log::warn(format_args!("no admin API: {}: {error}", shown(wanted)));
+            return Ok(None);
         }
-        Err(error) if wanted == Admin::default() => {
-            log::warn(format_args!("no admin API: {}: {error}", shown(&wanted)));
-        }
-        Err(error) => {
-            return Err(Exit::listen(format_args!("cannot listen at admin {}: {error}", shown(&wanted))));
-        }
-    }
-    Ok(())
+        Err(Exit::listen(format_args!("cannot listen at admin {}: {error}", shown(wanted))))
+    })
 }
 
 fn shown(admin: &Admin) -> String {

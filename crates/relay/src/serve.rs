@@ -277,7 +277,12 @@ async fn relay(
 }
 
 /// The answer broke off before a byte of it went out: the client gets a whole one that says so.
-async fn take_back(x: &mut Exchange, client: &mut Client, error: Error, worker: &Worker) -> Result<(), Error> {
+async fn take_back(
+    x: &mut Exchange,
+    client: &mut Client,
+    error: Error,
+    worker: &Worker,
+) -> Result<(), Error> {
     client.link.take_back_output();
     client.keep_alive = false;
     x.bytes_down = 0;

@@ -67,13 +67,20 @@ pub fn apply(request: &mut Request, peer: &Peer, trust: &Trust, id: &mut Request
     direct
 }
 
-/// A name outside the list of known ones that claims something about a client: any `X-Forwarded-…`, and the
-/// certificate fields of RFC 9440.
+/// A name outside the list of known ones that claims something about a client: any `X-Forwarded-…`, the certificate
+/// fields of RFC 9440, and those that other proxies made for the same purpose.
 fn is_claim(name: &[u8]) -> bool {
     let starts =
         |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     match name.first() {
-        Some(b'x' | b'X') => starts(b"X-Forwarded-"),
+        Some(b'x' | b'X') => {
+            starts(b"X-Forwarded-")
+                || starts(b"X-SSL-")
+                || starts(b"X-Client-Cert")
+                || starts(b"X-Client-Verify")
+                || starts(b"X-Amzn-Mtls-")
+        }
+        Some(b's' | b'S') => starts(b"SSL-Client-"),
         Some(b'c' | b'C') => starts(b"Client-Cert") && matches!(name.len(), 11 | 17),
         _ => false,
     }

@@ -89,7 +89,11 @@ impl Both<'_> {
 
     /// How long the upstream may leave the request's body untaken: not long, once it has answered.
     fn patience(&self) -> Pace {
-        Pace::of_upstream(if self.down.is_over() { self.limits.drain_time } else { self.bounds.upstream_idle })
+        Pace::of_upstream(if self.down.is_over() {
+            self.limits.drain_time
+        } else {
+            self.bounds.upstream_idle
+        })
     }
 
     fn next_deadline(&self, x: &Exchange, now: Tick) -> (Tick, Error) {

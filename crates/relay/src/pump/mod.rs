@@ -137,7 +137,8 @@ impl Transfer {
         let since = self.waits_for(side)?;
         let idle_at = since + pace.idle;
         let waited = self.waited + now.since(since);
-        let slow = waited > pace.rate_after && u128::from(self.moved) * 1_000_000 < u128::from(pace.rate) * waited.as_micros();
+        let slow = waited > pace.rate_after
+            && u128::from(self.moved) * 1_000_000 < u128::from(pace.rate) * waited.as_micros();
         Some(if slow { now } else { idle_at.min(now + LOOK_EVERY) })
     }
 

@@ -3,7 +3,7 @@
 use super::super::framing::{Declared, Framing};
 use super::{Line, Version, split_line};
 use crate::{hop, websocket};
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr_iter, memchr2};
 use portunus_message::fields::trim;
 use portunus_message::name::{KnownSet, is_token_byte};
 use portunus_message::target::TargetError;
@@ -114,9 +114,8 @@ struct Gathered<'a> {
 
 /// Goes through the field lines once: measures and checks each, hands on what crosses.
 ///
-/// Each line counts as one field, and so does each name in `Connection`. Deviation from limits.md: the cookies of one
-/// `Cookie` line are not counted one by one. Over HTTP/1 they cost no more than the bytes they have, and browsers do
-/// send more than a hundred.
+/// Each line counts as one field, and so does each name in `Connection` and each cookie: over HTTP/2 every cookie may
+/// come in a field of its own, and the bound shall not depend on the version.
 fn gather<'a>(fields: &'a [u8], request: &mut Request, limits: &Limits) -> Result<Gathered<'a>, Crime> {
     let mut gathered = Gathered::default();
     let block = request.fields.load(fields);
@@ -126,6 +125,9 @@ fn gather<'a>(fields: &'a [u8], request: &mut Request, limits: &Limits) -> Resul
         let line;
         (line, rest) = Line::split(rest).ok_or(Crime::MalformedHead)?;
         count += 1;
+        if line.known == Known::COOKIE {
+            count += memchr_iter(b';', line.value).count();
+        }
         cost += line.cost();
         if line.len() > limits.header_line
             || line.name.len() > limits.header_name

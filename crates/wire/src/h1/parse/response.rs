@@ -44,6 +44,9 @@ pub fn response(
         response.fields.retain(|known, name, _| !is_ours(known, name));
     }
     let (framing, declared) = gathered.declared.of_response(version, status, method)?;
+    if status.is_informational() && gathered.declared.promises_body() {
+        return Err(Crime::BadResponse); // RFC 9110 §8.6: there is no length with 1xx.
+    }
     let upgraded = status == Status::SWITCHING_PROTOCOLS;
     if upgraded && !(websocket && gathered.upgrade && gathered.options.upgrade && version == Version::Http11)
     {
