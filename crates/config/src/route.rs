@@ -1,14 +1,14 @@
 //! Routes: which requests they are for, what happens to those, and whether any is left for them.
 
 use crate::args::Scene;
-use crate::check::{Found, Seen};
+use crate::bounds;
 use crate::directives::{self, Scope};
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
+use crate::place::{Found, Seen};
 use crate::pool::{self, Pools};
-use crate::site;
 use crate::values;
 use portunus_message::target::TargetError;
 use portunus_message::{Limits, Method, Target};
@@ -34,14 +34,14 @@ pub struct Read {
 pub fn read(
     draft: &Draft,
     outer: &[Directive],
-    bounds: &Limits,
+    outer_limits: &Limits,
     pools: &mut Pools,
     scene: &mut Scene<'_, '_>,
 ) -> Option<Read> {
     let before = scene.findings.errors();
     let (matcher, priority) = matcher(draft, scene);
     let mut filters = outer.to_vec();
-    let mut limits = bounds.clone();
+    let mut limits = outer_limits.clone();
     let mut forwards = Forwards::default();
     let mut answers = false;
     let mut seen = Seen::default();
@@ -52,7 +52,7 @@ pub fn read(
                 filters.extend(scene.build(entry, draft));
             }
             Found::Form(form) if form.name == "proxy" => forwards.read(draft, pools, scene),
-            Found::Form(_) => site::limits(draft, Scope::Route, &mut limits, scene),
+            Found::Form(_) => bounds::read(draft, Scope::Route, &mut limits, scene),
             Found::Nothing => {}
         }
     }
