@@ -6,7 +6,7 @@ use crate::draft::Draft;
 use crate::findings::{Findings, Span};
 use crate::outside::Outside;
 use crate::pool::Pools;
-use crate::site::{SiteDefaults, Sites};
+use crate::site::{Labels, SiteDefaults, Sites};
 use crate::{pool, settings, site};
 use portunus_relay::plan::Plan;
 
@@ -39,8 +39,9 @@ pub fn check(
         pools.define(draft, &mut scene);
     }
     let mut sites = Sites::default();
+    let mut labels = Labels::default();
     for (draft, _) in top.iter().filter(|(draft, _)| &*draft.name == "site") {
-        let plan = site::read(draft, &site_defaults, &mut pools, &mut scene);
+        let plan = site::read(draft, &site_defaults, &mut pools, &mut labels, &mut scene);
         sites.add(plan, draft, &mut scene);
     }
     if sites.list.is_empty() && !scene.findings.any_error() {

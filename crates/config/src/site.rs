@@ -72,6 +72,7 @@ pub fn read(
     draft: &Draft,
     defaults: &SiteDefaults,
     pools: &mut Pools,
+    labels: &mut Labels,
     scene: &mut Scene<'_, '_>,
 ) -> SitePlan {
     let SiteDefaults { mut filters, mut limits } = defaults.clone();
@@ -93,7 +94,7 @@ pub fn read(
         }
     }
     let names = names(draft, &mut listen, scene);
-    let mut all = Routes::new(label(&names, &listen.list));
+    let mut all = Routes::new(labels.unique(label(&names, &listen.list)), routes.len() + 1);
     for draft in routes {
         let read = route::read(draft, &filters.shared, &limits, pools, scene);
         if let Some(read) = read {
@@ -121,6 +122,18 @@ pub fn read(
             .error(draft.span, "this site has neither a `route` nor a `proxy`, and nothing in it answers");
     }
     SitePlan { names, listen: listen.list, routes: all.into_plans() }
+}
+
+/// What sites are called in the names of their routes, which are labels of metrics and so differ.
+#[derive(Default)]
+pub struct Labels(HashMap<String, usize>);
+
+impl Labels {
+    fn unique(&mut self, label: String) -> String {
+        let count = self.0.entry(label.clone()).or_default();
+        *count += 1;
+        if *count == 1 { label } else { format!("{label}#{count}") }
+    }
 }
 
 /// What a site's routes are called after: its first name, or where it listens when it is for any host.
@@ -291,13 +304,11 @@ pub struct Sites {
     /// Those found so far.
     pub list: Vec<SitePlan>,
     seen: HashMap<(Listen, HostPattern), Span>,
-    /// How many routes have the same name.
-    names: HashMap<String, usize>,
 }
 
 impl Sites {
     /// Adds a site.
-    pub fn add(&mut self, mut plan: SitePlan, draft: &Draft, scene: &mut Scene<'_, '_>) {
+    pub fn add(&mut self, plan: SitePlan, draft: &Draft, scene: &mut Scene<'_, '_>) {
         let mut told = false;
         for listen in &plan.listen {
             for name in &plan.names {
@@ -307,14 +318,6 @@ impl Sites {
                     scene.twice(span, &format!("site `{name}` at {listen}"), first);
                     told = true;
                 }
-            }
-        }
-        // The names of routes are labels, so they differ even where two sites look alike.
-        for route in &mut plan.routes {
-            let count = self.names.entry(route.name.clone()).or_default();
-            *count += 1;
-            if *count > 1 {
-                route.name = format!("{} #{count}", route.name);
             }
         }
         self.list.push(plan);

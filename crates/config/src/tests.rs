@@ -369,3 +369,18 @@ fn floods_of_mistakes_are_bounded() {
         assert!(mistakes.to_string().len() < 1 << 20);
     }
 }
+
+#[test]
+fn ten_megabytes_of_routes_load() {
+    let mut text = String::from("pool origin { server 10.0.0.1:80 }\nsite :80 {\n");
+    let mut count = 0;
+    while text.len() < 10 << 20 {
+        text.push_str(&format!("    route /svc{count}/* {{ proxy origin }}\n"));
+        count += 1;
+    }
+    text.push_str("}\n");
+    let started = std::time::Instant::now();
+    let plan = plan(&text);
+    println!("{count} routes in {} bytes: {:?}", text.len(), started.elapsed());
+    assert_eq!(plan.sites[0].routes.len(), count);
+}
