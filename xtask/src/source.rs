@@ -10,13 +10,15 @@ pub struct File {
     pub path: String,
     /// What is in it; empty when it is not text.
     pub text: String,
+    /// Whether its module is declared under `#[cfg(test)]`.
+    pub only_in_tests: bool,
 }
 
 impl File {
     /// A file that need not exist, for tests of checks.
     #[cfg(test)]
     pub fn new(path: &str, text: &str) -> File {
-        File { path: path.to_owned(), text: text.to_owned() }
+        File { path: path.to_owned(), text: text.to_owned(), only_in_tests: false }
     }
 
     /// Whether it is Rust.
@@ -26,7 +28,8 @@ impl File {
 
     /// Whether all of it is test code, so that rules for the program do not hold in it.
     pub fn is_test(&self) -> bool {
-        ["tests/", "fuzz/", "bench/"].iter().any(|folder| self.path.starts_with(folder))
+        self.only_in_tests
+            || ["tests/", "fuzz/", "bench/"].iter().any(|folder| self.path.starts_with(folder))
             || self.path.contains("/tests/")
             || self.path.contains("/examples/")
             || self.path.ends_with("/tests.rs")
@@ -60,7 +63,32 @@ pub fn load(root: &Path) -> Result<Vec<File>, String> {
     let mut files = Vec::new();
     walk(root, "", &mut files).map_err(|error| format!("cannot read the tree: {error}"))?;
     files.sort_by(|a, b| a.path.cmp(&b.path));
+    mark_test_modules(&mut files);
     Ok(files)
+}
+
+/// Marks the files of modules that are declared under `#[cfg(test)]`.
+fn mark_test_modules(files: &mut [File]) {
+    let mut marked = Vec::new();
+    for file in files.iter().filter(|file| file.is_rust()) {
+        let stem = file.path.trim_end_matches(".rs");
+        let is_root = ["/lib", "/main", "/mod"].iter().any(|name| stem.ends_with(name));
+        let folder = if is_root { stem.rsplit_once('/').map_or("", |(folder, _)| folder) } else { stem };
+        for (at, mark) in file.text.match_indices("#[cfg(test)]") {
+            let item = file.text[at + mark.len()..].trim_start();
+            let name =
+                item.split_once(';').and_then(|(head, _)| head.rsplit_once("mod ")).map(|(_, name)| name);
+            if let Some(name) = name.filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_')) {
+                marked.push(format!("{folder}/{name}"));
+            }
+        }
+    }
+    for file in files {
+        let within = |module: &String| {
+            file.path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        file.only_in_tests |= marked.iter().any(within);
+    }
 }
 
 fn walk(root: &Path, inside: &str, files: &mut Vec<File>) -> std::io::Result<()> {
@@ -76,7 +104,7 @@ fn walk(root: &Path, inside: &str, files: &mut Vec<File>) -> std::io::Result<()>
             walk(root, &path, files)?;
         } else if kind.is_file() {
             let text = String::from_utf8(fs::read(entry.path())?).unwrap_or_default();
-            files.push(File { path, text });
+            files.push(File { path, text, only_in_tests: false });
         }
     }
     Ok(())
@@ -227,6 +255,18 @@ mod tests {
         for kept in ["let a = \"", "f('", "fn i<'a>(j: &'a str) {}", "fn m() {}"] {
             assert!(code.contains(kept), "{kept} not in {code}");
         }
+    }
+
+    #[test]
+    fn modules_declared_for_tests_are_tests() {
+        let mut files = [
+            File::new("crates/config/src/golden.rs", ""),
+            File::new("crates/config/src/lib.rs", "mod text;\n\n#[cfg(test)]\nmod golden;\n"),
+            File::new("crates/config/src/text.rs", "#[cfg(test)]\nmod tests {\n    fn f() { a; }\n}\n"),
+            File::new("crates/config/src/text/more.rs", ""),
+        ];
+        mark_test_modules(&mut files);
+        assert_eq!(files.map(|file| file.is_test()), [true, false, false, false]);
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn cargo_step(root: &Path, words: &[&str], is_build: bool) -> Count {
     command.args(words).current_dir(root).env("CARGO_TERM_COLOR", "never");
     command.env("PATH", prepare::path());
     command.env("PORTUNUS_BIN", root.join(target_folder()).join("release/portunus"));
-    let count = run_and_count(command).unwrap_or_else(|error| {
+    let count = run_and_count(command, words.first() == Some(&"nextest")).unwrap_or_else(|error| {
         println!("cannot run cargo: {error}");
         Count { passed: 0, failed: 1 }
     });
@@ -195,34 +195,35 @@ fn target_folder() -> std::ffi::OsString {
     std::env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into())
 }
 
-fn run_and_count(mut command: Command) -> std::io::Result<Count> {
+fn run_and_count(mut command: Command, nextest: bool) -> std::io::Result<Count> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let count = std::thread::scope(|scope| {
-        let err = scope.spawn(move || show_and_count(err));
-        let out = show_and_count(out);
+        let err = scope.spawn(move || show_and_count(err, nextest));
+        let out = show_and_count(out, nextest);
         out.and(err.join().unwrap_or_default())
     });
     let succeeded = child.wait()?.success();
     Ok(if succeeded || count.failed > 0 { count } else { Count { failed: 1, ..count } })
 }
 
-fn show_and_count(stream: Option<impl Read>) -> Count {
+fn show_and_count(stream: Option<impl Read>, nextest: bool) -> Count {
     let Some(stream) = stream else { return Count::default() };
     let lines = BufReader::new(stream).split(b'\n').map_while(Result::ok);
     lines.fold(Count::default(), |count, line| {
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
-        count.and(counted(&line))
+        count.and(counted(&line, nextest))
     })
 }
 
 /// What a line of `cargo test` (`test result: ok. 3 passed; 1 failed; …`) or of nextest (`Summary [ 0.1s] 4 tests run:
-/// 3 passed, 1 failed, 2 skipped`) says.
-fn counted(line: &str) -> Count {
-    let line = line.trim_start();
-    let is_summary =
-        line.starts_with("test result:") || (line.starts_with("Summary [") && line.contains("run:"));
+/// 3 passed, 1 failed, 2 skipped`) says. nextest shows what tests print, also lines of the first kind: not counted again.
+fn counted(line: &str, nextest: bool) -> Count {
+    let is_summary = match nextest {
+        true => line.trim_start().starts_with("Summary [") && line.contains("run:"),
+        false => line.starts_with("test result:"),
+    };
     if !is_summary {
         return Count::default();
     }
@@ -253,18 +254,14 @@ mod tests {
     #[test]
     fn both_kinds_of_summary_are_counted() {
         let count = |passed, failed| Count { passed, failed };
-        assert_eq!(
-            counted("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out"),
-            count(12, 0)
-        );
-        assert_eq!(
-            counted(
-                "     Summary [   1.5s] 10 tests run: 7 passed (1 flaky), 2 failed, 1 timed out, 3 skipped"
-            ),
-            count(7, 3)
-        );
-        assert_eq!(counted("     Summary [   0.0s] 1 test run: 1 passed, 0 skipped"), count(1, 0));
-        assert_eq!(counted("3 passed"), count(0, 0));
+        let of_cargo = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
+        assert_eq!(counted(of_cargo, false), count(12, 0));
+        assert_eq!(counted(of_cargo, true), count(0, 0));
+        let of_nextest =
+            "     Summary [   1.5s] 10 tests run: 7 passed (1 flaky), 2 failed, 1 timed out, 3 skipped";
+        assert_eq!(counted(of_nextest, true), count(7, 3));
+        assert_eq!(counted("     Summary [   0.0s] 1 test run: 1 passed, 0 skipped", true), count(1, 0));
+        assert_eq!(counted("3 passed", false), count(0, 0));
     }
 
     #[test]
@@ -277,6 +274,6 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_without_a_test_counts_once() {
-        assert_eq!(run_and_count(Command::new("false")).unwrap(), Count { passed: 0, failed: 1 });
+        assert_eq!(run_and_count(Command::new("false"), false).unwrap(), Count { passed: 0, failed: 1 });
     }
 }

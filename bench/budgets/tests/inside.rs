@@ -4,7 +4,7 @@ use portunus_budgets::client::Client;
 use portunus_budgets::heap::{self, Counting};
 use portunus_budgets::origin::Origin;
 use portunus_budgets::report;
-use portunus_message::{Limits, Request};
+use portunus_message::{Exchange, Limits, Request};
 use portunus_relay::dispatch::Table;
 use portunus_relay::net::Sockets;
 use portunus_relay::plan::{
@@ -12,6 +12,7 @@ use portunus_relay::plan::{
     RoutePlan, ServerPlan, SitePlan,
 };
 use portunus_relay::snapshot::Snapshot;
+use portunus_relay::stats::{Names, Recorder};
 use portunus_relay::worker::Workers;
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -126,7 +127,15 @@ fn start(plan: &Plan) -> (Workers, SocketAddr) {
     let sockets =
         Sockets::open(&listen, 1, None).unwrap_or_else(|(listen, error)| panic!("{listen}: {error}"));
     let address = sockets.addresses().first().unwrap().parse().unwrap();
-    (Workers::start(1, Arc::new(snapshot), &sockets, Vec::new()).unwrap(), address)
+    (Workers::start(&Arc::new(snapshot), &sockets, vec![Box::new(Nobody)]).unwrap(), address)
+}
+
+/// Nobody hears of the exchanges.
+struct Nobody;
+
+impl Recorder for Nobody {
+    fn record(&mut self, _: &Exchange, _: &Names<'_>) {}
+    fn flush(&mut self) {}
 }
 
 /// One site with `routes` routes by path, and one more for every other path, all to one origin.

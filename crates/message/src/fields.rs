@@ -208,7 +208,9 @@ impl<'a> FieldValue<'a> {
     /// Checks `bytes`, after trimming spaces and tabs; `None` when they hold a control byte.
     pub fn new(bytes: &'a [u8]) -> Option<FieldValue<'a>> {
         let bytes = trim(bytes);
-        bytes.iter().all(|&b| is_value_byte(b)).then_some(FieldValue(bytes))
+        // Looks at every byte without a branch, so that the compiler can take many at a time.
+        let bad = bytes.iter().fold(false, |bad, &b| bad | !is_value_byte(b));
+        (!bad).then_some(FieldValue(bytes))
     }
 
     /// A literal of the program's own.

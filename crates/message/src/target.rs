@@ -130,9 +130,10 @@ impl Target {
             // Invariant: is_host_byte lets only ASCII through.
             self.authority.push_str(std::str::from_utf8(host).map_err(|_| TargetError::Malformed)?);
             self.authority.make_ascii_lowercase();
-            if self.authority.starts_with('.')
-                || self.authority.as_bytes().windows(2).any(|pair| pair == b"..")
-                || self.authority.ends_with('.')
+            let empty_label = |pair: (&u8, &u8)| pair == (&b'.', &b'.');
+            if host.first() == Some(&b'.')
+                || host.last() == Some(&b'.')
+                || host.iter().zip(host.iter().skip(1)).any(empty_label)
             {
                 return Err(TargetError::Malformed);
             }
@@ -180,25 +181,68 @@ impl Target {
 
 /// RFC 3986 §3.2.2: bytes that may stand in a registered name, without escapes.
 fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'='
-        )
+    HOST_BYTES[usize::from(byte)]
 }
+
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        let mark = b"-._~!$&'()*+;=";
+        let mut at = 0;
+        while at < mark.len() {
+            table[mark[at] as usize] = true;
+            at += 1;
+        }
+        table[byte as usize] |= byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
 
 /// RFC 3986: bytes that may stand in a path or a query, with the few that every client sends and every server takes (`|`, `"`, `^`, `` ` ``, `{`, `}`, `<`, `>`, `[`, `]`).
-fn is_target_byte(byte: u8) -> bool {
-    (byte > b' ') & (byte < 0x7f) & (byte != b'\\') & (byte != b'#')
+const fn is_target_byte(byte: u8) -> bool {
+    byte > b' ' && byte < 0x7f && byte != b'\\' && byte != b'#'
 }
 
-/// All bytes are looked at without a branch, so that the compiler can look at many at once.
-fn check_bytes(text: &[u8]) -> Result<(), TargetError> {
-    if text.iter().fold(true, |fine, &byte| fine & is_target_byte(byte)) {
-        return Ok(());
+// What a byte of a path means to its normal form. A slash makes the next slash or dot worth a look: the product of
+// `SLASH` and three is the set of both.
+const BAD: u8 = 1;
+const ESCAPE: u8 = 2;
+const SLASH: u8 = 4;
+const DOT: u8 = 8;
+const CLASSES: [u8; 256] = {
+    let mut table = [BAD; 256];
+    let mut byte = 0u8;
+    while byte < 0x80 {
+        table[byte as usize] = match byte {
+            b'%' => ESCAPE,
+            b'/' => SLASH,
+            b'.' => DOT,
+            _ if is_target_byte(byte) => 0,
+            _ => BAD,
+        };
+        byte += 1;
     }
-    let bad = text.iter().find(|&&byte| !is_target_byte(byte));
-    Err(bad.map_or(TargetError::Malformed, |&byte| refusal(byte)))
+    table
+};
+
+/// Which of `BAD`, `ESCAPE`, and `SLASH` or `DOT` after a slash, stand in `path`; 0 when it is in normal form.
+fn oddities(path: &[u8]) -> u8 {
+    let (mut found, mut after) = (0, 0);
+    for &byte in path {
+        let class = CLASSES[usize::from(byte)];
+        found |= class & (BAD | ESCAPE | after);
+        after = (class & SLASH) * 3;
+    }
+    found
+}
+
+fn check_bytes(text: &[u8]) -> Result<(), TargetError> {
+    match text.iter().find(|&&byte| CLASSES[usize::from(byte)] == BAD) {
+        Some(&byte) => Err(refusal(byte)),
+        None => Ok(()),
+    }
 }
 
 fn refusal(byte: u8) -> TargetError {
@@ -212,15 +256,14 @@ fn memchr_question(text: &[u8]) -> Option<usize> {
 /// Appends the normal form of `path`. Most paths are already normal and take the first loop only.
 fn normalise(path: &[u8], out: &mut String) -> Result<(), TargetError> {
     let mut at = 0;
-    check_bytes(path)?;
-    let next = path.iter().skip(1);
-    let plain = path.iter().zip(next).fold(true, |plain, (&byte, &next)| {
-        plain & (byte != b'%') & ((byte != b'/') | ((next != b'/') & (next != b'.')))
-    });
-    if plain && path.last() != Some(&b'%') {
-        // Invariant: is_target_byte lets only ASCII through.
+    let oddities = oddities(path);
+    if oddities == 0 {
+        // Invariant: what is not BAD is ASCII.
         out.push_str(std::str::from_utf8(path).map_err(|_| TargetError::Malformed)?);
         return Ok(());
+    }
+    if oddities & BAD != 0 {
+        return check_bytes(path);
     }
     let floor = out.len();
     while at < path.len() {

@@ -36,7 +36,7 @@ fn refuse_taken(port: u16) -> Result<(), Exit> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            let other = if port == 8080 { 8081 } else { 8080 };
+            let other = port.checked_add(1).unwrap_or(8080);
             Err(Exit::listen(format_args!(
                 "port {port} is taken by another program; try `portunus demo --port {other}`"
             )))
