@@ -82,11 +82,11 @@ pub fn all() -> Vec<Bound> {
     fields(&Limits::default()).into_iter().map(bound).collect()
 }
 
-/// Applies the statements of a `limits` block to `limits`.
-pub fn read(block: &[Draft], scope: Scope, limits: &mut Limits, scene: &mut Scene<'_, '_>) {
+/// Applies the statements of `limits { … }` to `limits`.
+pub fn read(draft: &Draft, scope: Scope, limits: &mut Limits, scene: &mut Scene<'_, '_>) {
     let mut fields = fields(limits);
     let mut seen: HashMap<&str, Span> = HashMap::new();
-    for draft in block {
+    for draft in draft.block.as_deref().unwrap_or(&[]) {
         let name = &*draft.name;
         let Some(old) = fields.get(name) else {
             let hint = did_you_mean(name, fields.keys().map(String::as_str));

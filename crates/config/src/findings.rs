@@ -5,6 +5,8 @@ use std::collections::HashSet;
 
 /// How many mistakes are told; the rest is only counted.
 pub const MISTAKES_MAX: usize = 100;
+/// How long a reason or a hint may be, in bytes; what is written may be longer than anybody wants to read.
+const REASON_BYTES_MAX: usize = 600;
 
 /// Some bytes of one of the files that were read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,13 +77,13 @@ pub struct Finding {
 impl Finding {
     /// Says what to write instead.
     pub fn hint(&mut self, hint: impl Into<String>) -> &mut Finding {
-        self.hint = Some(hint.into());
+        self.hint = Some(bounded(hint.into()));
         self
     }
 
     /// Says what to write instead, if that can be told.
     pub fn maybe_hint(&mut self, hint: Option<String>) -> &mut Finding {
-        self.hint = hint.or(self.hint.take());
+        self.hint = hint.map(bounded).or(self.hint.take());
         self
     }
 
@@ -90,6 +92,13 @@ impl Finding {
         self.earlier = Some(span);
         self
     }
+}
+
+fn bounded(text: String) -> String {
+    if text.len() <= REASON_BYTES_MAX {
+        return text;
+    }
+    format!("{}…", text.get(..floor(&text, REASON_BYTES_MAX)).unwrap_or(""))
 }
 
 /// Collects what is wrong while a configuration is read.
@@ -114,6 +123,7 @@ impl Findings {
         if !self.place.is_empty() {
             reason = format!("{}: {reason}", self.place);
         }
+        let reason = bounded(reason);
         let finding = Finding { span, reason, hint: None, earlier: None, warning: false };
         if self.tainted.contains(&span) {
             return self.spare.insert(finding);

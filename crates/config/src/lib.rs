@@ -11,6 +11,7 @@ mod findings;
 mod fmt;
 mod json;
 mod outside;
+mod place;
 mod pool;
 mod reference;
 mod route;
@@ -94,6 +95,3 @@ fn finish(
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod golden;

@@ -1,12 +1,12 @@
 //! Pools: those with a name, and those that a plain `proxy` target makes; one for each set of servers and settings.
 
 use crate::args::Scene;
-use crate::check::Seen;
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
+use crate::place::Seen;
 use crate::values;
 use portunus_message::Limits;
 use portunus_relay::plan::{Address, Args, Directive, KeepAlive, PoolPlan, ServerPlan, Text};
@@ -214,7 +214,7 @@ impl Pools {
         let mut servers = Servers::default();
         let mut seen = Seen::default();
         for draft in block {
-            if let crate::check::Found::Form(form) = scene.find(draft, Scope::Pool, &mut seen) {
+            if let crate::place::Found::Form(form) = scene.find(draft, Scope::Pool, &mut seen) {
                 match form.name {
                     "server" => servers.read(draft, scene),
                     name => settings.statement(draft, name, scene),

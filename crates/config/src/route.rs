@@ -1,14 +1,14 @@
 //! Routes: which requests they are for, what happens to those, and whether any is left for them.
 
 use crate::args::Scene;
-use crate::check::{Found, Seen};
+use crate::bounds;
 use crate::directives::{self, Scope};
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
+use crate::place::{Found, Seen};
 use crate::pool::{self, Pools};
-use crate::site;
 use crate::values;
 use portunus_message::target::TargetError;
 use portunus_message::{Limits, Method, Target};
@@ -34,14 +34,14 @@ pub struct Read {
 pub fn read(
     draft: &Draft,
     outer: &[Directive],
-    bounds: &Limits,
+    outer_limits: &Limits,
     pools: &mut Pools,
     scene: &mut Scene<'_, '_>,
 ) -> Option<Read> {
     let before = scene.findings.errors();
     let (matcher, priority) = matcher(draft, scene);
     let mut filters = outer.to_vec();
-    let mut limits = bounds.clone();
+    let mut limits = outer_limits.clone();
     let mut forwards = Forwards::default();
     let mut answers = false;
     let mut seen = Seen::default();
@@ -52,7 +52,7 @@ pub fn read(
                 filters.extend(scene.build(entry, draft));
             }
             Found::Form(form) if form.name == "proxy" => forwards.read(draft, pools, scene),
-            Found::Form(_) => site::limits(draft, Scope::Route, &mut limits, scene),
+            Found::Form(_) => bounds::read(draft, Scope::Route, &mut limits, scene),
             Found::Nothing => {}
         }
     }
@@ -111,21 +111,21 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// None yet, in a site that is called so.
-    pub fn new(site: String) -> Routes {
-        Routes { site, plans: Vec::new(), seen: HashMap::new() }
+    /// None yet, of about so many, in a site that is called so.
+    pub fn new(site: String, count: usize) -> Routes {
+        Routes { site, plans: Vec::with_capacity(count), seen: HashMap::with_capacity(count) }
     }
 
     /// Adds a route, unless another one takes all its requests.
     pub fn add(&mut self, read: Read, span: Span, scene: &mut Scene<'_, '_>) {
         let Read { matcher, priority, filters, forward, limits } = read;
-        let sorted = sorted(&matcher);
-        if let Some(first) = self.seen.insert(format!("{sorted:?}"), span) {
+        let written = written(&matcher);
+        if let Some(first) = self.seen.insert(written.clone(), span) {
             let reason = "no request gets here: another route of the site is for the same ones";
             scene.findings.error(span, reason).earlier(first);
             return;
         }
-        let name = format!("{}{}", self.site, written(&sorted));
+        let name = format!("{}{written}", self.site);
         self.plans.push(RoutePlan { name, matcher, priority, filters, forward, limits });
     }
 
@@ -135,45 +135,47 @@ impl Routes {
     }
 }
 
-/// The same for two matchers that fit the same requests.
-fn sorted(matcher: &Matcher) -> Matcher {
-    let mut sorted = matcher.clone();
-    sorted.methods.sort();
-    sorted.clients.sort();
-    for tests in [&mut sorted.headers, &mut sorted.queries, &mut sorted.cookies] {
-        tests.sort_by(|a, b| a.name.cmp(&b.name));
-    }
-    sorted
-}
-
-/// A matcher nearly as it would be written, on one line.
+/// A matcher nearly as it would be written, on one line; the same for two that fit the same requests, and only for those.
 fn written(matcher: &Matcher) -> String {
     let mut text = match &matcher.path {
         PathMatch::Any => "/*".to_owned(),
         PathMatch::Exact(path) => path.clone(),
         PathMatch::Prefix(path) => format!("{path}/*"),
-        PathMatch::Pattern(pattern) => format!(" ~{pattern}"),
+        PathMatch::Pattern(pattern) => format!(" ~{}", quoted(pattern)),
     };
     if !matcher.methods.is_empty() {
-        let _ = write!(text, " method={}", matcher.methods.join(","));
+        let _ = write!(text, " method={}", sorted(matcher.methods.clone()).join(","));
     }
     for (part, tests) in
         [("header", &matcher.headers), ("query", &matcher.queries), ("cookie", &matcher.cookies)]
     {
-        for test in tests {
-            let value = match &test.value {
-                ValueTest::Present => "*".to_owned(),
-                ValueTest::Exact(value) => value.clone(),
-                ValueTest::Pattern(pattern) => format!("~{pattern}"),
-            };
-            let _ = write!(text, " {part}.{}={value}", test.name);
+        if tests.is_empty() {
+            continue;
         }
+        let test = |test: &ValueMatch| match &test.value {
+            ValueTest::Present => format!(" {part}.{}=*", test.name),
+            ValueTest::Exact(value) => format!(" {part}.{}={}", test.name, quoted(value)),
+            ValueTest::Pattern(pattern) => format!(" {part}.{}=~{}", test.name, quoted(pattern)),
+        };
+        text.push_str(&sorted(tests.iter().map(test).collect()).concat());
     }
     if !matcher.clients.is_empty() {
-        let clients: Vec<String> = matcher.clients.iter().map(ToString::to_string).collect();
-        let _ = write!(text, " client={}", clients.join(","));
+        let clients = matcher.clients.iter().map(ToString::to_string).collect();
+        let _ = write!(text, " client={}", sorted(clients).join(","));
     }
-    text.replace(char::is_control, " ")
+    text
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list
+}
+
+/// In quotes, when it could otherwise be taken for something else.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| !(c.is_whitespace() || c.is_control() || c == '"');
+    let ambiguous = value.is_empty() || value == "*" || value.starts_with('~');
+    if value.chars().all(plain) && !ambiguous { value.to_owned() } else { format!("{value:?}") }
 }
 
 fn matcher(draft: &Draft, scene: &mut Scene<'_, '_>) -> (Matcher, i32) {

@@ -36,7 +36,7 @@ pub fn read(top: &[(&Draft, &'static Form)], scene: &mut Scene<'_, '_>) -> Setti
             }
             ("watch", switch) => settings.watch = switch.is_none_or(|switch| switch.text.value == "on"),
             ("limits", _) => {
-                bounds::read(draft.block.as_deref().unwrap_or(&[]), Scope::Top, &mut settings.limits, scene);
+                bounds::read(draft, Scope::Top, &mut settings.limits, scene);
             }
             _ => {}
         }

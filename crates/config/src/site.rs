@@ -2,17 +2,17 @@
 
 use crate::args::Scene;
 use crate::bounds;
-use crate::check::{Found, Seen};
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::outside::Wrong;
+use crate::place::{Found, Seen};
 use crate::pool::Pools;
 use crate::route::{self, Forwards, Routes};
 use crate::values;
 use portunus_message::Limits;
 use portunus_relay::plan::{Directive, HostPattern, Listen, Matcher, SitePlan};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What every site begins with.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl SiteDefaults {
                     scene.findings.error(draft.span, reason);
                 }
                 Found::Filter(entry) => self.filters.add(scene.build(entry, draft), false),
-                Found::Form(_) => limits(draft, Scope::DefaultSite, &mut self.limits, scene),
+                Found::Form(_) => bounds::read(draft, Scope::DefaultSite, &mut self.limits, scene),
                 Found::Nothing => {}
             }
         }
@@ -67,19 +67,15 @@ impl Filters {
     }
 }
 
-/// Applies a `limits` statement.
-pub fn limits(draft: &Draft, scope: Scope, limits: &mut Limits, scene: &mut Scene<'_, '_>) {
-    bounds::read(draft.block.as_deref().unwrap_or(&[]), scope, limits, scene);
-}
-
 /// `site NAME … { … }`.
 pub fn read(
     draft: &Draft,
     defaults: &SiteDefaults,
     pools: &mut Pools,
+    labels: &mut Labels,
     scene: &mut Scene<'_, '_>,
 ) -> SitePlan {
-    let SiteDefaults { mut filters, limits: mut bounds } = defaults.clone();
+    let SiteDefaults { mut filters, mut limits } = defaults.clone();
     let block = draft.block.as_deref().unwrap_or(&[]);
     let mut seen = Seen::default();
     let mut listen = Listens::default();
@@ -90,7 +86,7 @@ pub fn read(
             Found::Filter(entry) => filters.add(scene.build(entry, draft), entry.answers),
             Found::Form(form) => match form.name {
                 "listen" => listen.read(draft, scene),
-                "limits" => limits(draft, Scope::Site, &mut bounds, scene),
+                "limits" => bounds::read(draft, Scope::Site, &mut limits, scene),
                 "proxy" => forwards.read(draft, pools, scene),
                 _ => routes.push(draft),
             },
@@ -98,9 +94,9 @@ pub fn read(
         }
     }
     let names = names(draft, &mut listen, scene);
-    let mut all = Routes::new(label(&names, &listen.list));
+    let mut all = Routes::new(labels.unique(label(&names, &listen.list)), routes.len() + 1);
     for draft in routes {
-        let read = route::read(draft, &filters.shared, &bounds, pools, scene);
+        let read = route::read(draft, &filters.shared, &limits, pools, scene);
         if let Some(read) = read {
             all.add(read, draft.span, scene);
         }
@@ -113,7 +109,7 @@ pub fn read(
             priority: 0,
             filters: filters.all,
             forward: forwards.finish(scene),
-            limits: bounds,
+            limits,
         };
         all.add(rest, span, scene);
     } else if block.is_empty() && draft.block.is_some() {
@@ -126,6 +122,18 @@ pub fn read(
             .error(draft.span, "this site has neither a `route` nor a `proxy`, and nothing in it answers");
     }
     SitePlan { names, listen: listen.list, routes: all.into_plans() }
+}
+
+/// What sites are called in the names of their routes, which are labels of metrics and so differ.
+#[derive(Default)]
+pub struct Labels(HashMap<String, usize>);
+
+impl Labels {
+    fn unique(&mut self, label: String) -> String {
+        let count = self.0.entry(label.clone()).or_default();
+        *count += 1;
+        if *count == 1 { label } else { format!("{label}#{count}") }
+    }
 }
 
 /// What a site's routes are called after: its first name, or where it listens when it is for any host.
@@ -210,12 +218,13 @@ enum Tls {
 fn names(draft: &Draft, listen: &mut Listens, scene: &mut Scene<'_, '_>) -> Vec<HostPattern> {
     let explicit = listen.tried;
     let mut names = Vec::new();
-    let mut seen: HashMap<HostPattern, Span> = HashMap::new();
+    let mut seen: HashMap<(HostPattern, Option<Listen>), Span> = HashMap::new();
+    let mut hosts: HashSet<HostPattern> = HashSet::new();
     for word in &draft.words {
         let Some(name) = scene.parse(word, name) else { continue };
         tls(&name, word, explicit, scene);
-        match name.listen {
-            Some(place) if !explicit => listen.add(place),
+        match &name.listen {
+            Some(place) if !explicit => listen.add(place.clone()),
             None if !explicit && name.tls == Tls::No => {
                 let reason = format!("{} does not say where to listen", word.shown());
                 scene.findings.error(word.span, reason).hint("write `listen :8080` in the site");
@@ -223,11 +232,12 @@ fn names(draft: &Draft, listen: &mut Listens, scene: &mut Scene<'_, '_>) -> Vec<
             _ => {}
         }
         // The same host on two ports, as in `http://a http://a:8080`, is one name.
-        let again = seen.insert(name.host.clone(), word.span);
-        match again {
-            Some(first) if explicit => scene.twice(word.span, &word.shown(), first),
-            Some(_) => {}
-            None => names.push(name.host),
+        let place = if explicit { None } else { name.listen };
+        if let Some(first) = seen.insert((name.host.clone(), place), word.span) {
+            scene.twice(word.span, &word.shown(), first);
+        }
+        if hosts.insert(name.host.clone()) {
+            names.push(name.host);
         }
     }
     names
@@ -294,13 +304,11 @@ pub struct Sites {
     /// Those found so far.
     pub list: Vec<SitePlan>,
     seen: HashMap<(Listen, HostPattern), Span>,
-    /// How many routes have the same name.
-    names: HashMap<String, usize>,
 }
 
 impl Sites {
     /// Adds a site.
-    pub fn add(&mut self, mut plan: SitePlan, draft: &Draft, scene: &mut Scene<'_, '_>) {
+    pub fn add(&mut self, plan: SitePlan, draft: &Draft, scene: &mut Scene<'_, '_>) {
         let mut told = false;
         for listen in &plan.listen {
             for name in &plan.names {
@@ -310,14 +318,6 @@ impl Sites {
                     scene.twice(span, &format!("site `{name}` at {listen}"), first);
                     told = true;
                 }
-            }
-        }
-        // The names of routes are labels, so they differ even where two sites look alike.
-        for route in &mut plan.routes {
-            let count = self.names.entry(route.name.clone()).or_default();
-            *count += 1;
-            if *count > 1 {
-                route.name = format!("{} #{count}", route.name);
             }
         }
         self.list.push(plan);

@@ -335,3 +335,52 @@ fn every_example_of_a_filter_and_a_policy_loads() {
         }
     }
 }
+
+#[test]
+fn floods_of_mistakes_are_bounded() {
+    let mut many = String::from("site :80 {\n");
+    for at in 0..20_000 {
+        many.push_str(&format!("route /a{at} {{ proxy nowhere{at} }}\n"));
+    }
+    many.push_str("}\n");
+    for at in 0..5000 {
+        many.push_str(&format!("pool p{at} {{ server :1 }}\n"));
+    }
+    for text in [
+        many,
+        "\u{1}".repeat(1 << 18),
+        "\"\n".repeat(1 << 17),
+        "{".repeat(1 << 18),
+        "}".repeat(1 << 18),
+        "a {} ".repeat(1 << 17),
+        "${".repeat(1 << 17),
+        "a=b ".repeat(1 << 18),
+        format!("site :80 {{ route /x {} {{ proxy :1 }} }}", "header.x=1 ".repeat(1 << 15)),
+        format!("site {} {{ proxy :1 }}", "http://a.test ".repeat(1 << 15)),
+        format!("site :80 {{ proxy {} }}", ":1 ".repeat(1 << 15)),
+        format!("trusted-proxies {}", "x ".repeat(1 << 15)),
+        format!("[{}", "[".repeat(1 << 18)),
+        format!("{{\"a\":{}", "[".repeat(1 << 18)),
+    ] {
+        let started = std::time::Instant::now();
+        let mistakes = load_test(&text).err().unwrap_or_default();
+        println!("{:?} for {} mistakes of {:.20}", started.elapsed(), mistakes.0.len(), text);
+        assert!(mistakes.0.len() <= findings::MISTAKES_MAX + 1);
+        assert!(mistakes.to_string().len() < 1 << 20);
+    }
+}
+
+#[test]
+fn ten_megabytes_of_routes_load() {
+    let mut text = String::from("pool origin { server 10.0.0.1:80 }\nsite :80 {\n");
+    let mut count = 0;
+    while text.len() < 10 << 20 {
+        text.push_str(&format!("    route /svc{count}/* {{ proxy origin }}\n"));
+        count += 1;
+    }
+    text.push_str("}\n");
+    let started = std::time::Instant::now();
+    let plan = plan(&text);
+    println!("{count} routes in {} bytes: {:?}", text.len(), started.elapsed());
+    assert_eq!(plan.sites[0].routes.len(), count);
+}

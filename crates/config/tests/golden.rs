@@ -1,7 +1,8 @@
 //! Golden files: for every directive what it becomes, for every kind of mistake what is said about it.
 //! `UPDATE_GOLDEN=1 cargo test -p portunus-config golden` writes them anew; read the difference before committing it.
+#![allow(clippy::unwrap_used)]
 
-use crate::{Environment, Mistakes, adapt, format, load, load_text};
+use portunus_config::{Environment, Mistakes, adapt, format, load, load_text};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +14,8 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/config")
-}
+const GOOD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/config/good");
+const BAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/config/bad");
 
 fn files(directory: &Path) -> BTreeSet<PathBuf> {
     std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
@@ -48,7 +48,7 @@ fn finish(directory: &Path, read: BTreeSet<PathBuf>, differing: Vec<String>) {
 
 #[test]
 fn golden_configurations_become_what_they_should() {
-    let directory = root().join("good");
+    let directory = PathBuf::from(GOOD);
     let environment = Environment { variable: &environment };
     let mut read = BTreeSet::new();
     let mut differing = Vec::new();
@@ -82,7 +82,7 @@ fn golden_configurations_become_what_they_should() {
 
 #[test]
 fn golden_mistakes_are_told_as_they_should() {
-    let directory = root().join("bad");
+    let directory = PathBuf::from(BAD);
     let environment = Environment { variable: &environment };
     let mut read = BTreeSet::new();
     let mut differing = Vec::new();
@@ -102,17 +102,18 @@ fn golden_mistakes_are_told_as_they_should() {
 
 #[test]
 fn every_directive_has_a_golden_file() {
-    let texts = conf_files(&root().join("good"))
+    let texts = conf_files(Path::new(GOOD))
         .iter()
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect::<String>();
     let words: BTreeSet<&str> = texts.split_whitespace().collect();
-    let registry = crate::Registry::default();
-    let forms = crate::directives::FORMS.iter().map(|form| form.name);
+    let registry = portunus_config::Registry::default();
+    let forms = portunus_config::directives::FORMS.iter().map(|form| form.name);
     let filters = registry.filters.iter().map(|entry| entry.name);
     let policies = registry.policies.iter().map(|entry| entry.name);
-    let limits: Vec<String> = crate::bounds::all().into_iter().map(|bound| bound.name).collect();
-    let names = forms.chain(filters).chain(policies).chain(limits.iter().map(String::as_str));
+    let limits = serde_json::to_value(portunus_message::Limits::default()).unwrap();
+    let limits = limits.as_object().unwrap();
+    let names = forms.chain(filters).chain(policies).chain(limits.keys().map(String::as_str));
     let missing: Vec<&str> = names.filter(|name| !words.contains(name)).collect();
     assert!(missing.is_empty(), "no file in tests/golden/config/good has {missing:?}");
 }
