@@ -177,7 +177,10 @@ fn t35_a_log_that_nobody_reads_stalls_nobody() {
 #[test]
 fn t34_a_full_disk_stalls_nobody() {
     let origin = Origin::serve(answer);
-    let proxy = Proxy::start(&format!("log access json /dev/full\n{}", site(&format!("proxy {origin}"))));
+    let proxy = Proxy::start(&format!(
+        "log access json /dev/full\nlimits {{ log-queue 64KiB }}\n{}",
+        site(&format!("proxy {origin}"))
+    ));
     let load = Load::start(proxy.address(), 2, get);
     load.wait_for(2000);
     assert!(failed(&load.finish()).is_empty());

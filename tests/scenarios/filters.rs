@@ -98,7 +98,7 @@ fn access_lets_in_whom_it_names() {
 #[test]
 fn cors_answers_preflights_and_marks_answers() {
     let origin = echo();
-    let proxy = Proxy::site(format!("cors https://app.example\n proxy {origin}"));
+    let proxy = Proxy::site(format!("cors origins=https://app.example\n proxy {origin}"));
     let preflight = proxy.exchange(
         "OPTIONS /x HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-a\r\n\r\n",
     );

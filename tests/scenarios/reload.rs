@@ -101,7 +101,7 @@ fn t4_a_bad_reload_is_refused_whole() {
         ("site * {\n listen @listen\n respond 200 new\n", "portunus.conf:"),
         ("", ""),
         ("site * {\n listen @listen\n proxy nowhere\n}\n", "nowhere"),
-        ("limits { header-bytes lots }\nsite * {\n listen @listen\n respond 200 new\n}\n", "header-bytes"),
+        ("limits { header-bytes lots }\nsite * {\n listen @listen\n respond 200 new\n}\n", "lots"),
         ("include missing.conf\n", "missing.conf"),
         (&busy, ""),
     ] {
