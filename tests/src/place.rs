@@ -19,6 +19,7 @@ impl Port {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
         socket.set_reuse_address(true).expect("SO_REUSEADDR");
         socket.set_reuse_port(true).expect("SO_REUSEPORT");
+        socket.set_reuse_address(true).expect("SO_REUSEADDR"); // the proxy tries whether anybody listens
         let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
         socket.bind(&any.into()).expect("a free port");
         let address = socket.local_addr().expect("its address").as_socket().expect("an IP address");

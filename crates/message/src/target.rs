@@ -130,9 +130,10 @@ impl Target {
             // Invariant: is_host_byte lets only ASCII through.
             self.authority.push_str(std::str::from_utf8(host).map_err(|_| TargetError::Malformed)?);
             self.authority.make_ascii_lowercase();
-            if self.authority.starts_with('.')
-                || self.authority.as_bytes().windows(2).any(|pair| pair == b"..")
-                || self.authority.ends_with('.')
+            let empty_label = |pair: (&u8, &u8)| pair == (&b'.', &b'.');
+            if host.first() == Some(&b'.')
+                || host.last() == Some(&b'.')
+                || host.iter().zip(host.iter().skip(1)).any(empty_label)
             {
                 return Err(TargetError::Malformed);
             }

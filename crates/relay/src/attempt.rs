@@ -59,6 +59,9 @@ pub async fn until_answered(
         let Some(host) = mine.hosts.get(id.0 as usize) else {
             return Err(Error::proxy(Phase::Pick, Crime::Internal));
         };
+        if last.is_some() {
+            mine.cells.retries.add(1);
+        }
         scratch.tried.insert(id);
         x.labels.host = Some(id.0);
         x.tries += 1;
@@ -74,7 +77,6 @@ pub async fn until_answered(
         if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
             return Err(error);
         }
-        mine.cells.retries.add(1);
         last = Some(error);
     }
 }

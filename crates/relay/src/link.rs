@@ -80,6 +80,9 @@ impl Link {
     ) -> Poll<Result<Option<usize>, Error>> {
         loop {
             let here = self.here();
+            if self.side == Side::Upstream && !is_status_line(here) {
+                return Poll::Ready(Err(self.head_error(Crime::BadResponse)));
+            }
             if !here.is_empty()
                 && let Some(length) = {
                     let input = self
@@ -150,6 +153,15 @@ impl Link {
             Incoming::Done => Some(0),
             Incoming::Length(left) => Some(left),
             Incoming::Chunked { .. } | Incoming::UntilClose => None,
+        }
+    }
+
+    /// How much of the body has been announced and has not been taken: of the chunk, or of the whole.
+    pub fn announced(&self) -> u64 {
+        match &self.incoming {
+            Incoming::Done | Incoming::UntilClose => 0,
+            Incoming::Length(left) => *left,
+            Incoming::Chunked { chunks, .. } => chunks.data_left(),
         }
     }
 
@@ -289,6 +301,14 @@ impl Link {
     /// Whether not a byte of what waits has left.
     pub fn nothing_sent(&self) -> bool {
         self.sent == 0 && !self.held.output.is_empty()
+    }
+
+    /// Takes back what waits, when not a byte of it has left.
+    pub fn take_back_output(&mut self) {
+        if self.sent == 0 {
+            self.held.output.clear();
+            self.outgoing = Outgoing::Done;
+        }
     }
 
     /// Writes what waits.
@@ -442,6 +462,11 @@ impl Link {
             Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
         }
     }
+}
+
+/// Whether these may be the first bytes of an answer: garbage is not waited for until it looks like a head.
+fn is_status_line(bytes: &[u8]) -> bool {
+    bytes.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected)
 }
 
 impl Drop for Held {

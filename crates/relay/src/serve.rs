@@ -187,7 +187,7 @@ pub async fn refuse(
 /// (attack A8); otherwise the connection ends with this answer.
 async fn local(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Result<(), Error> {
     let limits = worker.limits();
-    let little = client.link.declared_left().is_some_and(|left| left <= limits.drain_bytes as u64);
+    let little = client.link.declared_left().is_none_or(|left| left <= limits.drain_bytes as u64);
     if !little || client.expects_continue {
         client.keep_alive = false;
     }
@@ -244,6 +244,9 @@ async fn relay(
     worker: &Worker,
 ) -> Result<(), Error> {
     let Answered { mut lease, head, mut up, up_failed } = answered;
+    if x.request.websocket {
+        client.keep_alive = false; // what follows was meant for a tunnel that is not there (attack A30)
+    }
     let framing = reply::head(x, client, worker);
     let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
     let stages = std::mem::take(&mut x.response.body.stages);
@@ -251,6 +254,10 @@ async fn relay(
     let both = Both { client, link, up: &mut up, up_failed, down: &mut down, bounds, limits: &route.limits };
     let in_order = match both.run(x, worker).await {
         Ok(in_order) => in_order,
+        Err(error) if error.side == Side::Upstream && client.link.nothing_sent() => {
+            drop(lease);
+            return take_back(x, client, error, worker).await;
+        }
         Err(error) => {
             if framing == Framing::UntilClose {
                 client.link.stream.reset_on_drop(); // a plain end would look like the end of the body (attack A45)
@@ -267,6 +274,14 @@ async fn relay(
         return Ok(());
     }
     drain(client, worker).await
+}
+
+/// The answer broke off before a byte of it went out: the client gets a whole one that says so.
+async fn take_back(x: &mut Exchange, client: &mut Client, error: Error, worker: &Worker) -> Result<(), Error> {
+    client.link.take_back_output();
+    client.keep_alive = false;
+    x.bytes_down = 0;
+    refuse(x, client, error, worker).await
 }
 
 /// Passes a `101` on and becomes a tunnel.

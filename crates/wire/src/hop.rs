@@ -156,60 +156,76 @@ pub fn may_trail(known: Known, name: &[u8]) -> bool {
     !NEVER.has(known) && !NO_TRAILER.has(known) && !has_prefix(name, b"X-Forwarded-")
 }
 
+/// More `Connection` lines that name fields than this no head may have.
+const LINES_MAX: usize = 8;
+
 /// What all `Connection` lines of a head ask for, taken together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct Options<'a> {
     /// The connection ends after this message.
     pub close: bool,
     /// An HTTP/1.0 connection goes on after this message.
     pub keep_alive: bool,
     /// `Upgrade` is meant.
     pub upgrade: bool,
-    /// How many further fields are named; they belong to this hop (see [`names`]).
+    /// How many further fields are named; they belong to this hop.
     pub named: usize,
+    /// The lines that name them.
+    lines: [&'a [u8]; LINES_MAX],
+    line_count: usize,
 }
 
-impl Options {
+impl<'a> Options<'a> {
     /// Takes in one `Connection` line of a request. Naming a protected field, or what is no token, is a crime.
-    pub fn read(&mut self, value: &[u8]) -> Result<(), Crime> {
+    pub fn read(&mut self, value: &'a [u8]) -> Result<(), Crime> {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(()); // What nearly everybody sends.
+        }
         for option in tokens(value) {
-            if option.eq_ignore_ascii_case(b"keep-alive") {
-                self.keep_alive = true;
-                continue;
-            }
-            let known = Known::find(option);
-            if is_protected(known, option) || !option.iter().copied().all(is_token_byte) {
+            let is_token = option.iter().copied().all(is_token_byte);
+            if !is_token || is_protected(Known::find(option), option) {
                 return Err(Crime::BadConnection);
             }
-            self.take(known, option);
         }
-        Ok(())
+        self.take(value)
     }
 
     /// The same for an answer. Some servers name `Transfer-Encoding` here; what is protected is simply kept, since
     /// an answer is framed anew in any case.
-    pub fn read_answer(&mut self, value: &[u8]) {
-        for option in tokens(value) {
-            self.take(Known::find(option), option);
-        }
+    pub fn read_answer(&mut self, value: &'a [u8]) -> Result<(), Crime> {
+        self.take(value)
     }
 
-    fn take(&mut self, known: Known, option: &[u8]) {
-        if known == Known::KEEP_ALIVE {
-            self.keep_alive = true;
-        } else if known == Known::UPGRADE {
-            self.upgrade = true;
-        } else if option.eq_ignore_ascii_case(b"close") {
-            self.close = true;
-        } else if !NEVER.has(known) {
-            self.named += 1;
+    /// Whether the field `name` is to be dropped.
+    pub fn names(&self, name: &[u8]) -> bool {
+        self.lines.iter().take(self.line_count).any(|line| lists(line, name))
+    }
+
+    fn take(&mut self, value: &'a [u8]) -> Result<(), Crime> {
+        let before = self.named;
+        for option in tokens(value) {
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                self.keep_alive = true;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else if !NEVER.has(Known::find(option)) {
+                self.named += 1;
+            }
         }
+        if self.named > before {
+            *self.lines.get_mut(self.line_count).ok_or(Crime::BadConnection)? = value;
+            self.line_count += 1;
+        }
+        Ok(())
     }
 }
 
-/// Whether a `Connection` line with this value names the field `name`.
-pub fn names(value: &[u8], name: &[u8]) -> bool {
-    tokens(value).any(|option| option.eq_ignore_ascii_case(name))
+/// Whether a list-valued field with this value holds `member`, in any letter case.
+pub fn lists(value: &[u8], member: &[u8]) -> bool {
+    tokens(value).any(|other| other.eq_ignore_ascii_case(member))
 }
 
 fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
@@ -240,7 +256,13 @@ mod tests {
         let mut options = Options::default();
         assert_eq!(options.read(b"Keep-Alive, TE,, X-Mine"), Ok(()));
         assert_eq!(options.read(b"CLOSE,upgrade"), Ok(()));
-        assert_eq!(options, Options { close: true, keep_alive: true, upgrade: true, named: 1 });
+        assert!(options.close && options.keep_alive && options.upgrade && options.named == 1);
+        assert!(options.names(b"x-mine") && !options.names(b"x-other"));
+        for _ in 1..LINES_MAX {
+            assert_eq!(options.read(b"X-Mine"), Ok(()));
+        }
+        assert_eq!(options.read(b"close"), Ok(()));
+        assert_eq!(options.read(b"X-Mine"), Err(Crime::BadConnection));
     }
 
     #[test]

@@ -26,3 +26,11 @@ fn check_fields(fields: &Fields) {
 fn check_same(left: &Fields, right: &Fields) {
     assert!(left.iter().map(|(_, n, v)| (n, v)).eq(right.iter().map(|(_, n, v)| (n, v))));
 }
+
+/// Every field that was kept stands in the head as another parser reads it, in the same order.
+fn check_against(fields: &Fields, other: &[httparse::Header<'_>]) {
+    let mut other = other.iter();
+    for (_, name, value) in fields.iter() {
+        assert!(other.any(|field| field.name.as_bytes() == name && field.value == value));
+    }
+}

@@ -1,8 +1,8 @@
-//! request-head: what is read as a request is written as the same request.
+//! request-head: what is read as a request another parser reads the same, and it is written as the same request.
 
-use super::{check_fields, check_same};
+use super::{check_against, check_fields, check_same};
 use portunus_message::{Crime, Limits, Request, Scheme};
-use portunus_wire::h1::{Framing, HeadBounds, RequestHead, Scan, emit, parse};
+use portunus_wire::h1::{Framing, HeadBounds, RequestHead, Scan, Version, emit, parse};
 
 /// Takes any bytes; panics when a promise is broken.
 pub fn run(data: &[u8]) {
@@ -16,6 +16,12 @@ pub fn run(data: &[u8]) {
     assert!(data[..end].ends_with(b"\r\n\r\n"));
     let Ok((request, head)) = read(&data[..end], &limits) else { return };
     check_fields(&request.fields);
+    let mut slots = [httparse::EMPTY_HEADER; 200];
+    let mut other = httparse::Request::new(&mut slots);
+    assert_eq!(other.parse(data), Ok(httparse::Status::Complete(end)));
+    assert_eq!(other.method, Some(request.method.as_str()));
+    assert_eq!(other.version, Some(u8::from(head.version == Version::Http11)));
+    check_against(&request.fields, other.headers);
     assert!(head.framing != Framing::UntilClose);
     assert!(request.target.path().starts_with('/') || request.target.path() == "*");
     if request.target.authority().is_empty() {

@@ -1,6 +1,6 @@
-//! response-head: what is read as an answer is written as the same answer.
+//! response-head: what is read as an answer another parser reads the same, and it is written as the same answer.
 
-use super::{check_fields, check_same};
+use super::{check_against, check_fields, check_same};
 use portunus_message::{Crime, Limits, Method, Response, Status};
 use portunus_wire::h1::emit::{self, Connection};
 use portunus_wire::h1::{Framing, HeadBounds, ResponseHead, Scan, Version, parse};
@@ -23,6 +23,11 @@ pub fn run(data: &[u8]) {
     };
     let Ok((response, head)) = read(&data[..end], method, websocket, &limits) else { return };
     check_fields(&response.fields);
+    let mut slots = [httparse::EMPTY_HEADER; 300];
+    let mut other = httparse::Response::new(&mut slots);
+    assert_eq!(other.parse(data), Ok(httparse::Status::Complete(end)));
+    assert_eq!(other.code, Some(response.status.code()));
+    check_against(&response.fields, other.headers);
     assert!(!head.upgraded || (websocket && response.status == Status::SWITCHING_PROTOCOLS));
     if response.status.is_bodiless() || method == Method::HEAD {
         assert!(head.framing == Framing::None && response.body.is_empty());

@@ -46,6 +46,7 @@ impl Both<'_> {
 
     fn poll(&mut self, cx: &mut Context<'_>, x: &mut Exchange, worker: &Worker) -> Poll<Result<(), Error>> {
         let now = worker.clock.refresh();
+        let mut upload_at = Tick::NEVER;
         if !self.up.is_over() && !self.up_failed {
             match self.up.poll(cx, &mut self.client.link, self.link, now) {
                 // The answer is what counts: a body that cannot be moved on does not end it.
@@ -62,7 +63,19 @@ impl Both<'_> {
         if moved.is_ready() && (self.up.is_over() || self.up_failed) {
             return Poll::Ready(Ok(()));
         }
+        if let Some(at) = self.up.overdue(Side::Upstream, now, &self.patience())
+            && !self.up_failed
+        {
+            if at <= now {
+                self.up_failed = true;
+                if self.down.is_over() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            upload_at = at;
+        }
         let (at, error) = self.next_deadline(x, now);
+        let at = if upload_at > now { at.min(upload_at) } else { at };
         if at > now {
             self.client.deadline.set(at);
             return Poll::Pending;
@@ -72,6 +85,11 @@ impl Both<'_> {
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(Err(error))
+    }
+
+    /// How long the upstream may leave the request's body untaken: not long, once it has answered.
+    fn patience(&self) -> Pace {
+        Pace::of_upstream(if self.down.is_over() { self.limits.drain_time } else { self.bounds.upstream_idle })
     }
 
     fn next_deadline(&self, x: &Exchange, now: Tick) -> (Tick, Error) {

@@ -137,7 +137,7 @@ impl Transfer {
         let since = self.waits_for(side)?;
         let idle_at = since + pace.idle;
         let waited = self.waited + now.since(since);
-        let slow = waited > pace.rate_after && self.moved < pace.rate.saturating_mul(waited.as_secs());
+        let slow = waited > pace.rate_after && u128::from(self.moved) * 1_000_000 < u128::from(pace.rate) * waited.as_micros();
         Some(if slow { now } else { idle_at.min(now + LOOK_EVERY) })
     }
 
@@ -204,6 +204,7 @@ impl Transfer {
             self.keep(from.data(), taken);
             from.consume(taken);
             self.count(taken, now)?;
+            self.foresee(from)?;
         } else {
             let mut staged = std::mem::take(&mut self.staged);
             staged.clear();
@@ -269,6 +270,16 @@ impl Transfer {
             } else {
                 kept.extend_from_slice(data.get(..taken).unwrap_or(&[]));
             }
+        }
+    }
+
+    /// A chunk that has been announced and is too long is refused before it comes.
+    fn foresee(&self, from: &Link) -> Result<(), Error> {
+        match from.announced() {
+            more if self.moved.saturating_add(more) > self.bytes_max => {
+                Err(Error::client(Phase::Body, Crime::BodyTooLarge))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -139,6 +139,11 @@ impl Chunks {
         Chunks { state: State::Size, left: 0, digits: 0, line_extensions: 0, extensions: 0, trailer, bounds }
     }
 
+    /// How much of the chunk under way has not been handed out.
+    pub fn data_left(&self) -> u64 {
+        if self.state == State::Data { self.left } else { 0 }
+    }
+
     /// Whether body and trailers are over. A connection that ends before that has cut the body short (attack A45).
     pub fn is_done(&self) -> bool {
         self.state == State::Done

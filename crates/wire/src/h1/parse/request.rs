@@ -1,9 +1,9 @@
 //! request: a request head, checked against every row of attack that can be seen in one.
 
 use super::super::framing::{Declared, Framing};
-use super::{Line, Version, slots};
+use super::{Line, Version, split_line};
 use crate::{hop, websocket};
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 use portunus_message::fields::trim;
 use portunus_message::name::{KnownSet, is_token_byte};
 use portunus_message::target::TargetError;
@@ -34,35 +34,22 @@ pub fn request(
     limits: &Limits,
 ) -> Result<RequestHead, Crime> {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
-    let mut slots = slots();
-    let mut parsed = httparse::Request::new(&mut []);
-    match parsed.parse_with_uninit_headers(head, &mut slots) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) => return Err(Crime::MalformedHead),
-        Err(error) => return Err(diagnose(head, error)),
-    }
-    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
-        return Err(Crime::MalformedHead);
-    };
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    request.method = permitted(method.as_bytes())?;
+    let (line, fields) = split_line(head).ok_or(Crime::MalformedHead)?;
+    let (method, target, version) = request_line(line)?;
+    request.method = method;
     if target.len() > limits.url_bytes {
         return Err(Crime::UrlTooLong);
     }
-    // The request line is exactly `method SP target SP HTTP/1.x CRLF`: nothing was passed over.
-    let fields_at = method.len() + 1 + target.len() + 11;
-    if head.get(fields_at - 2..fields_at) != Some(b"\r\n") {
-        return Err(Crime::MalformedHead);
-    }
-    let gathered = gather(head, fields_at, parsed.headers, request, limits)?;
+    let gathered = gather(fields, request, limits)?;
     request.target.scheme = scheme;
-    aim(&mut request.target, target.as_bytes(), gathered.host, request.method, version)?;
+    aim(&mut request.target, target, gathered.host, method, version)?;
     let framing = gathered.declared.of_request(version)?;
     if gathered.options.named > 0 {
-        drop_named(request, parsed.headers);
+        // They were meant for us (RFC 9110 §7.6.1).
+        request.fields.retain(|_, name, _| !gathered.options.names(name));
     }
     request.websocket = gathered.asks_for_websocket(version);
-    if request.websocket && !gathered.may_have_websocket(request.method, framing) {
+    if request.websocket && !gathered.may_have_websocket(method, framing) {
         return Err(Crime::BadUpgrade);
     }
     request.body = match framing {
@@ -81,22 +68,41 @@ pub fn request(
     })
 }
 
-/// A method that may be used here (attacks A25, A32, A43).
-fn permitted(text: &[u8]) -> Result<Method, Crime> {
-    match Method::parse(text) {
-        Some(Method::CONNECT | Method::TRACE) => Err(Crime::MethodRefused),
-        Some(method) => Ok(method),
-        None if text == b"PRI" => Err(Crime::MethodRefused),
-        None => Err(Crime::UnknownMethod),
+/// Exactly `method SP target SP HTTP-version` (RFC 9112 §3; attack A25).
+fn request_line(line: &[u8]) -> Result<(Method, &[u8], Version), Crime> {
+    let (method, rest) =
+        memchr(b' ', line).and_then(|at| line.split_at_checked(at)).ok_or(Crime::MalformedHead)?;
+    let target_end = rest.len().checked_sub(VERSION_BYTES).ok_or(Crime::MalformedHead)?;
+    let (target, version) = rest.split_at_checked(target_end).ok_or(Crime::MalformedHead)?;
+    let target = target.get(1..).unwrap_or(&[]);
+    if target.is_empty() || memchr2(b' ', b'\t', target).is_some() {
+        return Err(Crime::MalformedHead);
+    }
+    let version = match version {
+        b" HTTP/1.1" => Ok(Version::Http11),
+        b" HTTP/1.0" => Ok(Version::Http10),
+        [b' ', b'H', b'T', b'T', b'P', b'/', b'0' | b'2'..=b'9', b'.', b'0'..=b'9'] => Err(Crime::BadVersion),
+        _ => return Err(Crime::MalformedHead),
+    };
+    match Method::parse(method) {
+        Some(Method::CONNECT | Method::TRACE) => version.and(Err(Crime::MethodRefused)), // Attack A43.
+        Some(method) => version.map(|version| (method, target, version)),
+        // The preface of HTTP/2 is known by its method, before its version is refused (attack A32).
+        None if method == b"PRI" => Err(Crime::MethodRefused),
+        None if method.is_empty() || !method.iter().copied().all(is_token_byte) => Err(Crime::MalformedHead),
+        None => version.and(Err(Crime::UnknownMethod)),
     }
 }
+
+/// The end of a request line: a space and `HTTP/1.1`.
+const VERSION_BYTES: usize = 9;
 
 /// What the fields of a request say, besides those that are handed on.
 #[derive(Default)]
 struct Gathered<'a> {
     host: Option<&'a [u8]>,
     declared: Declared<'a>,
-    options: hop::Options,
+    options: hop::Options<'a>,
     expect: Option<&'a [u8]>,
     expects: usize,
     websocket: bool,
@@ -111,32 +117,28 @@ struct Gathered<'a> {
 /// Each line counts as one field, and so does each name in `Connection`. Deviation from limits.md: the cookies of one
 /// `Cookie` line are not counted one by one. Over HTTP/1 they cost no more than the bytes they have, and browsers do
 /// send more than a hundred.
-fn gather<'a>(
-    head: &'a [u8],
-    fields_at: usize,
-    headers: &[httparse::Header<'a>],
-    request: &mut Request,
-    limits: &Limits,
-) -> Result<Gathered<'a>, Crime> {
+fn gather<'a>(fields: &'a [u8], request: &mut Request, limits: &Limits) -> Result<Gathered<'a>, Crime> {
     let mut gathered = Gathered::default();
-    let mut at = fields_at;
-    let mut cost = 0;
-    let block = request.fields.load(head.get(fields_at..).unwrap_or(&[]));
-    for header in headers {
-        let line = Line::at(head, at, header).ok_or(Crime::MalformedHead)?;
-        at = line.next();
+    let block = request.fields.load(fields);
+    let (mut rest, mut count, mut cost) = (fields, 0, 0);
+    while rest != b"\r\n" {
+        let at = block + fields.len() - rest.len();
+        let line;
+        (line, rest) = Line::split(rest).ok_or(Crime::MalformedHead)?;
+        count += 1;
         cost += line.cost();
-        if line.len > limits.header_line || line.name.len() > limits.header_name {
+        if line.len() > limits.header_line
+            || line.name.len() > limits.header_name
+            || count > limits.header_count
+            || cost > limits.header_bytes
+        {
             return Err(Crime::HeadTooLarge);
         }
-        if gathered.meet(&line)? && !line.index(&mut request.fields, fields_at, block) {
+        if gathered.meet(&line)? && !line.index(&mut request.fields, at) {
             return Err(Crime::HeadTooLarge);
         }
     }
-    if head.get(at..) != Some(b"\r\n") {
-        return Err(Crime::MalformedHead);
-    }
-    if cost > limits.header_bytes || headers.len() + gathered.options.named > limits.header_count {
+    if count + gathered.options.named > limits.header_count {
         return Err(Crime::HeadTooLarge);
     }
     Ok(gathered)
@@ -151,10 +153,10 @@ impl<'a> Gathered<'a> {
         }
         match known {
             Known::HOST if self.host.replace(line.value).is_some() => return Err(Crime::BadHost),
-            Known::CONTENT_LENGTH => self.declared.content_length(line.value, line.plain),
-            Known::TRANSFER_ENCODING => self.declared.transfer_encoding(line.value, line.plain),
+            Known::CONTENT_LENGTH => self.declared.content_length(line.value, line.is_plain()),
+            Known::TRANSFER_ENCODING => self.declared.transfer_encoding(line.value, line.is_plain()),
             Known::CONNECTION => self.options.read(line.value)?,
-            Known::UPGRADE => self.websocket |= hop::names(line.value, b"websocket"),
+            Known::UPGRADE => self.websocket |= hop::lists(line.value, b"websocket"),
             Known::SEC_WEBSOCKET_KEY => self.websocket_key = Some(line.value),
             Known::SEC_WEBSOCKET_VERSION => self.websocket_version = Some(line.value),
             Known::EXPECT => {
@@ -214,14 +216,6 @@ impl<'a> Gathered<'a> {
     }
 }
 
-/// Takes away the fields that `Connection` names: they were meant for us (RFC 9110 §7.6.1).
-fn drop_named(request: &mut Request, headers: &[httparse::Header<'_>]) {
-    let is_named = |name: &[u8]| {
-        headers.iter().any(|h| h.name.eq_ignore_ascii_case("connection") && hop::names(h.value, name))
-    };
-    request.fields.retain(|_, name, _| !is_named(name));
-}
-
 /// Understands the target together with `Host` (RFC 9112 §3.2, §3.3; attacks A26–A28).
 fn aim(
     target: &mut Target,
@@ -276,35 +270,4 @@ fn absolute<'a>(
     }
     // RFC 9112 §3.2.4: an OPTIONS without a path asks about the server as a whole.
     Ok(if path.is_empty() && method == Method::OPTIONS { b"*" } else { path })
-}
-
-/// Says what is wrong with a head that the tokeniser has refused.
-fn diagnose(head: &[u8], error: httparse::Error) -> Crime {
-    match error {
-        httparse::Error::TooManyHeaders => Crime::HeadTooLarge,
-        httparse::Error::Version => {
-            let line = memchr(b'\r', head).and_then(|end| head.get(..end)).unwrap_or(head);
-            let mut words = line.split(|&byte| byte == b' ');
-            let (Some(method), Some(_), Some(version), None) =
-                (words.next(), words.next(), words.next(), words.next())
-            else {
-                return Crime::MalformedHead;
-            };
-            if method == b"PRI" {
-                return Crime::MethodRefused;
-            }
-            match version.strip_prefix(b"HTTP/") {
-                Some([b'1', b'.', _]) => Crime::MalformedHead,
-                Some([major, b'.', minor])
-                    if major.is_ascii_digit()
-                        && minor.is_ascii_digit()
-                        && method.iter().copied().all(is_token_byte) =>
-                {
-                    Crime::BadVersion
-                }
-                _ => Crime::MalformedHead,
-            }
-        }
-        _ => Crime::MalformedHead,
-    }
 }

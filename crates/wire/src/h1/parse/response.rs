@@ -1,9 +1,8 @@
 //! response: an answer's head, held to the same rules; an upstream may be hostile too.
 
 use super::super::framing::{Declared, Framing};
-use super::{Line, Version, slots};
+use super::{Line, Version, split_line};
 use crate::hop;
-use memchr::memchr;
 use portunus_message::body::Source;
 use portunus_message::fields::tokens;
 use portunus_message::{Body, Crime, Known, Limits, Method, Response, Status};
@@ -37,20 +36,12 @@ pub fn response(
     websocket: bool,
     limits: &Limits,
 ) -> Result<ResponseHead, Crime> {
-    let mut slots = slots();
-    let mut parsed = httparse::Response::new(&mut []);
-    let config = httparse::ParserConfig::default();
-    match config.parse_response_with_uninit_headers(&mut parsed, head, &mut slots) {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Ok(_) | Err(_) => return Err(Crime::BadResponse),
-    }
-    let (Some(minor), Some(code)) = (parsed.version, parsed.code) else { return Err(Crime::BadResponse) };
-    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let status = Status::new(code).ok_or(Crime::BadResponse)?;
-    let fields_at = end_of_status_line(head).ok_or(Crime::BadResponse)?;
-    let gathered = gather(head, fields_at, parsed.headers, response, limits)?;
+    let (line, fields) = split_line(head).ok_or(Crime::BadResponse)?;
+    let (version, status) = status_line(line).ok_or(Crime::BadResponse)?;
+    let gathered = gather(fields, response, limits).ok_or(Crime::BadResponse)?;
     if gathered.options.named > 0 {
-        drop_named(response, parsed.headers);
+        let is_ours = |known, name: &[u8]| !hop::is_protected(known, name) && gathered.options.names(name);
+        response.fields.retain(|known, name, _| !is_ours(known, name));
     }
     let (framing, declared) = gathered.declared.of_response(version, status, method)?;
     let upgraded = status == Status::SWITCHING_PROTOCOLS;
@@ -84,70 +75,60 @@ fn body(framing: Framing, declared: Option<u64>, status: Status, method: Method)
     }
 }
 
-/// Where the fields begin: after `HTTP/1.x SP code`, then nothing or `SP reason`, then CRLF (RFC 9112 §4).
-/// Deviation: the space may be missing when there is no reason; many servers forget it.
-fn end_of_status_line(head: &[u8]) -> Option<usize> {
-    let line_feed = memchr(b'\n', head)?;
-    let line = head.get(..line_feed)?.strip_suffix(b"\r")?;
-    let code = line.strip_prefix(b"HTTP/1.")?.get(1..)?.strip_prefix(b" ")?;
-    let is_code = code.get(..3)?.iter().all(u8::is_ascii_digit);
-    let fine = is_code && matches!(code.get(3), None | Some(b' ')) && super::super::scan::is_clean(line);
-    fine.then_some(line_feed + 1)
+/// `HTTP/1.x SP code`, then nothing or `SP reason` (RFC 9112 §4). The reason is not kept.
+/// Deviation: the second space may be missing when there is no reason; many servers forget it.
+fn status_line(line: &[u8]) -> Option<(Version, Status)> {
+    let (version, code) = match line.split_at_checked(9)? {
+        (b"HTTP/1.1 ", code) => (Version::Http11, code),
+        (b"HTTP/1.0 ", code) => (Version::Http10, code),
+        _ => return None,
+    };
+    let ([a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']
+    | [a @ b'0'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ', ..]) = code
+    else {
+        return None;
+    };
+    let digit = |byte: &u8| u16::from(byte - b'0');
+    Some((version, Status::new(digit(a) * 100 + digit(b) * 10 + digit(c))?))
 }
 
 /// What the fields of an answer say, besides those that are handed on.
 #[derive(Default)]
 struct Gathered<'a> {
     declared: Declared<'a>,
-    options: hop::Options,
+    options: hop::Options<'a>,
     upgrade: bool,
     idle: Option<Duration>,
 }
 
 /// Goes through the field lines once: measures and checks each, hands on what crosses (attacks A40, F8).
-fn gather<'a>(
-    head: &'a [u8],
-    fields_at: usize,
-    headers: &[httparse::Header<'a>],
-    response: &mut Response,
-    limits: &Limits,
-) -> Result<Gathered<'a>, Crime> {
+fn gather<'a>(fields: &'a [u8], response: &mut Response, limits: &Limits) -> Option<Gathered<'a>> {
     let mut gathered = Gathered::default();
-    let mut at = fields_at;
-    let mut cost = 0;
-    let block = response.fields.load(head.get(fields_at..).unwrap_or(&[]));
-    for header in headers {
-        let line = Line::at(head, at, header).ok_or(Crime::BadResponse)?;
-        at = line.next();
+    let block = response.fields.load(fields);
+    let (mut rest, mut count, mut cost) = (fields, 0, 0);
+    while rest != b"\r\n" {
+        let at = block + fields.len() - rest.len();
+        let line;
+        (line, rest) = Line::split(rest)?;
+        count += 1;
         cost += line.cost();
         match line.known {
-            Known::CONTENT_LENGTH => gathered.declared.content_length(line.value, line.plain),
-            Known::TRANSFER_ENCODING => gathered.declared.transfer_encoding(line.value, line.plain),
-            Known::CONNECTION => gathered.options.read_answer(line.value),
-            Known::UPGRADE => gathered.upgrade |= hop::names(line.value, b"websocket"),
+            Known::CONTENT_LENGTH => gathered.declared.content_length(line.value, line.is_plain()),
+            Known::TRANSFER_ENCODING => gathered.declared.transfer_encoding(line.value, line.is_plain()),
+            Known::CONNECTION => gathered.options.read_answer(line.value).ok()?,
+            Known::UPGRADE => gathered.upgrade |= hop::lists(line.value, b"websocket"),
             Known::KEEP_ALIVE => gathered.idle = gathered.idle.or(timeout(line.value)),
             _ => {}
         }
-        let fits = line.name.len() <= limits.header_name;
+        let fits = line.name.len() <= limits.header_name
+            && count + gathered.options.named <= limits.upstream_header_count
+            && cost <= limits.upstream_header_bytes;
         let crosses = hop::crosses_down(line.known, line.name);
-        if !fits || (crosses && !line.index(&mut response.fields, fields_at, block)) {
-            return Err(Crime::BadResponse);
+        if !fits || (crosses && !line.index(&mut response.fields, at)) {
+            return None;
         }
     }
-    let count = headers.len() + gathered.options.named;
-    let ends = head.get(at..) == Some(b"\r\n");
-    if !ends || cost > limits.upstream_header_bytes || count > limits.upstream_header_count {
-        return Err(Crime::BadResponse);
-    }
-    Ok(gathered)
-}
-
-/// Takes away the fields that `Connection` names, except what is protected.
-fn drop_named(response: &mut Response, headers: &[httparse::Header<'_>]) {
-    let is_named = |name: &[u8]| {
-        headers.iter().any(|h| h.name.eq_ignore_ascii_case("connection") && hop::names(h.value, name))
-    };
-    response.fields.retain(|known, name, _| hop::is_protected(known, name) || !is_named(name));
+    Some(gathered)
 }
 
 /// The seconds of `timeout=` in a `Keep-Alive` field.

@@ -122,6 +122,20 @@ proptest! {
     }
 
     #[test]
+    fn what_is_accepted_another_parser_reads_the_same(bytes in pieces(HEAD, 12)) {
+        let mut request = Request::default();
+        if parse::request(&bytes, &mut request, Scheme::Http, &Limits::default()).is_ok() {
+            let mut slots = [httparse::EMPTY_HEADER; 200];
+            let mut other = httparse::Request::new(&mut slots);
+            prop_assert_eq!(other.parse(&bytes), Ok(httparse::Status::Complete(bytes.len())));
+            prop_assert_eq!(other.method, Some(request.method.as_str()));
+            for (_, name, value) in request.fields.iter() {
+                prop_assert!(other.headers.iter().any(|h| h.name.as_bytes() == name && h.value == value));
+            }
+        }
+    }
+
+    #[test]
     fn what_is_written_reads_the_same(
         path in "(/[a-zA-Z0-9._~!$&'()*+,;=:@-]{0,6}){1,4}(\\?[a-z0-9=&?/]{0,10})?",
         host in "[a-z][a-z0-9-]{0,8}(:[1-9][0-9]{1,3})?",
