@@ -79,6 +79,10 @@ fn a_killed_origin_refuses_and_can_come_back() {
 fn a_free_port_is_kept_and_refuses() {
     let port = Port::free();
     assert!(TcpStream::connect(port.address()).is_err());
+    let listener = std::net::TcpListener::bind(port.address()).expect("to bind what is reserved");
+    assert!(TcpStream::connect(port.address()).is_ok());
+    drop(listener);
+    assert!(TcpStream::connect(port.address()).is_err());
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn f8_what_a_client_pretends_is_deleted() {
         "X-Forwarded-For: 1.2.3.4\r\nx-forwarded-for: 5.6.7.8\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\n\
          X-Forwarded-Port: 1\r\nX-Forwarded-Prefix: /x\r\nX-Forwarded-Server: x\r\nForwarded: for=1.2.3.4\r\nX-Real-IP: 1.2.3.4\r\n\
          X-Original-URL: /admin\r\nX-Rewrite-URL: /admin\r\nX-Middleware-Subrequest: middleware\r\nX-Request-Id: mine\r\n\
-         X-Client-Cert: x\r\nX-SSL-Client-Cert: x\r\nX-Forwarded-Client-Cert: x\r\nProxy: http://evil\r\n",
+         Client-Cert: :x:\r\nClient-Cert-Chain: :x:\r\nX-Forwarded-Client-Cert: x\r\nProxy: http://evil\r\n",
     );
     assert_eq!(request.fields.one("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(request.fields.one("x-forwarded-proto"), Some("http"));
@@ -45,8 +45,8 @@ fn f8_what_a_client_pretends_is_deleted() {
         "x-forwarded-port",
         "x-forwarded-prefix",
         "x-forwarded-server",
-        "x-client-cert",
-        "x-ssl-client-cert",
+        "client-cert",
+        "client-cert-chain",
         "x-forwarded-client-cert",
         "proxy",
     ] {

@@ -34,14 +34,13 @@ fn h1_slow_heads_end_by_their_total_time() {
         client.send(start);
         ends(&mut client, 408, 150..2000);
     }
-    let mut drip = proxy.client();
-    let begun = Instant::now();
     // A byte now and then does not help: the whole head has one deadline.
-    let sent = (0..1000).take_while(|_| {
-        std::thread::park_timeout(Duration::from_millis(20));
-        drip.try_send("X").is_ok() && begun.elapsed() < Duration::from_secs(3)
-    });
-    assert!(sent.count() < 140); // closed after the deadline and the lingering
+    let mut drip = proxy.client().patience(Duration::from_millis(20));
+    let begun = Instant::now();
+    while drip.try_response("GET") == Err(Fault::Timeout) {
+        assert!(begun.elapsed() < Duration::from_secs(2), "still open");
+        let _ = drip.try_send("X");
+    }
     let mut kept = proxy.client();
     kept.get("/").expect(200);
     kept.send("GET / HT");
@@ -69,12 +68,11 @@ fn h2_heads_have_a_size_a_count_and_a_line() {
     assert_eq!(ask("/", &format!("X: {}\r\n", "y".repeat(1100))), 431, "line");
     assert_eq!(ask("/", &format!("X: {}\r\n", "y".repeat(900)).repeat(6)), 431, "bytes");
     assert_eq!(ask("/", &format!("{}: y\r\n", "x".repeat(65))), 431, "name");
-    assert_eq!(ask("/", &format!("Cookie: {}\r\n", "a=b; ".repeat(30))), 431, "each cookie counts");
     assert_eq!(ask(&format!("/{}", "x".repeat(500)), ""), 200);
     assert_eq!(ask(&format!("/{}", "x".repeat(600)), ""), 414);
     assert_eq!(ask(&format!("/?{}", "x".repeat(10_000)), ""), 414);
     assert_eq!(origin.count(), 3);
-    proxy.wait_for_errors("head-too-large", 5.0);
+    proxy.wait_for_errors("head-too-large", 4.0);
     assert_eq!(proxy.expect_reason("url-too-long")["status"], 414);
 }
 
@@ -130,16 +128,14 @@ fn h1_a_body_must_get_on() {
 #[test]
 fn h1_a_dripping_body_is_too_slow() {
     let (_origin, proxy) = limited("body-idle 5s; body-rate 500; body-rate-after 300ms");
-    let mut client = proxy.client();
+    // A byte each 50 ms is 20 a second.
+    let mut client = proxy.client().patience(Duration::from_millis(50));
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(4) {
-        std::thread::park_timeout(Duration::from_millis(50));
-        if client.try_send("x").is_err() {
-            break;
-        }
+    while client.try_response("POST") == Err(Fault::Timeout) {
+        assert!(begun.elapsed() < Duration::from_secs(4), "still open");
+        let _ = client.try_send("x");
     }
-    assert!(begun.elapsed() < Duration::from_secs(4), "a byte each 50 ms is 20 a second");
     proxy.expect_reason("body-timeout");
 }
 
@@ -214,10 +210,6 @@ fn a_connection_has_a_number_of_requests_and_an_age() {
 #[test]
 fn connections_are_limited_and_come_back() {
     let (_origin, proxy) = limited("connections 10");
-    // The connection that found out that the proxy listens may still be open.
-    eventually("nobody", Duration::from_secs(5), || {
-        (proxy.metric("portunus_connections", &[]) == 0.0).then_some(())
-    });
     let mut clients: Vec<Client> = (0..10).map(|_| proxy.client()).collect();
     for client in &mut clients {
         client.get("/").expect(200);

@@ -63,7 +63,7 @@ impl Request {
 }
 
 /// An answer as it arrived at a client.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: u16,

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// A port that is ours as long as this lives: it is bound, nobody listens on it, and only a socket of the same user
-/// that asks for `SO_REUSEPORT`, as the proxy does, can bind it too. A connection to it is refused.
+/// A port that is ours as long as this lives: it is bound, so that the kernel gives it to nobody else, but nobody listens
+/// on it, so that a server told to can bind it too (both have `SO_REUSEADDR`). A connection to it is refused.
 pub struct Port {
     address: SocketAddr,
     _socket: Socket,
@@ -17,6 +17,7 @@ impl Port {
     /// One of the kernel's choice.
     pub fn free() -> Port {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.set_reuse_address(true).expect("SO_REUSEADDR");
         socket.set_reuse_port(true).expect("SO_REUSEPORT");
         socket.set_reuse_address(true).expect("SO_REUSEADDR"); // the proxy tries whether anybody listens
         let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));

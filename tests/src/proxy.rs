@@ -5,7 +5,8 @@ use crate::client::Client;
 use crate::message::Response;
 use crate::place::{Place, Port, eventually};
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -35,22 +36,13 @@ impl Proxy {
         let ports: Vec<Port> = PORT_NAMES.iter().map(|_| Port::free()).collect();
         place.write(CONFIG, fill(text, &place, &ports));
         let mut command = Command::new(portunus());
-        command
-            .arg("run")
-            .arg("-c")
-            .arg(place.file(CONFIG))
-            .current_dir(place.path())
-            .env("RUST_BACKTRACE", "1");
+        command.arg("run").arg("-c").arg(place.file(CONFIG)).current_dir(place.path());
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{}: {error}", portunus().display()));
         let stdout = Lines::follow(child.stdout.take().expect("its output"));
         let stderr = Lines::follow(child.stderr.take().expect("its errors"));
         let mut proxy = Proxy { child, place, ports, stdout, stderr };
-        for (name, at) in PORT_NAMES.iter().zip(0..) {
-            if at == 0 || text.contains(&format!("{name}\n")) || text.contains(&format!("{name} ")) {
-                proxy.wait_until_listening(at);
-            }
-        }
+        proxy.wait_until_ready(!text.lines().any(|line| line.starts_with("admin ")));
         proxy
     }
 
@@ -203,16 +195,17 @@ impl Proxy {
         self.child.try_wait().is_ok_and(|status| status.is_none())
     }
 
+    /// Waits until it says that it listens, and its admin socket answers; no connection to its listeners is made for that.
     #[track_caller]
-    fn wait_until_listening(&mut self, at: usize) {
-        let address = self.ports[at].address();
-        let came = eventually("the proxy's listeners", PATIENCE, || {
+    fn wait_until_ready(&mut self, has_admin: bool) {
+        let ready = eventually("the proxy's listeners", PATIENCE, || {
             if !self.is_running() {
                 return Some(false);
             }
-            TcpStream::connect(address).is_ok().then_some(true)
+            let listens = self.stderr.all().iter().any(|line| line.contains("listening at"));
+            (listens && (!has_admin || UnixStream::connect(self.admin_socket()).is_ok())).then_some(true)
         });
-        assert!(came, "the proxy did not start:\n{}", self.final_stderr());
+        assert!(ready, "the proxy did not start:\n{}", self.final_stderr());
     }
 
     fn final_stderr(&self) -> String {
