@@ -1,5 +1,7 @@
 //! Budgets of the relay, run in this process: memory taken per request, and what many routes cost.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // it is a test from end to end
+
 use portunus_budgets::client::Client;
 use portunus_budgets::heap::{self, Counting};
 use portunus_budgets::origin::Origin;
@@ -13,7 +15,7 @@ use portunus_relay::plan::{
 };
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::{Names, Recorder};
-use portunus_relay::worker::Workers;
+use portunus_relay::workers::Workers;
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::net::SocketAddr;

@@ -1,5 +1,7 @@
 //! Budgets of the release binary: system calls, upstream connections, memory, start.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // it is a test from end to end
+
 use portunus_budgets::client::Client;
 use portunus_budgets::origin::Origin;
 use portunus_budgets::program::{Program, binary};

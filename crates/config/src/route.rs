@@ -140,7 +140,7 @@ fn written(matcher: &Matcher) -> String {
     let mut text = match &matcher.path {
         PathMatch::Any => "/*".to_owned(),
         PathMatch::Exact(path) => path.clone(),
-        PathMatch::Prefix(path) => format!("{path}/*"),
+        PathMatch::Prefix(path) => format!("{}/*", path.trim_end_matches('/')),
         PathMatch::Pattern(pattern) => format!(" ~{}", quoted(pattern)),
     };
     if !matcher.methods.is_empty() {
@@ -308,6 +308,9 @@ fn path_match(text: &str) -> Result<PathMatch, Wrong> {
     }
     if text == "*" {
         return Ok(PathMatch::Any);
+    }
+    if text == "/*" {
+        return Ok(PathMatch::Prefix("/".to_owned()));
     }
     if !text.starts_with('/') {
         let wrong = Wrong::new("is not a path; a path begins with `/`");

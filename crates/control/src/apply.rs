@@ -12,7 +12,7 @@ use portunus_relay::net::Sockets;
 use portunus_relay::plan::{Admin, CompileMistake, Listen, Plan};
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
-use portunus_relay::worker::Workers;
+use portunus_relay::workers::Workers;
 use std::collections::BTreeSet;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -5,3 +5,4 @@ pub mod apply;
 pub mod discover;
 pub mod observe;
 pub mod source;
+pub mod watch;

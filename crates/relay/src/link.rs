@@ -41,8 +41,13 @@ struct Held {
 enum Incoming {
     Done,
     Length(u64),
-    Chunked { chunks: Chunks, ready: usize },
+    Chunked {
+        chunks: Chunks,
+        ready: usize,
+    },
     UntilClose,
+    /// It broke a rule or was cut short: what follows on the connection has no meaning (attack A36).
+    Broken,
 }
 
 /// What is still to be sent of the message that is being written.
@@ -152,14 +157,19 @@ impl Link {
         match self.incoming {
             Incoming::Done => Some(0),
             Incoming::Length(left) => Some(left),
-            Incoming::Chunked { .. } | Incoming::UntilClose => None,
+            Incoming::Chunked { .. } | Incoming::UntilClose | Incoming::Broken => None,
         }
+    }
+
+    /// Whether the message that is being read broke a rule, so that nothing after it may be read.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.incoming, Incoming::Broken)
     }
 
     /// How much of the body has been announced and has not been taken: of the chunk, or of the whole.
     pub fn announced(&self) -> u64 {
         match &self.incoming {
-            Incoming::Done | Incoming::UntilClose => 0,
+            Incoming::Done | Incoming::UntilClose | Incoming::Broken => 0,
             Incoming::Length(left) => *left,
             Incoming::Chunked { chunks, .. } => chunks.data_left(),
         }
@@ -199,8 +209,9 @@ impl Link {
                         self.incoming = Incoming::Done;
                         return Poll::Ready(Ok(false));
                     }
-                    Err(crime) => return Poll::Ready(Err(self.body_error(crime))),
+                    Err(crime) => return Poll::Ready(Err(self.break_off(crime))),
                 },
+                Incoming::Broken => return Poll::Ready(Err(self.body_error(Crime::BadChunk))),
             }
             match ready!(self.poll_fill(cx)) {
                 Ok(1..) => {}
@@ -208,7 +219,7 @@ impl Link {
                     self.incoming = Incoming::Done;
                     return Poll::Ready(Ok(false));
                 }
-                Ok(0) | Err(_) => return Poll::Ready(Err(self.body_error(self.truncation()))),
+                Ok(0) | Err(_) => return Poll::Ready(Err(self.break_off(self.truncation()))),
             }
         }
     }
@@ -217,7 +228,7 @@ impl Link {
     pub fn data(&self) -> &[u8] {
         let here = self.here();
         let length = match &self.incoming {
-            Incoming::Done => 0,
+            Incoming::Done | Incoming::Broken => 0,
             Incoming::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
             Incoming::Chunked { ready, .. } => *ready,
             Incoming::UntilClose => usize::MAX,
@@ -236,7 +247,7 @@ impl Link {
                 }
             }
             Incoming::Chunked { ready, .. } => *ready = ready.saturating_sub(count),
-            Incoming::Done | Incoming::UntilClose => {}
+            Incoming::Done | Incoming::UntilClose | Incoming::Broken => {}
         }
     }
 
@@ -442,6 +453,11 @@ impl Link {
             Side::Upstream => Error::upstream(Phase::Wait, Crime::UpstreamClosed, Retry::IfIdempotent),
             Side::Client | Side::Proxy => Error::client(Phase::Head, Crime::ClientGone),
         }
+    }
+
+    fn break_off(&mut self, crime: Crime) -> Error {
+        self.incoming = Incoming::Broken;
+        self.body_error(crime)
     }
 
     fn truncation(&self) -> Crime {

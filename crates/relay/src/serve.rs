@@ -8,9 +8,10 @@ use crate::filter::forwarded;
 use crate::pump::answer::{self, Both};
 use crate::pump::{Transfer, tunnel};
 use crate::reply::{self, own};
+use crate::run::Run;
 use crate::snapshot::Route;
 use crate::tally;
-use crate::worker::{Run, Worker};
+use crate::worker::Worker;
 use portunus_message::body::Source;
 use portunus_message::{Crime, Error, Exchange, Phase, Side};
 use portunus_wire::h1::Framing;
@@ -166,6 +167,9 @@ async fn fail(
     if tally::is_client_gone(x) {
         return Err(error);
     }
+    if error.side == Side::Client && error.phase == Phase::Body {
+        client.keep_alive = false; // what follows a body that was not taken has no meaning (attack A36)
+    }
     own::sorry(x, &error);
     turn_back(x, scratch, route, bounds, ran, None);
     local(x, client, worker).await
@@ -188,7 +192,7 @@ pub async fn refuse(
 async fn local(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Result<(), Error> {
     let limits = worker.limits();
     let little = client.link.declared_left().is_none_or(|left| left <= limits.drain_bytes as u64);
-    if !little || client.expects_continue {
+    if !little || client.expects_continue || client.link.is_broken() {
         client.keep_alive = false;
     }
     let framing = reply::head(x, client, worker);

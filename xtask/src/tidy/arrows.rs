@@ -40,26 +40,33 @@ const RELAY: &[(&str, &[&str])] = &[
     ("snapshot", &["dispatch", "filter", "pick", "breaker", "retry"]),
     ("asker", &["filter"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
-    ("worker", &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "snapshot"]),
+    ("run", &["buffers", "cells", "pool", "snapshot"]),
+    (
+        "worker",
+        &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "run", "snapshot"],
+    ),
     // the verbs that wait
-    ("tally", &["cells", "pool", "worker"]),
+    ("tally", &["cells", "pool", "run", "worker"]),
     ("pump", &["client", "clock", "link", "net", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (
         "attempt",
         &[
-            "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "snapshot", "tally",
-            "worker",
+            "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "run", "snapshot",
+            "tally", "worker",
         ],
     ),
     (
         "serve",
-        &["attempt", "client", "dispatch", "filter", "find", "pump", "reply", "snapshot", "tally", "worker"],
+        &[
+            "attempt", "client", "dispatch", "filter", "find", "pump", "reply", "run", "snapshot", "tally",
+            "worker",
+        ],
     ),
-    ("decode", &["client", "link", "net", "reply", "serve", "tally", "worker"]),
+    ("decode", &["client", "link", "net", "reply", "run", "serve", "tally", "worker"]),
     ("accept", &["client", "decode", "link", "net", "reply", "tally", "worker"]),
     ("drain", &["accept", "net", "worker"]),
-    ("workers", &["accept", "clock", "drain", "net", "snapshot", "worker"]),
+    ("workers", &["accept", "clock", "deadlines", "drain", "net", "snapshot", "worker"]),
 ];
 
 /// The modules of the relay that may name the grammars.

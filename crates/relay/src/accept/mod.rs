@@ -17,17 +17,6 @@ use std::time::Duration;
 /// How long accepting rests when the process has no descriptor left (attack H7).
 const BREATH: Duration = Duration::from_millis(100);
 
-/// A connection that has been accepted.
-#[derive(Debug)]
-pub struct Arrival {
-    /// The connection.
-    pub stream: Stream,
-    /// Both ends.
-    pub peer: Peer,
-    /// By which listener it came.
-    pub listen: Listen,
-}
-
 /// Accepts connections of one listener for as long as it is wanted.
 pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr, worker: Rc<Worker>) {
     loop {
@@ -52,14 +41,13 @@ pub fn empty(listener: &Listener, listen: &Rc<Listen>, ours: SocketAddr, worker:
 
 /// A connection goes to the worker that has far fewer, or stays here.
 fn arrive(stream: Stream, peer: Peer, listen: &Rc<Listen>, worker: &Rc<Worker>) {
-    if let Some(other) = worker.less_busy() {
-        let arrival = Arrival { stream, peer, listen: (**listen).clone() };
-        if let Err(arrival) = worker.hand_over(other, arrival) {
-            serve(arrival.stream, peer, Rc::clone(listen), worker);
-        }
-        return;
+    let stays = match worker.less_busy() {
+        Some(other) => worker.hand_over(other, stream, peer, listen),
+        None => Err(stream),
+    };
+    if let Err(stream) = stays {
+        serve(stream, peer, Rc::clone(listen), worker);
     }
-    serve(stream, peer, Rc::clone(listen), worker);
 }
 
 /// Serves a connection on this worker, if there is room for it.

@@ -2,9 +2,10 @@
 
 use crate::client::{Active, Client, Quiet, Scratch};
 use crate::net::Front;
+use crate::run::Run;
 use crate::serve;
 use crate::tally;
-use crate::worker::{Run, Seat, Worker};
+use crate::worker::{Seat, Worker};
 use portunus_message::{Crime, Error, Exchange, Phase, Protocol, RequestId, Scheme};
 use portunus_wire::h1::HeadBounds;
 use portunus_wire::h1::Version;
@@ -28,6 +29,7 @@ enum Then {
 }
 
 /// Serves one client connection to its end. While it is quiet, it holds little more than its socket.
+#[allow(clippy::manual_async_fn)]
 pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Future<Output = ()> {
     // Not an `async fn`: that would keep its arguments twice, for as long as the connection lives.
     async move {

@@ -3,13 +3,13 @@
 pub mod dial;
 
 use crate::buffers::Buffers;
+use crate::cells::HostCells;
 use crate::clock::Clock;
 use crate::deadlines::Deadline;
 use crate::hosts::Host;
 use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
-use crate::tally::cells::HostCells;
 use portunus_message::{Error, Side, Tick};
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -62,6 +62,7 @@ enum State {
     TrailerEnd,
     LastEnd,
     Done,
+    Failed,
 }
 
 /// Where in `*( ";" BWS name [ BWS "=" BWS value ] )` an extension is (RFC 9112 §7.1.1).
@@ -157,10 +158,13 @@ impl Chunks {
             if self.state == State::Data {
                 return Ok(self.data(input.len(), used));
             }
-            self.state = self.step(byte).map_err(|crime| match self.bounds.side {
-                Side::Upstream => Crime::BadResponse,
-                Side::Client | Side::Proxy => crime,
-            })?;
+            self.state = match self.step(byte) {
+                Ok(state) => state,
+                Err(crime) => {
+                    self.state = State::Failed; // for good: bytes fed again must not be taken for a fresh start
+                    return Err(if self.bounds.side == Side::Upstream { Crime::BadResponse } else { crime });
+                }
+            };
             used += 1;
         }
         Ok(Piece::End { used })

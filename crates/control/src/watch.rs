@@ -1,4 +1,4 @@
-//! file: notices that a configuration file, or one it includes, has changed.
+//! watch: notices that a configuration file, or one it includes, has changed.
 
 use crate::apply::Supervisor;
 use crate::observe::log;
@@ -43,7 +43,8 @@ async fn follow(
     let (_watcher, mut events) = watcher(files)?;
     let mut seen = Look::at(files);
     // What was written while it was being read has sent its event to nobody.
-    let mut missed = seen.changed_between(read_from, SystemTime::now());
+    let mut missed =
+        seen.changed_between(read_from.checked_sub(COARSE).unwrap_or(read_from), SystemTime::now());
     loop {
         if !missed {
             tokio::select! {
@@ -122,6 +123,9 @@ impl Look {
         self.files.iter().flatten().any(|(_, changed, _)| (from..to).contains(changed))
     }
 }
+
+/// How far the time of a file can lie behind the clock: file systems use the kernel's coarse one.
+const COARSE: Duration = Duration::from_millis(20);
 
 /// How long the files must have been left alone.
 const SETTLE: Duration = Duration::from_millis(100);

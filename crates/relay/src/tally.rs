@@ -1,10 +1,12 @@
 //! Tally closes every exchange exactly once: its counters, then its record.
 
-pub mod cells;
-
+use crate::cells;
+use crate::hosts::HostId;
+use crate::pool::HostPool;
+use crate::run::Run;
 use crate::stats::Names;
-use crate::worker::{Run, Worker};
-use portunus_message::{Exchange, Side};
+use crate::worker::Worker;
+use portunus_message::{Exchange, Side, Status, Tick};
 
 /// The end of an exchange. Nothing else counts requests or writes records.
 pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
@@ -27,7 +29,7 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
 }
 
 /// One attempt at a host is over: with the head of an answer, or without.
-pub fn attempt(x: &Exchange, pool: &crate::pool::HostPool, answered: bool, now: portunus_message::Tick) {
+pub fn attempt(x: &Exchange, pool: &HostPool, answered: bool, now: Tick) {
     if answered {
         pool.cells.statuses.add(x.response.status);
         if let Some(picked) = x.times.picked {
@@ -41,13 +43,11 @@ pub fn attempt(x: &Exchange, pool: &crate::pool::HostPool, answered: bool, now: 
 fn names<'a>(x: &Exchange, run: &'a Run) -> Names<'a> {
     let route = x.labels.route.and_then(|at| run.snapshot.route(at)).map(|route| &*route.name);
     let pool = x.labels.pool.and_then(|at| run.snapshot.pool(at));
-    let upstream = pool.zip(x.labels.host).and_then(|(pool, at)| pool.hosts.get(crate::hosts::HostId(at)));
+    let upstream = pool.zip(x.labels.host).and_then(|(pool, at)| pool.hosts.get(HostId(at)));
     Names { route, pool: pool.map(|pool| &*pool.name), upstream: upstream.map(|host| &*host.name) }
 }
 
 /// Whether the exchange ended by the client's doing, so that nobody is left to be answered.
 pub fn is_client_gone(x: &Exchange) -> bool {
-    x.error.is_some_and(|error| {
-        error.side == Side::Client && error.crime.status() == portunus_message::Status::CLIENT_GONE
-    })
+    x.error.is_some_and(|error| error.side == Side::Client && error.crime.status() == Status::CLIENT_GONE)
 }

@@ -1,7 +1,5 @@
 //! Anything that yields Plans: a file, or a text that the program has made up itself.
 
-pub mod file;
-
 use portunus_config::{Environment, Loaded, Mistakes};
 use std::path::PathBuf;
 

@@ -1,0 +1,139 @@
+//! Run: a Snapshot as one worker runs it, with that worker's own pools and counters.
+
+use crate::buffers::Buffers;
+use crate::cells::{PoolCells, RouteCells};
+use crate::plan::Listen;
+use crate::pool::HostPool;
+use crate::snapshot::{Pool, Route, Snapshot};
+use crate::stats::{PoolStats, Stats};
+use portunus_message::{Crime, Limits, Request};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Routes that are no longer there and still have their counters.
+const RETIRED_MAX: usize = 1000;
+
+/// Counters of routes that a worker has run before: taking a route away and putting it back does not turn them back.
+#[derive(Debug, Default)]
+pub struct Counters(RefCell<HashMap<Box<str>, Rc<RouteCells>>>);
+
+/// A Snapshot as one worker runs it: with its own pools and counters.
+pub struct Run {
+    /// What it runs.
+    pub snapshot: Arc<Snapshot>,
+    /// Its pools, in the Snapshot's order.
+    pub pools: Vec<RunPool>,
+    routes: Vec<Rc<RouteCells>>,
+    /// The bounds that hold before a route is known.
+    pub limits: Rc<Limits>,
+}
+
+/// A pool as one worker runs it.
+pub struct RunPool {
+    /// Its hosts, in the Snapshot's order.
+    pub hosts: Vec<Rc<HostPool>>,
+    /// What this worker has counted of it.
+    pub cells: Rc<PoolCells>,
+}
+
+impl Run {
+    /// Runs `snapshot` after `old`: connections and counters of what is in both go on.
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        old: Option<&Run>,
+        buffers: &Rc<Buffers>,
+        workers: usize,
+        counters: &Counters,
+    ) -> Run {
+        let before: HashMap<&str, &RunPool> = old
+            .map(|old| old.snapshot.pools().iter().map(|pool| &*pool.name).zip(&old.pools).collect())
+            .unwrap_or_default();
+        let pools = snapshot.pools().iter();
+        let pools = pools
+            .map(|pool| RunPool::new(pool, before.get(&*pool.name).copied(), workers, buffers))
+            .collect();
+        let routes = counters.take(&snapshot, old);
+        let limits = Rc::new(snapshot.plan().settings.limits.clone());
+        Run { snapshot, pools, routes, limits }
+    }
+
+    /// Writes down what this worker has counted of each route and pool; `tells_in_flight` when it shall say what all
+    /// workers have on a host.
+    pub fn read(&self, tells_in_flight: bool, stats: &mut Stats) {
+        let routes = self.snapshot.routes().iter().zip(&self.routes);
+        let routes = routes.map(|(route, cells)| (route.name.to_string(), cells.read()));
+        let pools = self.snapshot.pools().iter().zip(&self.pools);
+        let pools = pools.map(|(pool, mine)| (pool.name.to_string(), mine.read(tells_in_flight)));
+        stats.routes.extend(routes);
+        stats.pools.extend(pools);
+    }
+
+    /// The counters of a route.
+    pub fn route_cells(&self, at: u32) -> Option<&RouteCells> {
+        self.routes.get(at as usize).map(|cells| &**cells)
+    }
+
+    /// The route for a request that came by `listen`.
+    pub fn find(
+        &self,
+        listen: &Listen,
+        request: &Request,
+        client_ip: IpAddr,
+    ) -> Result<(u32, &Route), Crime> {
+        let table = &self.snapshot.table;
+        let listen = table.listens().binary_search(listen).map_err(|_| Crime::NoSite)?;
+        let at = table.find(listen, request, client_ip)?;
+        self.snapshot.route(at).map(|route| (at, route)).ok_or(Crime::Internal)
+    }
+}
+
+impl RunPool {
+    fn new(pool: &Pool, before: Option<&RunPool>, workers: usize, buffers: &Rc<Buffers>) -> RunPool {
+        let hosts = pool.hosts.iter().map(|(_, host)| {
+            let new = HostPool::new(
+                Arc::clone(host),
+                pool.keep_alive,
+                pool.connect_timeout,
+                workers,
+                Rc::clone(buffers),
+            );
+            let same = before.and_then(|pool| pool.hosts.iter().find(|old| old.host.address == host.address));
+            if let Some(same) = same {
+                new.adopt(same);
+            }
+            Rc::new(new)
+        });
+        RunPool {
+            hosts: hosts.collect(),
+            cells: before.map(|pool| Rc::clone(&pool.cells)).unwrap_or_default(),
+        }
+    }
+
+    fn read(&self, tells_in_flight: bool) -> PoolStats {
+        let hosts = self.hosts.iter().map(|host| {
+            let in_flight = if tells_in_flight { host.host.in_flight() } else { 0 };
+            (host.host.name.to_string(), host.cells.read(host.idle_count(), in_flight))
+        });
+        self.cells.read(hosts.collect())
+    }
+}
+
+impl Counters {
+    /// The counters for the routes of `snapshot`, in order, after those of `old` have been put away.
+    fn take(&self, snapshot: &Snapshot, old: Option<&Run>) -> Vec<Rc<RouteCells>> {
+        let mut known = self.0.borrow_mut();
+        if let Some(old) = old {
+            let names = old.snapshot.routes().iter().map(|route| route.name.clone());
+            known.extend(names.zip(old.routes.iter().map(Rc::clone)));
+        }
+        let cells =
+            snapshot.routes().iter().map(|route| known.remove(&route.name).unwrap_or_default()).collect();
+        if known.len() > RETIRED_MAX {
+            known.clear();
+        }
+        cells
+    }
+}

@@ -1,0 +1,232 @@
+//! Workers: one thread a core, each with its runtime and its listeners; and what they are told.
+
+use crate::accept;
+use crate::clock;
+use crate::deadlines::SWEEP_EVERY;
+use crate::net::{Listener, Sockets, Stream};
+use crate::plan::Listen;
+use crate::snapshot::Snapshot;
+use crate::stats::{Recorder, Stats};
+use crate::worker::{Arrival, Message, Shared, Worker};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// All workers.
+pub struct Workers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts as many threads as there are recorders.
+    pub fn start(
+        snapshot: &Arc<Snapshot>,
+        sockets: &Sockets,
+        recorders: Vec<Box<dyn Recorder + Send>>,
+    ) -> io::Result<Workers> {
+        let count = recorders.len();
+        let (mail, boxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let shared = Arc::new(Shared::new(mail, &snapshot.plan().settings.limits));
+        let mut threads = Vec::with_capacity(count);
+        for (index, (recorder, mailbox)) in recorders.into_iter().zip(boxes).enumerate() {
+            let (snapshot, sockets, shared) = (Arc::clone(snapshot), sockets.clone(), Arc::clone(&shared));
+            let body = move || thread(index, snapshot, sockets, recorder, mailbox, shared);
+            threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
+        }
+        Ok(Workers { shared, threads })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Puts a new Snapshot in force, and listens on `sockets` and nowhere else.
+    pub fn apply(&self, snapshot: &Arc<Snapshot>, sockets: &Sockets) {
+        self.tell_all(|| Message::Apply(Arc::clone(snapshot), sockets.clone()));
+    }
+
+    /// What all have counted, added up. Waits until every worker has answered, a second at most.
+    pub fn stats(&self) -> Stats {
+        let (answer, answers) = std::sync::mpsc::channel();
+        self.tell_all(|| Message::Stats(answer.clone()));
+        drop(answer);
+        let until = clock::read() + Duration::from_secs(1);
+        let mut sum = Stats::default();
+        while let Ok(one) = answers.recv_timeout(until.since(clock::read())) {
+            sum.add(&one);
+        }
+        sum
+    }
+
+    /// Stops accepting, lets what runs come to its end, and ends tunnels after `grace`. The caller drops its own [`Sockets`] first.
+    pub fn drain(&self, grace: Duration) {
+        self.tell_all(|| Message::Drain(grace));
+    }
+
+    /// Waits until all workers have ended; after `patience` they are told to stop at once. Says whether they ended by themselves.
+    pub fn join(self, patience: Duration) -> bool {
+        let until = clock::read() + patience;
+        let mut in_time = true;
+        for thread in self.threads {
+            while !thread.is_finished() && clock::read() < until {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            if !thread.is_finished() {
+                in_time = false;
+                for mail in &self.shared.mail {
+                    let _ = mail.send(Message::Stop);
+                }
+            }
+            let _ = thread.join();
+        }
+        in_time
+    }
+
+    /// Whether all workers have ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    fn tell_all(&self, message: impl Fn() -> Message) {
+        for mail in &self.shared.mail {
+            let _ = mail.send(message()); // a worker that has ended hears nothing
+        }
+    }
+}
+
+fn thread(
+    index: usize,
+    snapshot: Arc<Snapshot>,
+    sockets: Sockets,
+    recorder: Box<dyn Recorder + Send>,
+    mailbox: mpsc::UnboundedReceiver<Message>,
+    shared: Arc<Shared>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(4)
+        .build_local(tokio::runtime::LocalOptions::default());
+    let Ok(runtime) = runtime else { return };
+    runtime.block_on(live(index, snapshot, sockets, recorder, mailbox, shared));
+    runtime.shutdown_background();
+}
+
+/// A worker's life.
+async fn live(
+    index: usize,
+    snapshot: Arc<Snapshot>,
+    sockets: Sockets,
+    recorder: Box<dyn Recorder>,
+    mut mailbox: mpsc::UnboundedReceiver<Message>,
+    shared: Arc<Shared>,
+) {
+    let worker = Rc::new(Worker::new(index, snapshot, recorder, shared));
+    tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    let mut doors = Doors::default();
+    doors.open(&sockets, &worker);
+    drop(sockets);
+    loop {
+        let message = tokio::select! {
+            message = mailbox.recv() => message,
+            () = drained(&worker), if worker.is_draining() => break,
+        };
+        match message {
+            Some(Message::Apply(snapshot, sockets)) => {
+                worker.apply(snapshot);
+                doors.open(&sockets, &worker);
+            }
+            Some(Message::Arrive(Arrival { stream, peer, listen })) => {
+                worker.has_arrived();
+                if let Ok(stream) = Stream::attach(stream) {
+                    accept::serve(stream, peer, Rc::new(listen), &worker);
+                }
+            }
+            Some(Message::Stats(answer)) => drop(answer.send(worker.stats())),
+            Some(Message::Drain(grace)) => {
+                doors.close_all(&worker);
+                worker.begin_drain(grace);
+            }
+            Some(Message::Stop) | None => break,
+        }
+    }
+    worker.recorder.borrow_mut().flush();
+}
+
+/// Ends when no connection is open any more.
+async fn drained(worker: &Worker) {
+    while worker.open() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A worker's listeners, by their address.
+#[derive(Default)]
+struct Doors(HashMap<Listen, Door>);
+
+struct Door {
+    listener: Rc<Listener>,
+    listen: Rc<Listen>,
+    ours: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Doors {
+    /// Listens on `sockets` and nowhere else; listeners that are open already stay as they are.
+    fn open(&mut self, sockets: &Sockets, worker: &Rc<Worker>) {
+        let gone: Vec<Listen> = self.0.keys().filter(|listen| !sockets.has(listen)).cloned().collect();
+        for listen in gone {
+            self.close(&listen, worker);
+        }
+        let known = |listen: &Listen| self.0.contains_key(listen);
+        for (listen, ours, listener) in sockets.of_worker(worker.index(), known) {
+            let (listener, name) = (Rc::new(listener), Rc::new(listen.clone()));
+            let task = accept::listen(Rc::clone(&listener), Rc::clone(&name), ours, Rc::clone(worker));
+            let task = tokio::task::spawn_local(task);
+            self.0.insert(listen, Door { listener, listen: name, ours, task });
+        }
+    }
+
+    /// Stops listening; whoever has been let in by the kernel already is served.
+    fn close(&mut self, listen: &Listen, worker: &Rc<Worker>) {
+        if let Some(door) = self.0.remove(listen) {
+            door.task.abort();
+            accept::empty(&door.listener, &door.listen, door.ours, worker);
+        }
+    }
+
+    fn close_all(&mut self, worker: &Rc<Worker>) {
+        for listen in self.0.keys().cloned().collect::<Vec<_>>() {
+            self.close(&listen, worker);
+        }
+    }
+}
+
+/// Ten times a second, while there is anything to look after: deadlines, records, and once a second idle connections.
+async fn sweep(worker: Rc<Worker>) {
+    let mut round = 0u32;
+    loop {
+        let idle = worker.run().pools.iter().flat_map(|pool| &pool.hosts).any(|host| host.idle_count() > 0);
+        if worker.deadlines.is_empty() && !idle {
+            worker.recorder.borrow_mut().flush();
+            worker.something_to_sweep().await;
+        }
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let now = worker.clock.refresh();
+        worker.deadlines.sweep(now);
+        worker.recorder.borrow_mut().flush();
+        round = round.wrapping_add(1);
+        if round.is_multiple_of(10) {
+            for host in worker.run().pools.iter().flat_map(|pool| &pool.hosts) {
+                host.sweep(now);
+            }
+        }
+    }
+}
