@@ -182,7 +182,6 @@ impl Ask<'_> {
                 continue;
             }
             link.expect_body(head.framing, self.limits);
-            self.worker.clock.refresh();
             self.x.times.first_byte = Some(self.worker.clock.now());
             tally::attempt(self.x, &host, true, self.worker.clock.now());
             if let Some(idle) = head.idle {

@@ -116,6 +116,7 @@ impl Link {
     pub fn take_head(&mut self, length: usize) {
         self.start = (self.start + length).min(self.end);
         self.scan = Scan::new();
+        self.rest_input();
     }
 
     /// Says what follows the head that was taken.
@@ -331,20 +332,31 @@ impl Link {
                 Ok(count) => self.sent += count,
             }
         }
-        self.held.output.clear();
         self.sent = 0;
+        self.rest_output();
         Poll::Ready(Ok(()))
     }
 
     /// Gives the buffers back that nothing is in.
     pub fn rest(&mut self) {
+        self.rest_input();
+        if self.held.output.is_empty() {
+            self.rest_output();
+        }
+    }
+
+    /// What is given back early is what the next connection finds in the processor's cache.
+    fn rest_input(&mut self) {
         if self.start == self.end
             && let Some(input) = self.held.input.take()
         {
             self.held.buffers.give(input);
             (self.start, self.end, self.filled) = (0, 0, false);
         }
-        if self.held.output.is_empty() && self.held.output.capacity() > 0 {
+    }
+
+    fn rest_output(&mut self) {
+        if self.held.output.capacity() > 0 {
             self.held.buffers.give_output(std::mem::take(&mut self.held.output));
         }
     }

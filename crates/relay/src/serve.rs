@@ -255,7 +255,16 @@ async fn relay(
     let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
     let stages = std::mem::take(&mut x.response.body.stages);
     let mut down = Transfer::new(Side::Upstream, stages, u64::MAX);
-    let both = Both { client, link, up: &mut up, up_failed, down: &mut down, bounds, limits: &route.limits };
+    let both = Both {
+        client,
+        link,
+        up: &mut up,
+        up_failed,
+        down: &mut down,
+        bounds,
+        limits: &route.limits,
+        first: true,
+    };
     let in_order = match both.run(x, worker).await {
         Ok(in_order) => in_order,
         Err(error) if error.side == Side::Upstream && client.link.nothing_sent() => {

@@ -6,6 +6,17 @@ use portunus_message::{Crime, Exchange};
 pub const BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
+/// The same in microseconds.
+const BUCKETS_US: [u64; BUCKETS.len()] = {
+    let mut us = [0; BUCKETS.len()];
+    let mut at = 0;
+    while at < us.len() {
+        us[at] = (BUCKETS[at] * 1e6) as u64;
+        at += 1;
+    }
+    us
+};
+
 /// What one worker, or all together, have counted since the start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
@@ -162,12 +173,12 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one duration.
     pub fn add(&mut self, duration: std::time::Duration) {
-        let seconds = duration.as_secs_f64();
-        let at = BUCKETS.iter().position(|&bound| seconds <= bound).unwrap_or(BUCKETS.len());
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let at = BUCKETS_US.iter().position(|&bound| us <= bound).unwrap_or(BUCKETS.len());
         if let Some(count) = self.counts.get_mut(at) {
             *count += 1;
         }
-        self.sum_us = self.sum_us.saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        self.sum_us = self.sum_us.saturating_add(us);
     }
 
     fn merge(&mut self, other: &Histogram) {

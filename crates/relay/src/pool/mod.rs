@@ -39,7 +39,7 @@ pub struct HostPool {
 
 #[derive(Debug)]
 struct Idle {
-    link: Link,
+    link: Box<Link>,
     since: Tick,
     opened: Tick,
 }
@@ -48,7 +48,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Lease {
     /// The connection; there until it is given back.
-    link: Option<Link>,
+    link: Option<Box<Link>>,
     /// Whether it served a request before.
     pub reused: bool,
     busy: Busy,
@@ -132,7 +132,8 @@ impl HostPool {
         match dial::dial(&self.host, self.keeps(), self.connect_timeout, deadline, clock).await {
             Ok(stream) => {
                 self.cells.connects.add(1);
-                let link = Link::new(stream, Side::Upstream, Rc::clone(&self.buffers));
+                // Boxed: it moves often between the pool and exchanges.
+                let link = Box::new(Link::new(stream, Side::Upstream, Rc::clone(&self.buffers)));
                 Ok(Lease { link: Some(link), reused: false, busy, opened: clock.now() })
             }
             Err(error) => {
@@ -195,7 +196,7 @@ impl Lease {
 
     /// The connection. `None` never happens before [`Lease::give_back`].
     pub fn link(&mut self) -> Option<&mut Link> {
-        self.link.as_mut()
+        self.link.as_deref_mut()
     }
 
     /// Gives the connection back for the next request, when nothing of this one is left on it.

@@ -25,6 +25,8 @@ pub struct Both<'a> {
     pub bounds: &'a Bounds,
     /// Its limits.
     pub limits: &'a Limits,
+    /// Whether nothing has been moved yet.
+    pub first: bool,
 }
 
 impl Both<'_> {
@@ -45,7 +47,8 @@ impl Both<'_> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, x: &mut Exchange, worker: &Worker) -> Poll<Result<(), Error>> {
-        let now = worker.clock.refresh();
+        // The first look follows at once on the head of the answer, whose time is still good.
+        let now = if std::mem::take(&mut self.first) { worker.clock.now() } else { worker.clock.refresh() };
         let mut upload_at = Tick::NEVER;
         if !self.up.is_over() && !self.up_failed {
             match self.up.poll(cx, &mut self.client.link, self.link, now) {
