@@ -43,7 +43,7 @@ fn routes_go_by_precedence_not_by_order() {
         ("GET", "/users/7?w=1&v=2", "", "users-query"),
         ("GET", "/users/7", "Cookie: a=b; srv=x\r\n", "users-cookie"),
         ("GET", "/users/7", "Cookie: srv=y\r\n", "users"),
-        ("GET", "/v1/x", "", "pattern"),
+        ("GET", "/v1/x", "", "all"),
         ("GET", "/low", "X-C: any\r\n", "first"),
         ("GET", "/low", "", "low"),
     ] {

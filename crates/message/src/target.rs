@@ -141,8 +141,8 @@ impl Target {
         self.host_len = self.authority.len();
         self.port = port;
         if let Some(port) = port.filter(|&port| port != self.scheme.default_port()) {
-            use std::fmt::Write;
-            let _ = write!(self.authority, ":{port}");
+            self.authority.push(':');
+            push_decimal(&mut self.authority, port);
         }
         Ok(())
     }
@@ -321,6 +321,18 @@ fn escape(digits: Option<&[u8]>) -> Option<u8> {
     let [high, low] = digits? else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
     Some(digit(*high)? << 4 | digit(*low)?)
+}
+
+/// The digits of `number`, without the formatting machinery: this runs for every request to an odd port.
+fn push_decimal(out: &mut String, number: u16) {
+    let mut divisor = 10_000;
+    while divisor > 1 && number < divisor {
+        divisor /= 10;
+    }
+    while divisor > 0 {
+        out.push(char::from(b'0' + u8::try_from(number / divisor % 10).unwrap_or(0)));
+        divisor /= 10;
+    }
 }
 
 fn split_port(text: &[u8]) -> Result<(&[u8], Option<u16>), TargetError> {

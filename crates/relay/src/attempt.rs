@@ -137,10 +137,11 @@ impl Ask<'_> {
         let careful = !self.x.request.method.is_idempotent();
         if let Some(lease) = host.take_idle(self.worker.clock.now(), careful) {
             match self.over(lease, up).await {
-                Err(error)
-                    if error.crime == Crime::UpstreamClosed && may_repeat(&error, self.x) && up.rewind() =>
-                {
-                    host.cells.stale.add(1);
+                Err(error) if error.crime == Crime::UpstreamClosed => {
+                    host.was_stale(self.worker.clock.now());
+                    if !may_repeat(&error, self.x) || !up.rewind() {
+                        return Err(error);
+                    }
                 }
                 done => return done,
             }

@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
 use portunus_message::{Error, Side, Tick};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long an idle connection is trusted before the upstream's own timeout is known: below Node's 5 s.
 const IDLE_UNKNOWN: Duration = Duration::from_secs(4);
+/// How long a host that closed a connection without a word is not trusted with requests that must not be lost.
+const DISTRUST: Duration = Duration::from_secs(10);
 /// The longest it is ever trusted.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,8 @@ pub struct HostPool {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     idle_max: usize,
+    /// Until when connections of this host are not trusted with requests that must not be lost.
+    distrusted_until: Cell<Tick>,
     idle: RefCell<Vec<Idle>>,
     buffers: Rc<Buffers>,
 }
@@ -71,6 +75,7 @@ impl HostPool {
             keep_alive,
             connect_timeout,
             idle_max,
+            distrusted_until: Cell::default(),
             idle: RefCell::default(),
             buffers,
         }
@@ -103,6 +108,9 @@ impl HostPool {
     /// An idle connection that shows neither a byte nor an end. `careful`: the request must not meet a dead
     /// connection, so only one used a short while ago will do, and the kernel is asked again.
     pub fn take_idle(self: &Rc<HostPool>, now: Tick, careful: bool) -> Option<Lease> {
+        if careful && now < self.distrusted_until.get() {
+            return None;
+        }
         let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
         loop {
             let found = self.idle.borrow_mut().pop()?;
@@ -122,8 +130,17 @@ impl HostPool {
                 let Idle { link, opened, .. } = found;
                 return Some(Lease { link: Some(link), reused: true, busy: Busy::new(self), opened });
             }
-            self.cells.stale.add(1);
+            self.was_stale(now);
+            if careful {
+                return None;
+            }
         }
+    }
+
+    /// Hears that a connection which should have been good was closed by the host, unannounced.
+    pub fn was_stale(&self, now: Tick) {
+        self.cells.stale.add(1);
+        self.distrusted_until.set(now + DISTRUST);
     }
 
     /// A new connection.
