@@ -189,7 +189,8 @@ fn a_used_connection_that_dies_after_the_request_was_written() {
     let mut client = proxy.client();
     client.get("/?id=warm").expect(200);
     assert_eq!(client.get("/?id=get").expect(200).text(), "get", "sent again on a fresh connection");
-    client.post("/?id=post", "body").expect(502);
+    // The host has shown that it closes without a word: what must not be lost gets a connection of its own.
+    client.post("/?id=post", "body").expect(200);
     assert_eq!(origin.ledger().get("post"), Some(&1));
     assert_eq!(origin.ledger().get("get"), Some(&2));
 }
