@@ -4,7 +4,7 @@ pub mod mutate;
 pub mod targets;
 
 use mutate::Mutator;
-use targets::{chunks, request_head, response_head, split, target};
+use targets::{chunks, config_text, request_head, response_head, split, target};
 
 /// A parser under test.
 pub struct Target {
@@ -31,6 +31,12 @@ pub const TARGETS: &[Target] = &[
         run: response_head::run,
         seeds: response_head::SEEDS,
         words: response_head::WORDS,
+    },
+    Target {
+        name: "config-text",
+        run: config_text::run,
+        seeds: config_text::SEEDS,
+        words: config_text::WORDS,
     },
     Target { name: "chunks", run: chunks::run, seeds: chunks::SEEDS, words: chunks::WORDS },
     Target { name: "target", run: target::run, seeds: target::SEEDS, words: target::WORDS },
@@ -84,6 +90,11 @@ mod tests {
     #[test]
     fn request_targets() {
         bounded("target");
+    }
+
+    #[test]
+    fn config_texts() {
+        bounded("config-text");
     }
 
     #[test]

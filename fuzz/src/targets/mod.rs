@@ -1,6 +1,7 @@
 //! The targets: what each parser promises for any bytes.
 
 pub mod chunks;
+pub mod config_text;
 pub mod request_head;
 pub mod response_head;
 pub mod split;
