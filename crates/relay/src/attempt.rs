@@ -54,7 +54,9 @@ pub async fn until_answered(
     let mut last = None;
     loop {
         let Some(id) = choose(x, scratch, pool, worker) else {
-            mine.cells.no_host.add(1);
+            if last.is_none() {
+                mine.cells.no_host.add(1);
+            }
             return Err(last.unwrap_or(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never)));
         };
         let Some(host) = mine.hosts.get(id.0 as usize) else {

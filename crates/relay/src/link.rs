@@ -392,10 +392,6 @@ impl Link {
                 }
             }
         }
-        if self.held.input.is_none() {
-            // Without bytes to read no buffer is taken: a waiting connection holds none.
-            ready!(self.stream.poll_readable(cx))?;
-        }
         let input = self.held.input.get_or_insert_with(|| self.held.buffers.small());
         if self.end == input.len() {
             if self.start > 0 {
@@ -420,9 +416,7 @@ impl Link {
                 Poll::Ready(Ok(count))
             }
             Poll::Pending => {
-                if self.start == self.end {
-                    self.rest();
-                }
+                self.rest_input(); // a waiting connection holds no buffer
                 Poll::Pending
             }
             failed => failed,
