@@ -65,7 +65,9 @@ impl Scene<'_, '_> {
         }
         let block = if draft.block.is_some() { " { … }" } else { "" };
         for mut mistake in portunus_relay::args::check(params, &args) {
-            if mistake.hint.is_none() && !matches!(mistake.at, At::Option(_)) {
+            if mistake.hint.is_none() && mistake.reason.starts_with("`${") {
+                mistake.hint = Some("there are `client.ip`, `host`, `path`, `header.NAME` and more: the page on templates in the manual".into());
+            } else if mistake.hint.is_none() && !matches!(mistake.at, At::Option(_)) {
                 mistake.hint = Some(format!("it is written `{}{block}`", usage(&draft.name, params)));
             }
             self.refused(draft, params, mistake);

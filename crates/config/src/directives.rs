@@ -384,7 +384,8 @@ pub const FORMS: &[Form] = &[
                     "path",
                     Place::OptionalWord,
                     Kind::Text,
-                    "`/users` is that path alone, `/users/*` is `/users` and all below it, `~^/v[0-9]+/` a regular expression, `*` any path.",
+                    "`/users` is that path alone, `/users/*` is `/users` and all below it, `~^/v[0-9]+/` a regular expression, `*` any path. \
+                     `/*` is a prefix like any other, so it goes before regular expressions; `*` goes after them.",
                 ),
                 param("method", Place::Option, Kind::Text, "One of these methods: `GET,HEAD`."),
                 param(

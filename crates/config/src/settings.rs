@@ -45,11 +45,15 @@ pub fn read(top: &[(&Draft, &'static Form)], scene: &mut Scene<'_, '_>) -> Setti
 }
 
 fn trusted(text: &str) -> Result<ipnet::IpNet, Wrong> {
-    match text {
-        "all" => Err(Wrong::new("cannot stand here: anybody could claim any address")
-            .hint("name the networks of the proxies in front of this one")),
-        _ => values::network(text),
+    let anybody = || {
+        Wrong::new("cannot stand here: anybody could claim any address")
+            .hint("name the networks of the proxies in front of this one")
+    };
+    if text == "all" {
+        return Err(anybody());
     }
+    let network = values::network(text)?;
+    if network.prefix_len() == 0 { Err(anybody()) } else { Ok(network) }
 }
 
 /// `admin unix:PATH | ADDRESS token=… | off`.

@@ -74,7 +74,11 @@ async fn begin_to_end(source: Source, started: impl FnOnce(&Arc<Supervisor>)) ->
 fn open_admin(wanted: &Admin) -> Result<Option<admin::Door>, Exit> {
     admin::open(wanted).or_else(|error| {
         if *wanted == Admin::default() {
-            log::warn(format_args!("no admin API: {}: {error}", shown(wanted)));
+            log::warn(format_args!(
+                "no admin API, so `reload`, `status` and `stop` reach nobody: {}: {error}; write `admin unix:PATH` with a \
+                 path that this user may write to, or `admin off`",
+                shown(wanted)
+            ));
             return Ok(None);
         }
         Err(Exit::listen(format_args!("cannot listen at admin {}: {error}", shown(wanted))))
@@ -99,7 +103,10 @@ pub fn introduce(supervisor: &Arc<Supervisor>) {
         1 => "1 worker".into(),
         count => format!("{count} workers"),
     };
-    log::info(format_args!("listening at {}, {workers}", running.sockets.addresses().join(", ")));
+    match running.sockets.addresses().as_slice() {
+        [] => log::warn(format_args!("listening nowhere, {workers}")),
+        addresses => log::info(format_args!("listening at {}, {workers}", addresses.join(", "))),
+    }
 }
 
 async fn until_stop(supervisor: &Arc<Supervisor>, signals: &mut Signals) {

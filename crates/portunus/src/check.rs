@@ -109,8 +109,28 @@ fn limits(
     let (limits, base) = (map(limits), base.map(map).unwrap_or_default());
     for (name, value) in limits.as_object().into_iter().flatten() {
         if base.get(name) != Some(value) {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = match (name.as_str(), value) {
+                ("connections", value) if *value == 0 => "from the descriptor limit".to_owned(),
+                (_, serde_json::Value::String(text)) => text.clone(),
+                (name, value) => sized(name, value),
+            };
             let _ = writeln!(out, "{place} {name} {value}");
         }
     }
 }
+
+/// A number; one of bytes in the unit that one would write it in.
+fn sized(name: &str, value: &serde_json::Value) -> String {
+    let unit = |bytes: u64| match bytes {
+        bytes if bytes % (1 << 20) == 0 => format!("{}MiB", bytes >> 20),
+        bytes if bytes % (1 << 10) == 0 => format!("{}KiB", bytes >> 10),
+        bytes => bytes.to_string(),
+    };
+    match value.as_u64() {
+        Some(bytes) if bytes > 0 && BYTE_LIMITS.iter().any(|end| name.ends_with(end)) => unit(bytes),
+        _ => value.to_string(),
+    }
+}
+
+const BYTE_LIMITS: [&str; 6] =
+    ["-bytes", "header-line", "chunk-line", "chunk-extensions", "log-queue", "log-field"];

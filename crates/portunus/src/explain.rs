@@ -49,8 +49,7 @@ fn asked<'a>(
 
 /// The request, and the port its URL names.
 fn request(question: &Question) -> Result<(Request, u16), Exit> {
-    let method = Method::parse(question.method.as_bytes())
-        .ok_or_else(|| Exit::usage(format_args!("{} is no method", question.method)))?;
+    let method = Method::parse(question.method.as_bytes()).ok_or_else(|| no_method(&question.method))?;
     let mut request = Request { method, ..Request::default() };
     let (scheme, rest) = match question.url.split_once("://") {
         Some(("http", rest)) => (Scheme::Http, rest),
@@ -61,22 +60,42 @@ fn request(question: &Question) -> Result<(Request, u16), Exit> {
         None => (Scheme::Http, question.url.as_str()),
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let wrong = |what: &str| Exit::usage(format_args!("{what} is not one that a request may have"));
+    if authority.is_empty() {
+        let reason = format_args!("`{}` names no host; write `http://example.com/path`", question.url);
+        return Err(Exit::usage(reason));
+    }
+    let wrong =
+        |what: &str, name: &str| Exit::usage(format_args!("`{what}` is not {name} that a request may have"));
+    let field_wrong =
+        |field: &str| Exit::usage(format_args!("`{field}` is not a header field; write `Name: value`"));
     request.target.scheme = scheme;
-    request.target.set_authority(authority.as_bytes()).map_err(|_| wrong(authority))?;
-    request.target.set_path(path.as_bytes()).map_err(|_| wrong(path))?;
+    request.target.set_authority(authority.as_bytes()).map_err(|_| wrong(authority, "a host"))?;
+    request.target.set_path(path.as_bytes()).map_err(|_| wrong(path, "a path"))?;
     let port = request.target.port().unwrap_or(scheme.default_port());
     for field in &question.headers {
-        let (name, value) = field.split_once(':').ok_or_else(|| wrong(field))?;
+        let (name, value) = field.split_once(':').ok_or_else(|| field_wrong(field))?;
         if name.eq_ignore_ascii_case("host") {
-            request.target.set_authority(value.trim().as_bytes()).map_err(|_| wrong(field))?;
+            request
+                .target
+                .set_authority(value.trim().as_bytes())
+                .map_err(|_| wrong(value.trim(), "a host"))?;
             continue;
         }
-        let name = FieldName::new(name).ok_or_else(|| wrong(field))?;
-        let value = FieldValue::new(value.as_bytes()).ok_or_else(|| wrong(field))?;
+        let name = FieldName::new(name).ok_or_else(|| field_wrong(field))?;
+        let value = FieldValue::new(value.as_bytes()).ok_or_else(|| field_wrong(field))?;
         request.fields.add(&name, value);
     }
     Ok((request, port))
+}
+
+/// Methods are told apart by letter case, which whoever types one may not know.
+fn no_method(typed: &str) -> Exit {
+    let upper = typed.to_ascii_uppercase();
+    let hint = match Method::parse(upper.as_bytes()) {
+        Some(_) => format!("; did you mean `{upper}`?"),
+        None => String::new(),
+    };
+    Exit::usage(format_args!("`{typed}` is not a registered method{hint}"))
 }
 
 /// What happens on the route with this number.
@@ -145,6 +164,7 @@ mod tests {
             ("GET", "ftp://a", "A: b"),
             ("GET", "a/\\", "A: b"),
             ("GET", "a", "nothing"),
+            ("GET", "/path", "A: b"),
         ] {
             assert!(super::request(&question(method, url, &[field])).is_err(), "{method} {url} {field}");
         }

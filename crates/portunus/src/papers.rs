@@ -15,8 +15,14 @@ pub fn completions(shell: clap_complete::Shell) -> Result<(), Exit> {
 /// Prints the manual page.
 pub fn man() -> Result<(), Exit> {
     let mut text = Vec::new();
-    clap_mangen::Man::new(Args::command())
+    let command = Args::command();
+    clap_mangen::Man::new(command.clone())
         .render(&mut text)
         .map_err(|error| Exit::failed(format_args!("cannot print: {error}")))?;
-    say(&String::from_utf8_lossy(&text))
+    // The commands have no pages of their own to point to.
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    for name in command.get_subcommands().map(clap::Command::get_name).chain(["help"]) {
+        text = text.replace(&format!("portunus\\-{name}(1)"), &format!("portunus {name}"));
+    }
+    say(&text)
 }

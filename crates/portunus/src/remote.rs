@@ -131,7 +131,8 @@ fn place(config: Option<&Path>, at: &At) -> Result<Admin, Exit> {
         None => None,
         Some(path) => {
             let text = std::fs::read_to_string(path);
-            let text = text.map_err(|error| Exit::failed(format_args!("{}: {error}", path.display())))?;
+            let text =
+                text.map_err(|error| Exit::failed(format_args!("cannot read {}: {error}", path.display())))?;
             Some(Text::plain(text.trim()))
         }
     };
@@ -168,9 +169,9 @@ fn configured(config: Option<&Path>) -> Result<Admin, Exit> {
     }
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Exit::config(format_args!("cannot read {}: {error}", path.display())))?;
-    let written = text.lines().find_map(|line| line.trim().strip_prefix("admin "));
-    let word = written.and_then(|rest| rest.split_whitespace().next()).map(|word| word.trim_matches('"'));
-    Ok(word.and_then(|word| typed(word).ok()).unwrap_or_default())
+    let line = text.lines().find(|line| line.trim_start().starts_with("admin ")).unwrap_or_default();
+    let alone = Source::Text { name: path.display().to_string(), text: line.to_owned() };
+    Ok(alone.load(&environment).map(|loaded| loaded.plan.settings.admin).unwrap_or_default())
 }
 
 fn shown(admin: &Admin) -> String {
@@ -207,7 +208,8 @@ fn readable(status: &Value) -> String {
         }
     }
     let listen: Vec<_> = list(&status["listen"]).iter().map(word).collect();
-    let _ = writeln!(out, "listening at {}, workers {}", listen.join(", "), status["workers"]);
+    let listen = if listen.is_empty() { "nowhere".into() } else { format!("at {}", listen.join(", ")) };
+    let _ = writeln!(out, "listening {listen}, workers {}", status["workers"]);
     let connections = &status["connections"];
     let _ = writeln!(
         out,
@@ -215,24 +217,30 @@ fn readable(status: &Value) -> String {
         connections["open"], connections["accepted"], connections["refused"], status["requests_active"],
     );
     for pool in list(&status["pools"]) {
-        let _ = writeln!(out, "pool {}, {} retries", word(&pool["name"]), pool["retries"]);
+        let retries = counted(&pool["retries"], "retry", "retries");
+        let _ = writeln!(out, "pool {}, {retries}", word(&pool["name"]));
         for host in list(&pool["hosts"]) {
             let up = if host["up"] == true { "up" } else { "down" };
             let _ = writeln!(
                 out,
-                "  {} {up}, {} requests, {} failures, {} under way",
+                "  {} {up}, {}, {}, {} under way",
                 word(&host["name"]),
-                host["requests"],
-                host["failures"],
+                counted(&host["requests"], "request", "requests"),
+                counted(&host["failures"], "failure", "failures"),
                 host["in_flight"],
             );
         }
     }
     for route in list(&status["routes"]) {
-        let (requests, mean) = (&route["requests"], &route["mean_ms"]);
-        let _ = writeln!(out, "route {}, {requests} requests, {mean} ms on average", word(&route["name"]));
+        let requests = counted(&route["requests"], "request", "requests");
+        let _ =
+            writeln!(out, "route {}, {requests}, {} ms on average", word(&route["name"]), route["mean_ms"]);
     }
     out
+}
+
+fn counted(count: &Value, one: &str, many: &str) -> String {
+    format!("{count} {}", if *count == 1 { one } else { many })
 }
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -248,6 +256,28 @@ mod tests {
         assert_eq!(typed("unix:/run/x.sock").unwrap(), Admin::Unix("/run/x.sock".into()));
         assert!(matches!(typed("127.0.0.1:9000").unwrap(), Admin::Tcp { .. }));
         assert!(typed("example.com").is_err());
+    }
+
+    #[test]
+    fn a_broken_configuration_still_says_where_the_program_is() {
+        let folder = std::env::temp_dir().join(format!("portunus-remote-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("a.conf");
+        for (line, expected) in [
+            ("admin 127.0.0.1:9000 token=\"0123456789\" # for us", Some("0123456789")),
+            ("admin 127.0.0.1:9000 token=${file.token}", Some("from a file")),
+            ("admin off", None),
+        ] {
+            std::fs::write(folder.join("token"), "from a file\n").unwrap();
+            std::fs::write(&path, format!("wrong\n{line}\nsite {{\n")).unwrap();
+            let token = match configured(Some(&path)).unwrap() {
+                Admin::Tcp { token, .. } => Some(token.value.clone()),
+                Admin::Off => None,
+                Admin::Unix(_) => Some("unix".into()),
+            };
+            assert_eq!(token.as_deref(), expected, "{line}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
@@ -269,6 +299,6 @@ mod tests {
             "routes": [{ "name": "r", "requests": 1, "mean_ms": 0.5 }],
         }));
         assert_eq!(page.lines().count(), 10, "{page}");
-        assert!(page.contains("x.conf:1:1: bad") && page.contains("h up, 1 requests"));
+        assert!(page.contains("x.conf:1:1: bad") && page.contains("h up, 1 request, 0 failures"));
     }
 }

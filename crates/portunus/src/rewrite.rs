@@ -9,6 +9,11 @@ use std::path::Path;
 /// Prints the formatted text, or writes it back.
 pub fn format(config: Option<&Path>, file: Option<&Path>, write: bool) -> Result<(), Exit> {
     if file.is_some_and(|file| file.as_os_str() == "-") {
+        if write {
+            return Err(Exit::usage(
+                "standard input cannot be written back; leave out `--write` or name a file",
+            ));
+        }
         let mut text = String::new();
         let read = std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text);
         read.map_err(|error| Exit::failed(format_args!("cannot read standard input: {error}")))?;
@@ -17,7 +22,7 @@ pub fn format(config: Option<&Path>, file: Option<&Path>, write: bool) -> Result
     let path = find_config(file.or(config))?;
     let name = path.display().to_string();
     let old = std::fs::read_to_string(&path)
-        .map_err(|error| Exit::failed(format_args!("cannot read {name}: {error}")))?;
+        .map_err(|error| Exit::config(format_args!("cannot read {name}: {error}")))?;
     let new = portunus_config::format(&name, &old)?;
     match (write, new == old) {
         (false, _) => say(&new),

@@ -77,9 +77,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         places: &["crates/"],
-        except: &["crates/wire/src/h1"],
+        except: &["crates/wire/src/h1/tests"],
         words: &["httparse"],
-        why: "only `wire::h1` names the parser",
+        why: "heads are split by our own code; the other parser is a judge in tests",
     },
     Rule {
         places: &["crates/"],
@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn words_are_found_where_they_do_not_belong() {
         assert_eq!(found("crates/wire/src/h1/parse.rs", "use tokio::io;\nasync fn f() {}\n"), 2);
-        assert_eq!(found("crates/wire/src/h1/parse.rs", "use httparse::Header;\n"), 0);
-        assert_eq!(found("crates/relay/src/decode/h1.rs", "use httparse::Header;\n"), 1);
+        assert_eq!(found("crates/wire/src/h1/tests/properties.rs", "use httparse::Header;\n"), 0);
+        assert_eq!(found("crates/wire/src/h1/parse/mod.rs", "use httparse::Header;\n"), 1);
         assert_eq!(found("crates/relay/src/filter/cors.rs", "let now = std::time::Instant::now();\n"), 1);
         assert_eq!(found("crates/relay/src/worker.rs", "let text = std::fs::read(path);\n"), 1);
         assert_eq!(found("crates/relay/src/net.rs", "use socket2::Socket;\n"), 0);

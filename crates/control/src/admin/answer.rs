@@ -40,7 +40,7 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
         }
         ("/live" | "/ready" | "/status" | "/metrics" | "/config", ..) => not_allowed("GET, HEAD"),
         ("/reload" | "/stop", ..) => not_allowed("POST"),
-        _ => text(StatusCode::NOT_FOUND, "not found\n"),
+        _ => text(StatusCode::NOT_FOUND, PAGES),
     }
 }
 
@@ -145,3 +145,6 @@ fn answer(status: StatusCode, media: &'static str, body: impl Into<String>) -> A
 }
 
 const JSON: &str = "application/json";
+
+/// What there is, for whoever asks for something else.
+const PAGES: &str = "not found; there is GET /live /ready /status /metrics /config, and POST /reload /stop\n";
