@@ -152,6 +152,16 @@ impl Target {
     pub fn set_path(&mut self, text: &[u8]) -> Result<(), TargetError> {
         self.path_and_query.clear();
         self.path_len = 0;
+        // What is refused leaves nothing behind: half a path would only mislead whoever reads the log.
+        let taken = self.take_path(text);
+        if taken.is_err() {
+            self.path_and_query.clear();
+            self.path_len = 0;
+        }
+        taken
+    }
+
+    fn take_path(&mut self, text: &[u8]) -> Result<(), TargetError> {
         if text == b"*" {
             self.path_and_query.push('*');
             self.path_len = 1;

@@ -75,7 +75,7 @@ impl Scan {
     fn look(&mut self, buf: &[u8], bounds: &HeadBounds) -> Result<Option<usize>, Crime> {
         loop {
             let rest = buf.get(self.seen..).unwrap_or(&[]);
-            let clean = end_of_clean_line(rest).unwrap_or_else(|| first_control(rest));
+            let clean = first_control(rest);
             if clean > self.room(bounds) {
                 return Err(self.too_long(buf));
             }
@@ -173,29 +173,9 @@ fn control_marks(word: u64) -> u64 {
     (!not_below_space | is_delete) & !word & HIGH
 }
 
-/// Where the first line ends, before its CRLF; `None` when it has no end yet, or a control byte in it.
-pub(crate) fn end_of_clean_line(bytes: &[u8]) -> Option<usize> {
-    let line_feed = memchr(b'\n', bytes)?;
-    let line = bytes.get(..line_feed)?.strip_suffix(b"\r")?;
-    is_clean(line).then_some(line.len())
-}
-
-/// Whether no byte is a control byte other than tab. Sixteen bytes at once, without a branch, which compilers turn into
-/// vector instructions; the last sixteen may be looked at twice.
-#[inline]
+/// Whether no byte is a control byte other than tab.
 pub(crate) fn is_clean(bytes: &[u8]) -> bool {
-    let (blocks, tail) = bytes.as_chunks::<16>();
-    let mut dirty = blocks.iter().fold(0, |dirty, block| dirty | controls(block));
-    if !tail.is_empty() {
-        dirty |= bytes.last_chunk::<16>().map_or_else(|| u8::from(tail.iter().any(|&b| is_control(b))), controls);
-    }
-    dirty == 0
-}
-
-/// Not zero when one of them is a control byte other than tab.
-#[inline]
-fn controls(block: &[u8; 16]) -> u8 {
-    block.iter().fold(0, |dirty, &byte| dirty | u8::from(is_control(byte)))
+    first_control(bytes) == bytes.len()
 }
 
 /// RFC 9110 §5.5: what may stand neither in a field nor in a first line.

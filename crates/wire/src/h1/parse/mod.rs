@@ -7,7 +7,7 @@ pub use request::{RequestHead, request};
 pub use response::{ResponseHead, response};
 
 use super::Version;
-use super::scan::end_of_clean_line;
+use super::scan::first_control;
 use portunus_message::fields::trim;
 use portunus_message::name::is_token_byte;
 use portunus_message::{Fields, Known};
@@ -16,8 +16,10 @@ use portunus_message::{Fields, Known};
 /// (attacks A18, A19, A22).
 #[inline]
 fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (line, rest) = text.split_at_checked(end_of_clean_line(text)?)?;
-    Some((line, rest.get(2..)?))
+    match text.split_at_checked(first_control(text))? {
+        (line, [b'\r', b'\n', rest @ ..]) => Some((line, rest)),
+        _ => None,
+    }
 }
 
 /// One field line of a head.
