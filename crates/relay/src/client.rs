@@ -128,19 +128,22 @@ impl Client {
         if self.more || self.link.has_more() {
             return Poll::Pending; // a further request has come: it is read when its turn comes
         }
-        if ready!(self.link.stream.poll_readable(cx)).is_err() {
-            return Poll::Ready(gone());
-        }
-        match self.link.stream.front() {
-            Front::Quiet => {}
-            Front::Data => self.more = true,
-            Front::Ended => {
-                self.ended_at = Some(now);
-                self.keep_alive = false;
+        loop {
+            if ready!(self.link.stream.poll_readable(cx)).is_err() {
+                return Poll::Ready(gone());
             }
-            Front::Broken => return Poll::Ready(gone()),
+            match self.link.stream.front() {
+                // An event without anything behind it: only another look asks to be woken by the next one.
+                Front::Quiet => continue,
+                Front::Data => self.more = true,
+                Front::Ended => {
+                    self.ended_at = Some(now);
+                    self.keep_alive = false;
+                }
+                Front::Broken => return Poll::Ready(gone()),
+            }
+            return Poll::Pending;
         }
-        Poll::Pending
     }
 
     /// When an answer is no longer waited for because the client has ended its half.

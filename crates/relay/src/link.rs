@@ -19,6 +19,8 @@ pub struct Link {
     pub stream: Stream,
     held: Held,
     sent: usize,
+    /// Whether a byte of the message that is being written has left.
+    departed: bool,
     start: usize,
     end: usize,
     filled: bool,
@@ -66,6 +68,7 @@ impl Link {
             stream,
             held: Held { input: None, output: Vec::new(), buffers },
             sent: 0,
+            departed: false,
             start: 0,
             end: 0,
             filled: false,
@@ -138,8 +141,9 @@ impl Link {
         self.incoming = Incoming::UntilClose;
     }
 
-    /// Says what will follow the head that was put into `output`.
+    /// Says what will follow the head that was put into `output`: a new message begins.
     pub fn promise_body(&mut self, framing: Framing) {
+        self.departed = self.sent > 0;
         self.outgoing = match framing {
             Framing::None => Outgoing::Done,
             Framing::Length(length) => Outgoing::Length(length),
@@ -310,17 +314,22 @@ impl Link {
         matches!(self.outgoing, Outgoing::Done)
     }
 
-    /// Whether not a byte of what waits has left.
+    /// Whether not a byte of the message has left, its head included.
     pub fn nothing_sent(&self) -> bool {
-        self.sent == 0 && !self.held.output.is_empty()
+        !self.departed && !self.held.output.is_empty()
     }
 
-    /// Takes back what waits, when not a byte of it has left.
+    /// Takes back what waits, when not a byte of the message has left.
     pub fn take_back_output(&mut self) {
-        if self.sent == 0 {
+        if !self.departed {
             self.held.output.clear();
             self.outgoing = Outgoing::Done;
         }
+    }
+
+    /// How many bytes wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.held.output.len() - self.sent
     }
 
     /// Writes what waits.
@@ -329,7 +338,10 @@ impl Link {
             let waiting = self.held.output.get(self.sent..).unwrap_or(&[]);
             match ready!(self.stream.poll_write(cx, waiting)) {
                 Ok(0) | Err(_) => return Poll::Ready(Err(self.write_error())),
-                Ok(count) => self.sent += count,
+                Ok(count) => {
+                    self.sent += count;
+                    self.departed = true;
+                }
             }
         }
         self.sent = 0;
@@ -435,6 +447,7 @@ impl Link {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.departed = true;
             let of_waiting = written.min(waiting.len());
             self.sent += of_waiting;
             if self.sent == self.held.output.len() {

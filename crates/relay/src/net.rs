@@ -83,7 +83,7 @@ impl Stream {
         }
     }
 
-    /// What stands at the front. Asks the kernel.
+    /// What stands at the front. Asks the kernel only when an event said that there may be something.
     pub fn front(&self) -> Front {
         let mut byte = [MaybeUninit::uninit()];
         let seen = match self {
@@ -371,5 +371,20 @@ impl Listener {
                 .poll_accept(cx)
                 .map_ok(|(stream, _)| (Stream::Unix(stream), (Ipv4Addr::LOCALHOST, 0).into())),
         }
+    }
+
+    /// Accepts a connection that is in the kernel's queue now, whether an event has told of it or not.
+    pub fn accept_now(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (socket, client) = match self {
+            Listener::Tcp(listener) => SockRef::from(listener).accept()?,
+            Listener::Unix(listener) => SockRef::from(listener).accept()?,
+        };
+        socket.set_nonblocking(true)?;
+        let client = client.as_socket().unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        let stream = match self {
+            Listener::Tcp(_) => Stream::Tcp(TcpStream::from_std(socket.into())?),
+            Listener::Unix(_) => Stream::Unix(UnixStream::from_std(socket.into())?),
+        };
+        Ok((stream, client))
     }
 }

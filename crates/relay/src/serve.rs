@@ -192,7 +192,8 @@ pub async fn refuse(
 async fn local(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Result<(), Error> {
     let limits = worker.limits();
     let little = client.link.declared_left().is_none_or(|left| left <= limits.drain_bytes as u64);
-    if !little || client.expects_continue || client.link.is_broken() {
+    // What follows a handshake was meant for a tunnel that is not there (attack A30).
+    if !little || client.expects_continue || client.link.is_broken() || x.request.websocket {
         client.keep_alive = false;
     }
     let framing = reply::head(x, client, worker);

@@ -24,8 +24,8 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
         route.bytes_up.add(x.bytes_up);
         route.bytes_down.add(x.bytes_down);
     }
-    worker.recorder.borrow_mut().record(x, &names(x, run));
     worker.cells.active.sub(1);
+    worker.recorder.borrow_mut().record(x, &names(x, run));
 }
 
 /// One attempt at a host is over: with the head of an answer, or without.

@@ -175,8 +175,12 @@ impl Worker {
 
     /// Whether a quiet connection has to go because the worker is to stop; one that has not had its first answer is given a moment.
     pub fn sends_away(&self, requests: u64, opened: Tick, now: Tick) -> bool {
-        let Some(since) = self.draining_since.get() else { return false };
-        requests > 0 || now >= since.max(opened) + FIRST_WORD
+        self.is_draining() && (requests > 0 || now >= self.first_word_at(opened))
+    }
+
+    /// Until when a connection that has not said anything is waited for because the worker is to stop.
+    pub fn first_word_at(&self, opened: Tick) -> Tick {
+        self.draining_since.get().map_or(Tick::NEVER, |since| since.max(opened) + FIRST_WORD)
     }
 
     /// When everything must be over.
@@ -208,9 +212,13 @@ impl Worker {
         let Some(mail) = self.shared.mail.get(to) else { return Err(stream) };
         let Ok(stream) = stream.detach() else { return Ok(()) };
         self.shared.handed_over.fetch_add(1, Relaxed);
-        // A worker that has ended already: the connection is closed, as it would be there.
-        let _ = mail.send(Message::Arrive(Arrival { stream, peer, listen: listen.clone() }));
-        Ok(())
+        match mail.send(Message::Arrive(Arrival { stream, peer, listen: listen.clone() })) {
+            Err(mpsc::error::SendError(Message::Arrive(Arrival { stream, .. }))) => {
+                self.has_arrived(); // that worker has ended already: it comes back
+                Stream::attach(stream).map_or(Ok(()), Err)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// There is something to sweep again.
@@ -221,6 +229,11 @@ impl Worker {
     /// A connection that another worker handed over has arrived.
     pub fn has_arrived(&self) {
         self.shared.handed_over.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether connections are on their way between workers.
+    pub fn expects_arrivals(&self) -> bool {
+        self.shared.handed_over.load(Relaxed) > 0
     }
 
     /// Connections open on this worker.

@@ -160,9 +160,9 @@ async fn live(
     worker.recorder.borrow_mut().flush();
 }
 
-/// Ends when no connection is open any more.
+/// Ends when no connection is open any more, nor on its way.
 async fn drained(worker: &Worker) {
-    while worker.open() > 0 {
+    while worker.open() > 0 || worker.expects_arrivals() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -230,3 +230,6 @@ async fn sweep(worker: Rc<Worker>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 /// How long accepting rests when the process has no descriptor left (attack H7).
@@ -33,9 +33,12 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
 
 /// Takes what is still in the queue of a listener that is about to be closed.
 pub fn empty(listener: &Listener, listen: &Rc<Listen>, ours: SocketAddr, worker: &Rc<Worker>) {
-    let mut cx = Context::from_waker(Waker::noop());
-    while let Poll::Ready(Ok((stream, client))) = listener.poll_accept(&mut cx) {
-        serve(stream, Peer { client, ours }, Rc::clone(listen), worker);
+    loop {
+        match listener.accept_now() {
+            Ok((stream, client)) => serve(stream, Peer { client, ours }, Rc::clone(listen), worker),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return,
+        }
     }
 }
 

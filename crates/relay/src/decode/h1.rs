@@ -63,11 +63,15 @@ async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
             return Poll::Ready(true);
         }
         let now = worker.clock.refresh();
+        if worker.sends_away(quiet.requests, quiet.opened, now) {
+            return Poll::Ready(false);
+        }
         if now >= quiet.deadline.at() {
             worker.cells.crime(if quiet.requests == 0 { Crime::HeadTimeout } else { Crime::Idle });
             return Poll::Ready(false);
         }
-        if worker.sends_away(quiet.requests, quiet.opened, now) { Poll::Ready(false) } else { Poll::Pending }
+        quiet.deadline.set(quiet.deadline.at().min(worker.first_word_at(quiet.opened)));
+        Poll::Pending
     })
     .await
 }
@@ -255,11 +259,14 @@ async fn after_panic(mut active: Box<Active>, worker: &Worker) {
         client.link.forget();
         client.keep_alive = false;
         let _ = serve::refuse(x, client, error, worker).await;
+    } else if x.times.ended.is_none() {
+        client.link.stream.reset_on_drop(); // a plain end might look like the end of the body (attack A45)
     }
     if x.times.ended.is_none() {
         x.error = Some(error);
         tally::close(x, &run, worker);
     }
+    linger(client, worker).await;
     active.client = None;
     worker.give_active(active);
 }

@@ -12,6 +12,8 @@ pub mod chain;
 mod cors;
 pub mod forwarded;
 mod header;
+#[cfg(test)]
+mod panics;
 pub mod password;
 mod redirect;
 mod request_header;
@@ -28,6 +30,8 @@ pub const LIST: &[Entry<dyn Filter>] = &[
     basic_auth::ENTRY,
     body_limit::ENTRY,
     cors::ENTRY,
+    #[cfg(test)]
+    panics::ENTRY,
     redirect::ENTRY,
     request_header::ENTRY,
     respond::ENTRY,

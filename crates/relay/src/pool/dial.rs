@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Connects to `host`; nothing has been sent when it fails.
+/// Connects to `host`; nothing has been sent when it fails. Where `deadline` stands, the whole request is over.
 pub async fn dial(
     host: &Host,
     keep: bool,
@@ -35,6 +35,7 @@ pub async fn dial(
     match done {
         Some(Ok(stream)) => Ok(stream),
         Some(Err(_)) => Err(failed(Crime::ConnectFailed)),
+        None if before <= until => Err(Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never)),
         None => Err(failed(Crime::ConnectTimeout)),
     }
 }

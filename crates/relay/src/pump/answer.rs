@@ -127,16 +127,31 @@ pub async fn own(
     limits: &Limits,
     worker: &Worker,
 ) -> Result<(), Error> {
-    client.deadline.set(worker.clock.now() + limits.response_idle);
+    let mut until = worker.clock.now() + limits.response_idle;
     let mut sent = 0;
     poll_fn(|cx| {
-        while let Some(rest) = body.get(sent..).filter(|rest| !rest.is_empty()) {
-            sent += ready!(client.link.poll_send(cx, rest))?;
+        let before = (sent, client.link.waiting());
+        if let Poll::Ready(done) = poll_own(cx, &mut client.link, body, &mut sent) {
+            return Poll::Ready(done);
         }
-        client.link.finish()?;
-        client.link.poll_flush(cx)
+        let now = worker.clock.refresh();
+        if before != (sent, client.link.waiting()) {
+            until = now + limits.response_idle;
+        } else if now >= until {
+            return Poll::Ready(Err(Error::client(Phase::Body, Crime::ClientStalled)));
+        }
+        client.deadline.set(until);
+        Poll::Pending
     })
     .await?;
     x.bytes_down = sent as u64;
     Ok(())
+}
+
+fn poll_own(cx: &mut Context<'_>, link: &mut Link, body: &[u8], sent: &mut usize) -> Poll<Result<(), Error>> {
+    while let Some(rest) = body.get(*sent..).filter(|rest| !rest.is_empty()) {
+        *sent += ready!(link.poll_send(cx, rest))?;
+    }
+    link.finish()?;
+    link.poll_flush(cx)
 }

@@ -29,7 +29,7 @@ pub struct Transfer {
     /// Which side the transfer waits for, and since when.
     waits: Option<(Side, Tick)>,
     from: Option<Side>,
-    /// Time spent waiting for the client, and for the upstream.
+    /// Time spent waiting for the client.
     waited: Duration,
 }
 
@@ -286,7 +286,8 @@ impl Transfer {
 
     fn count(&mut self, taken: usize, now: Tick) -> Result<(), Error> {
         self.moved += taken as u64;
-        if let Some((_, since)) = self.waits.take() {
+        // Only a client has to keep a pace: what the upstream took is not laid at its door.
+        if let Some((Side::Client, since)) = self.waits.take() {
             self.waited += now.since(since);
         }
         if self.moved > self.bytes_max {

@@ -1,0 +1,261 @@
+//! Workers from end to end: real sockets, an origin of threads, and whatever may go wrong between them.
+
+use super::*;
+use crate::plan::{
+    Args, Directive, Forward, HostPattern, KeepAlive, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
+    SitePlan,
+};
+use crate::stats::Names;
+use portunus_message::{Crime, Exchange, Limits};
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Counts what it hears.
+struct Ear(Arc<AtomicUsize>);
+
+impl Recorder for Ear {
+    fn record(&mut self, _: &Exchange, _: &Names<'_>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+
+    fn flush(&mut self) {}
+}
+
+/// One worker before one origin.
+struct Proxy {
+    workers: Workers,
+    snapshot: Arc<Snapshot>,
+    address: String,
+    heard: Arc<AtomicUsize>,
+    // Closed when the test is over.
+    _sockets: Sockets,
+}
+
+impl Proxy {
+    fn start(origin: SocketAddr, filters: &[&str], limits: Limits) -> Proxy {
+        let directive = |name: &str| Directive { name: name.to_owned(), args: Args::default() };
+        let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
+        let mut plan = Plan::default();
+        plan.settings.limits = limits.clone();
+        plan.pools.push(PoolPlan {
+            name: "origin".into(),
+            servers: vec![ServerPlan {
+                address: crate::plan::Address::Socket(origin),
+                weight: 1,
+                backup: false,
+            }],
+            balance: directive("round-robin"),
+            keep_alive: KeepAlive { idle: 16, time: None },
+            connect_timeout: Duration::from_secs(5),
+            tries: 1,
+        });
+        plan.sites.push(SitePlan {
+            names: vec![HostPattern::Any],
+            listen: vec![listen.clone()],
+            routes: vec![RoutePlan {
+                name: "all".into(),
+                matcher: Matcher::default(),
+                priority: 0,
+                filters: filters.iter().map(|name| directive(name)).collect(),
+                forward: vec![Forward { pool: "origin".into(), weight: 1 }],
+                limits,
+            }],
+        });
+        let snapshot = Arc::new(Snapshot::compile(&plan, None).unwrap());
+        let sockets = Sockets::open(&BTreeSet::from([listen]), 1, None).unwrap();
+        let heard = Arc::new(AtomicUsize::new(0));
+        let ears: Vec<Box<dyn Recorder + Send>> = vec![Box::new(Ear(Arc::clone(&heard)))];
+        let workers = Workers::start(&snapshot, &sockets, ears).unwrap();
+        let address = sockets.addresses().remove(0);
+        Proxy { workers, snapshot, address, heard, _sockets: sockets }
+    }
+
+    fn client(&self) -> TcpStream {
+        let client = TcpStream::connect(&self.address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client
+    }
+
+    /// The counters, once they say `settled`.
+    fn stats(&self, settled: impl Fn(&Stats) -> bool) -> Stats {
+        let until = clock::read() + PATIENCE;
+        loop {
+            let stats = self.workers.stats();
+            if settled(&stats) || clock::read() >= until {
+                return stats;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.snapshot.hosts().map(|(_, host)| host.in_flight()).sum()
+    }
+
+    fn end(self) -> bool {
+        self.workers.drain(Duration::ZERO);
+        self.workers.join(PATIENCE)
+    }
+}
+
+/// An origin that does `answer` with every connection, after its first head.
+fn origin(answer: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, answer) = (stream.unwrap(), Arc::clone(&answer));
+            std::thread::spawn(move || {
+                while read_head(&mut stream).is_some() {
+                    answer(&mut stream);
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A head, byte by byte so that nothing after it is taken.
+fn read_head(stream: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).ok()? == 0 {
+            return None;
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).ok()
+}
+
+fn get(client: &mut TcpStream, path: &str) -> Option<String> {
+    client.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).ok()?;
+    let head = read_head(client)?;
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap()];
+    client.read_exact(&mut body).ok()?;
+    Some(head)
+}
+
+fn crimes(stats: &Stats, crime: Crime) -> u64 {
+    Crime::ALL.iter().zip(&stats.crimes).find(|(known, _)| **known == crime).map_or(0, |(_, many)| *many)
+}
+
+#[test]
+fn t31_a_panic_costs_its_exchange_and_nothing_else() {
+    let origin =
+        origin(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap());
+    let proxy = Proxy::start(origin, &["panics"], Limits::default());
+    let mut steady = proxy.client();
+    let (mut panics, mut fine) = (0, 0);
+    for round in 0..60 {
+        let path = if round % 2 == 0 { "/panic/in" } else { "/panic/back" };
+        let mut doomed = proxy.client();
+        assert!(get(&mut doomed, "/").is_some_and(|head| head.starts_with("HTTP/1.1 200 ")));
+        assert!(get(&mut doomed, path).is_some_and(|head| head.starts_with("HTTP/1.1 500 ")), "{path}");
+        assert_eq!(doomed.read(&mut [0]).unwrap(), 0, "the connection of a panic ends");
+        assert!(get(&mut steady, "/").is_some_and(|head| head.starts_with("HTTP/1.1 200 ")));
+        panics += 1;
+        fine += 2;
+    }
+    drop(steady);
+    let stats = proxy.stats(|stats| stats.connections_open == 0);
+    assert_eq!(crimes(&stats, Crime::Panic), panics);
+    assert_eq!((stats.active, stats.connections_open, proxy.in_flight()), (0, 0, 0));
+    assert_eq!(proxy.heard.load(SeqCst) as u64, panics + fine);
+    assert!(proxy.end());
+}
+
+#[test]
+fn a45_a_broken_answer_is_not_followed_by_another_once_its_head_has_left() {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = std::sync::Mutex::new(gone);
+    let origin = origin(move |stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+        gone.lock().unwrap().recv().unwrap();
+        stream.write_all(b"5\r\nhelloXXXXXX").unwrap();
+    });
+    let proxy = Proxy::start(origin, &[], Limits::default());
+    let mut client = proxy.client();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert!(read_head(&mut client).unwrap().starts_with("HTTP/1.1 200 "));
+    go.send(()).unwrap();
+    let mut rest = Vec::new();
+    let _ = client.read_to_end(&mut rest); // reset or closed, both will do
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.contains("HTTP/1.1") && !rest.contains("0\r\n\r\n"), "{rest}");
+    drop(client);
+    assert!(proxy.end());
+}
+
+#[test]
+fn a30_an_own_answer_to_a_handshake_ends_the_connection() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = Proxy::start(free, &[], Limits::default());
+    let mut client = proxy.client();
+    client
+        .write_all(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\
+              GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+        )
+        .unwrap();
+    let mut all = String::new();
+    client.read_to_string(&mut all).unwrap();
+    assert!(all.starts_with("HTTP/1.1 502 "), "{all}");
+    assert_eq!(all.matches("HTTP/1.1 ").count(), 1, "{all}");
+    assert!(proxy.end());
+}
+
+#[test]
+fn h1_a_client_that_does_not_read_our_own_answers_is_left() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let limits =
+        Limits { response_idle: Duration::from_millis(300), requests: u64::MAX, ..Limits::default() };
+    let proxy = Proxy::start(free, &[], limits);
+    let mut client = proxy.client();
+    // Answers that are never read fill the way back; then the way there fills as well.
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
+    let until = clock::read() + PATIENCE;
+    while client.write_all(&request).is_ok() {}
+    assert!(clock::read() < until, "left to the kernel");
+    let stats = proxy.stats(|stats| stats.connections_open == 0);
+    assert_eq!((stats.connections_open, stats.active), (0, 0));
+    assert!(proxy.end());
+}
+
+#[test]
+fn a_silent_connection_does_not_hold_up_the_end() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let limits = Limits { header_time: PATIENCE * 6, ..Limits::default() };
+    let proxy = Proxy::start(free, &[], limits);
+    let _silent = proxy.client();
+    proxy.stats(|stats| stats.connections_open == 1);
+    assert!(proxy.end());
+}
+
+#[test]
+fn t9_whoever_stands_in_the_queue_is_served_when_the_door_closes() {
+    let origin = origin(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap());
+    let Proxy { workers, address, _sockets: sockets, .. } = Proxy::start(origin, &[], Limits::default());
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for _ in 0..600 {
+        let client = TcpStream::connect(&address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        clients.push(client);
+    }
+    drop(sockets);
+    workers.drain(PATIENCE);
+    for (at, client) in clients.iter_mut().enumerate() {
+        let answered = get(client, "/");
+        assert!(answered.is_some_and(|head| head.starts_with("HTTP/1.1 200 ")), "client {at}");
+    }
+    drop(clients);
+    assert!(workers.join(PATIENCE));
+}
