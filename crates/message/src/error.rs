@@ -112,6 +112,8 @@ crimes! {
     NoRoute "no-route" 404,
     /// A filter refused it.
     Refused "refused" 403,
+    /// `basic-auth` does not know who asks.
+    Unauthorized "unauthorized" 401,
     /// Limit `connections`.
     TooManyConnections "too-many-connections" 503,
     /// The pool has no host that may be tried.

@@ -6,7 +6,7 @@ use crate::context::{Answer, Context, Question};
 use crate::entry::{ArgMistake, Entry, Kind, Param, Place};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use portunus_message::{FieldValue, Known, Request, Response, Status};
+use portunus_message::{Crime, Error, FieldValue, Known, Phase, Request};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -91,13 +91,11 @@ struct BasicAuth {
 }
 
 impl BasicAuth {
-    fn challenge(&self) -> Flow {
-        let mut response =
-            Response::text(Status::UNAUTHORIZED, "text/plain; charset=utf-8", "401 Unauthorized\n");
+    fn challenge(&self, cx: &mut Context<'_>) -> Flow {
         if let Some(challenge) = FieldValue::new(&self.challenge) {
-            response.fields.add(Known::WWW_AUTHENTICATE, challenge);
+            cx.later.set(Known::WWW_AUTHENTICATE, challenge);
         }
-        Flow::Answer(Box::new(response))
+        Flow::Fail(Error::client(Phase::Filter, Crime::Unauthorized))
     }
 }
 
@@ -117,16 +115,16 @@ fn credentials(request: &Request) -> Option<(Vec<u8>, Vec<u8>)> {
 }
 
 impl Filter for BasicAuth {
-    fn request(&self, request: &mut Request, _: &mut Context<'_>) -> Flow {
-        let Some((name, password)) = credentials(request) else { return self.challenge() };
+    fn request(&self, request: &mut Request, cx: &mut Context<'_>) -> Flow {
+        let Some((name, password)) = credentials(request) else { return self.challenge(cx) };
         let hash = self.accounts.get(&*name).unwrap_or(&self.anyone);
         Flow::Ask(Question::Password { hash: Arc::clone(hash), password })
     }
 
-    fn answered(&self, answer: Answer, request: &mut Request, _: &mut Context<'_>) -> Flow {
+    fn answered(&self, answer: Answer, request: &mut Request, cx: &mut Context<'_>) -> Flow {
         // The filter holds nothing of a request, so it looks again whose password that was.
         let known = credentials(request).is_some_and(|(name, _)| self.accounts.contains_key(&*name));
-        if known && answer == Answer::Yes { Flow::Next } else { self.challenge() }
+        if known && answer == Answer::Yes { Flow::Next } else { self.challenge(cx) }
     }
 
     fn describe(&self) -> String {
@@ -153,11 +151,11 @@ mod tests {
     }
 
     fn ask(value: &str) -> Option<(String, Vec<u8>)> {
-        let flow = Stage::get("/").field("Authorization", value).run(&*filter());
-        match flow {
+        let mut stage = Stage::get("/").field("Authorization", value);
+        match stage.run(&*filter()) {
             Flow::Ask(Question::Password { hash, password }) => Some((hash.to_string(), password)),
-            Flow::Answer(response) if response.status == Status::UNAUTHORIZED => {
-                let challenge = joined(&response.fields, "WWW-Authenticate");
+            Flow::Fail(error) if error.crime == Crime::Unauthorized => {
+                let challenge = joined(&stage.later, "WWW-Authenticate");
                 assert_eq!(challenge, "Basic realm=\"Staff only\", charset=\"UTF-8\"");
                 None
             }
@@ -197,7 +195,7 @@ mod tests {
         }
         let mut twice =
             Stage::get("/").field("Authorization", &basic("alice:secret")).field("Authorization", "x");
-        assert!(matches!(twice.run(&*filter()), Flow::Answer(_)));
+        assert!(matches!(twice.run(&*filter()), Flow::Fail(_)));
     }
 
     #[test]
