@@ -225,8 +225,8 @@ impl Supervisor {
         let host = |(pool, host): (&str, &Arc<Host>)| HostFacts {
             pool: pool.to_owned(),
             name: host.name.to_string(),
-            up: host.is_usable(),
-            weight: host.weight,
+            up: host.is_usable(portunus_relay::clock::read()),
+            weight: host.share(),
             addresses: host.live.addresses.load().len(),
         };
         Facts {

@@ -97,7 +97,12 @@ fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> 
         };
         template.render(&scope, &mut scratch.key);
     }
-    let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random() };
+    let key = Key {
+        text: &scratch.key,
+        client_ip: x.client_ip(),
+        random: worker.random(),
+        now: worker.clock.now(),
+    };
     pool.pick.pick(&pool.hosts, &key, &scratch.tried)
 }
 

@@ -1,10 +1,12 @@
 //! Host, Hosts: address, weight, whether it is up, live counters.
 
 use crate::plan::Address;
+use crate::standing::Standing;
 use arc_swap::ArcSwap;
+use portunus_message::Tick;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// The index of a host in its [`Hosts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,8 +40,8 @@ pub struct Live {
     pub addresses: ArcSwap<Vec<SocketAddr>>,
     /// Requests that are on it.
     pub in_flight: AtomicU32,
-    /// Whether it may be chosen.
-    pub up: AtomicBool,
+    /// Whether it may be chosen, and why not.
+    pub standing: Standing,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
     pub idle_ms: AtomicU32,
 }
@@ -54,7 +56,7 @@ impl Live {
         Live {
             addresses: ArcSwap::from_pointee(addresses),
             in_flight: AtomicU32::new(0),
-            up: AtomicBool::new(true),
+            standing: Standing::default(),
             idle_ms: AtomicU32::new(0),
         }
     }
@@ -72,9 +74,14 @@ impl Host {
         self.live.in_flight.load(Relaxed)
     }
 
-    /// Whether it may be chosen: up, and of some weight.
-    pub fn is_usable(&self) -> bool {
-        self.weight > 0 && self.live.up.load(Relaxed)
+    /// Its share now: what was written, unless an operator has set another.
+    pub fn share(&self) -> u32 {
+        self.live.standing.weight().unwrap_or(self.weight)
+    }
+
+    /// Whether it may be chosen: nobody has a reason against it, and it is of some weight.
+    pub fn is_usable(&self, now: Tick) -> bool {
+        self.share() > 0 && self.live.standing.is_good(now)
     }
 }
 
@@ -108,10 +115,11 @@ impl Hosts {
     pub fn candidates<'a>(
         &'a self,
         tried: &'a HostSet,
+        now: Tick,
     ) -> impl Iterator<Item = (HostId, &'a Arc<Host>)> + Clone + 'a {
         let fits = move |tier: bool| {
             move |&(id, host): &(HostId, &Arc<Host>)| {
-                host.backup == tier && host.is_usable() && !tried.has(id)
+                host.backup == tier && host.is_usable(now) && !tried.has(id)
             }
         };
         let pairs = (0u32..).map(HostId).zip(&self.list);

@@ -25,6 +25,7 @@ pub mod reply;
 pub mod run;
 pub mod serve;
 pub mod snapshot;
+pub mod standing;
 pub mod stats;
 pub mod tally;
 pub mod template;

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "portunus"];
 
 /// What every module of the relay may use: the nouns that do no I/O and know no time.
-const NOUNS: &[&str] = &["args", "context", "entry", "hosts", "plan", "stats", "template", "values"];
+const NOUNS: &[&str] =
+    &["args", "context", "entry", "hosts", "plan", "standing", "stats", "template", "values"];
 
 /// What else each module of the relay may use, from the bottom up. A module that is not here may use nothing: write its
 /// row. For the nouns this is all they may use.
@@ -20,7 +21,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("plan", &["template"]),
     ("entry", &["plan"]),
     ("args", &["entry", "plan", "template", "values"]),
-    ("hosts", &["plan"]),
+    ("standing", &[]),
+    ("hosts", &["plan", "standing"]),
     // what a worker has
     ("clock", &[]),
     ("buffers", &[]),

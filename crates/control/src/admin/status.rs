@@ -80,8 +80,8 @@ fn host(host: &Host, seen: Option<&HostStats>) -> Value {
     json!({
         "name": host.name,
         "addresses": addresses,
-        "up": host.is_usable(),
-        "weight": host.weight,
+        "up": host.is_usable(portunus_relay::clock::read()),
+        "weight": host.share(),
         "backup": host.backup,
         "in_flight": host.in_flight(),
         "requests": answered + seen.failures,

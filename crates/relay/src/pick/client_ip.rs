@@ -23,10 +23,10 @@ struct ClientIp;
 impl Pick for ClientIp {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
         match key.client_ip.to_canonical() {
-            IpAddr::V4(address) => rendezvous::choose(hosts, &address.octets(), tried),
+            IpAddr::V4(address) => rendezvous::choose(hosts, &address.octets(), key.now, tried),
             IpAddr::V6(address) => {
                 let [network @ .., _, _, _, _, _, _, _, _] = address.octets();
-                rendezvous::choose(hosts, &network, tried)
+                rendezvous::choose(hosts, &network, key.now, tried)
             }
         }
     }

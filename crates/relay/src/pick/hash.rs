@@ -28,7 +28,7 @@ struct Hash {
 
 impl Pick for Hash {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        rendezvous::choose(hosts, key.text, tried)
+        rendezvous::choose(hosts, key.text, key.now, tried)
     }
 
     fn key(&self) -> Option<&Template> {

@@ -24,8 +24,8 @@ struct LeastRequests {
 }
 
 impl Pick for LeastRequests {
-    fn pick(&self, hosts: &Hosts, _: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried).map(|(id, host)| (id, Load::with_one_more(host)));
+    fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
+        let candidates = hosts.candidates(tried, key.now).map(|(id, host)| (id, Load::with_one_more(host)));
         let (mut best, mut equals) = (None::<(HostId, Load)>, 0usize);
         for (id, load) in candidates.clone() {
             match best {
@@ -54,7 +54,7 @@ struct Load {
 
 impl Load {
     fn with_one_more(host: &Host) -> Load {
-        Load { requests: u64::from(host.in_flight()) + 1, weight: u64::from(host.weight) }
+        Load { requests: u64::from(host.in_flight()) + 1, weight: u64::from(host.share()) }
     }
 
     fn is_less(self, other: Load) -> bool {

@@ -2,6 +2,7 @@
 
 use crate::entry::Entry;
 use crate::hosts::{HostId, HostSet, Hosts};
+use portunus_message::Tick;
 
 mod client_ip;
 mod hash;
@@ -34,6 +35,8 @@ pub struct Key<'a> {
     pub client_ip: std::net::IpAddr,
     /// A random number, fresh for each choice.
     pub random: u64,
+    /// When.
+    pub now: Tick,
 }
 
 #[cfg(test)]

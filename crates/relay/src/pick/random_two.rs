@@ -22,13 +22,13 @@ struct RandomTwo;
 
 impl Pick for RandomTwo {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried);
+        let candidates = hosts.candidates(tried, key.now);
         let (low, high) = (key.random & 0xffff_ffff, key.random >> 32);
         let (first, one) = draw(candidates.clone(), low)?;
         let Some((second, other)) = draw(candidates.filter(|(id, _)| *id != first), high) else {
             return Some(first);
         };
-        let load = |host: &Host, against: &Host| u64::from(host.in_flight()) * u64::from(against.weight);
+        let load = |host: &Host, against: &Host| u64::from(host.in_flight()) * u64::from(against.share());
         // Equal loads: the first draw decides, so that idle servers get their shares.
         Some(if load(other, one) < load(one, other) { second } else { first })
     }
@@ -39,7 +39,7 @@ fn draw<'a, H: AsRef<Host> + 'a>(
     candidates: impl Iterator<Item = (HostId, &'a H)> + Clone,
     random: u64,
 ) -> Option<(HostId, &'a Host)> {
-    let weight = |host: &Host| u64::from(host.weight);
+    let weight = |host: &Host| u64::from(host.share());
     let total: u64 = candidates.clone().map(|(_, host)| weight(host.as_ref())).sum();
     let mut place = u64::try_from((u128::from(random) * u128::from(total)) >> 32).ok()?;
     for (id, host) in candidates {

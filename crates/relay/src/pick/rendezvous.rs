@@ -1,14 +1,15 @@
 //! Rendezvous hashing: every host scores for a key, the highest wins; a host that goes moves only its own keys.
 
 use crate::hosts::{HostId, HostSet, Hosts};
+use portunus_message::Tick;
 
 /// The host with the highest score for `key`. Scores depend on nothing but key, host name and weight, so every worker,
 /// every run and every proxy with the same hosts agrees.
-pub(super) fn choose(hosts: &Hosts, key: &[u8], tried: &HostSet) -> Option<HostId> {
+pub(super) fn choose(hosts: &Hosts, key: &[u8], now: Tick, tried: &HostSet) -> Option<HostId> {
     let key = hash(key, SEED);
     let mut best = None::<(HostId, f64)>;
-    for (id, host) in hosts.candidates(tried) {
-        let score = score(hash(host.name.as_bytes(), key), host.weight);
+    for (id, host) in hosts.candidates(tried, now) {
+        let score = score(hash(host.name.as_bytes(), key), host.share());
         if best.is_none_or(|(_, highest)| score > highest) {
             best = Some((id, score));
         }
@@ -42,7 +43,7 @@ mod tests {
         let hosts = hosts(weights);
         let mut counts = vec![0; weights.len()];
         for key in 0..keys {
-            let HostId(id) = choose(&hosts, &key.to_be_bytes(), &HostSet::default()).unwrap();
+            let HostId(id) = choose(&hosts, &key.to_be_bytes(), Tick(1), &HostSet::default()).unwrap();
             counts[id as usize] += 1;
         }
         counts
@@ -63,8 +64,8 @@ mod tests {
         let mut without = HostSet::default();
         without.insert(HostId(2));
         for key in 0..2_000u32 {
-            let before = choose(&hosts, &key.to_be_bytes(), &HostSet::default());
-            let after = choose(&hosts, &key.to_be_bytes(), &without);
+            let before = choose(&hosts, &key.to_be_bytes(), Tick(1), &HostSet::default());
+            let after = choose(&hosts, &key.to_be_bytes(), Tick(1), &without);
             assert!(before == after || before == Some(HostId(2)));
         }
     }

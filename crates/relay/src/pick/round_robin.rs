@@ -27,19 +27,19 @@ struct RoundRobin {
 }
 
 impl Pick for RoundRobin {
-    fn pick(&self, hosts: &Hosts, _: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried);
+    fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
+        let candidates = hosts.candidates(tried, key.now);
         let (mut total, mut divisor, mut alike) = (0u64, 0u32, true);
         for (_, host) in candidates.clone() {
-            alike &= divisor == 0 || divisor == host.weight;
-            divisor = common_divisor(divisor, host.weight);
-            total += u64::from(host.weight);
+            alike &= divisor == 0 || divisor == host.share();
+            divisor = common_divisor(divisor, host.share());
+            total += u64::from(host.share());
         }
         let total = total.checked_div(u64::from(divisor))?;
         let turn = self.turn.fetch_add(1, Relaxed) % total;
         let mut place = if alike { turn } else { mixed(turn, total) };
         for (id, host) in candidates {
-            let share = u64::from(host.weight / divisor);
+            let share = u64::from(host.share() / divisor);
             if place < share {
                 return Some(id);
             }
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_host_without_weight_or_down_gets_nothing() {
         let (pick, hosts) = (RoundRobin::default(), hosts(&[1, 0, 1]));
-        hosts.get(HostId(2)).unwrap().live.up.store(false, Relaxed);
+        hosts.get(HostId(2)).unwrap().live.standing.set_probe(crate::standing::Probe::Failing);
         for _ in 0..5 {
             assert_eq!(pick.pick(&hosts, &key(), &HostSet::default()), Some(HostId(0)));
         }

@@ -4,6 +4,7 @@ use super::*;
 use crate::args::tests::example;
 use crate::hosts::Host;
 use crate::plan::Address;
+use crate::standing::Probe;
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,7 +20,7 @@ pub(super) fn hosts(weights: &[u32]) -> Hosts {
 
 /// A key without anything special.
 pub(super) fn key() -> Key<'static> {
-    Key { text: b"", client_ip: "192.0.2.1".parse().unwrap(), random: 0 }
+    Key { text: b"", client_ip: "192.0.2.1".parse().unwrap(), random: 0, now: Tick(1) }
 }
 
 /// Puts so many requests on each host.
@@ -74,7 +75,7 @@ proptest! {
         let host = |(at, member): (usize, &Member)| {
             let address = Address::Name { host: format!("h{at}"), port: 80 };
             let host = Host::new(address, member.weight, member.backup, None);
-            host.live.up.store(member.up, Relaxed);
+            host.live.standing.set_probe(if member.up { Probe::Passing } else { Probe::Failing });
             host.live.in_flight.store(member.in_flight, Relaxed);
             Arc::new(host)
         };
@@ -86,7 +87,7 @@ proptest! {
         let usable = |member: &&Member| member.weight > 0 && member.up && !member.tried;
         let primary_left = members.iter().filter(usable).any(|member| !member.backup);
         let any_left = members.iter().any(|member| usable(&member));
-        let key = Key { text: &text, client_ip: "::1".parse().unwrap(), random };
+        let key = Key { text: &text, client_ip: "::1".parse().unwrap(), random, now: Tick(1) };
         for entry in LIST {
             let pick = (entry.build)(&example(entry.example)).unwrap();
             for _ in 0..3 {
