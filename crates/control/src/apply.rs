@@ -8,19 +8,21 @@ use crate::source::Source;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
 use portunus_relay::hosts::Host;
-use portunus_relay::net::Sockets;
+use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{Admin, CompileMistake, Listen, Plan};
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
+use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Holds what runs, and exchanges it for what is asked.
 pub struct Supervisor {
@@ -42,6 +44,22 @@ pub struct Supervisor {
     latest: Mutex<Option<Latest>>,
     changes: watch::Sender<u64>,
     stop_wanted: watch::Sender<bool>,
+    upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
+}
+
+/// What became of an upgrade: the process that serves now, or why this one still does.
+pub type Upgraded = Result<u32, String>;
+
+/// Where somebody who can start programs hears that an upgrade is wanted, and says what became of it.
+pub type UpgradesWanted = mpsc::Receiver<oneshot::Sender<Upgraded>>;
+
+/// What was there before this program started.
+#[derive(Default)]
+pub struct Legacy {
+    /// Sockets that listen already.
+    pub sockets: Given,
+    /// The addresses that names were known to have, by what stands in the configuration.
+    pub addresses: HashMap<String, Vec<SocketAddr>>,
 }
 
 /// What runs now.
@@ -99,21 +117,25 @@ impl Supervisor {
         source: Source,
         variable: fn(&str) -> Option<String>,
         version: &'static str,
+        legacy: &mut Legacy,
         open_door: impl FnOnce(&Admin) -> Result<Door, E>,
-    ) -> Result<(Arc<Supervisor>, Door), E> {
+    ) -> Result<(Arc<Supervisor>, Door, UpgradesWanted), E> {
         let started = SystemTime::now();
         let (loaded, snapshot) = load(&source, &variable, None)?;
         let settings = loaded.plan.settings.clone();
         log::set_level(settings.log_level);
         let worker_count = settings.workers.unwrap_or_else(cores);
         let door = open_door(&settings.admin)?;
-        let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None)
-            .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
+        // The sockets come last of what can fail: whatever the kernel puts into one that is given up again is lost.
         let access_log = AccessLog::open(settings.access_log.as_ref(), &settings.limits, SystemTime::now)
             .map_err(Trouble::Log)?;
+        let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None, &mut legacy.sockets)
+            .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
         let snapshot = Arc::new(snapshot);
+        know_addresses(&snapshot, &legacy.addresses);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
         let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
+        let (upgrades, upgrades_wanted) = mpsc::channel(1);
         let supervisor = Arc::new(Supervisor {
             source,
             variable,
@@ -130,8 +152,9 @@ impl Supervisor {
             latest: Mutex::new(None),
             changes: watch::Sender::new(0),
             stop_wanted: watch::Sender::new(false),
+            upgrades,
         });
-        Ok((supervisor, door))
+        Ok((supervisor, door, upgrades_wanted))
     }
 
     /// Loads the configuration anew and lets the workers go over to it. When anything about it is wrong, the old one
@@ -154,8 +177,13 @@ impl Supervisor {
     fn exchange(&self, workers: &Workers) -> Result<Arc<Running>, Trouble> {
         let (old, read_from) = (self.running.load_full(), SystemTime::now());
         let (loaded, snapshot) = load(&self.source, &self.variable, Some(&old.snapshot))?;
-        let sockets = Sockets::open(&listen(&loaded.plan), self.worker_count, Some(&old.sockets))
-            .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
+        let sockets = Sockets::open(
+            &listen(&loaded.plan),
+            self.worker_count,
+            Some(&old.sockets),
+            &mut Given::default(),
+        )
+        .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
         let settings = &loaded.plan.settings;
         let change =
             self.access_log.prepare(settings.access_log.as_ref(), &settings.limits).map_err(Trouble::Log)?;
@@ -283,21 +311,40 @@ impl Supervisor {
         self.stop_wanted.subscribe()
     }
 
+    /// Asks whoever can start programs for an upgrade, and waits until it is done or has failed.
+    pub async fn upgrade(&self) -> Upgraded {
+        let (answer, result) = oneshot::channel();
+        if self.upgrades.try_send(answer).is_err() {
+            return Err("another upgrade is under way".into());
+        }
+        result.await.unwrap_or_else(|_| Err("the program is stopping".into()))
+    }
+
+    /// Keeps reloads out until the guard is dropped; waits for one that is under way.
+    pub fn hold_still(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
+    }
+
+    /// Whether every worker serves.
+    pub fn is_serving(&self) -> bool {
+        self.workers().is_some_and(|workers| workers.all_answer(ANSWER_TIME))
+    }
+
     /// Whether the workers finish what they have and take nothing new.
     pub fn is_stopping(&self) -> bool {
         *self.stop_wanted.borrow()
     }
 
-    /// Lets the workers finish what they have, for at most `grace`, and writes what is left of the log. Says whether all exchanges came to
-    /// their end. It blocks: call it off the runtime.
-    pub fn stop(&self, grace: Duration) -> bool {
+    /// Lets the workers finish what they have, within the bounds of `farewell`, and writes what is left of the log. Says whether all
+    /// exchanges came to their end. It blocks: call it off the runtime.
+    pub fn stop(&self, farewell: &Farewell) -> bool {
         self.want_stop();
         // Whoever reloads at this moment comes to an end first; after that nobody begins to.
         drop(lock(&self.turn));
         let Some(workers) = self.workers() else { return true };
         self.running.store(Arc::new(self.running().without_sockets()));
-        workers.drain(grace);
-        let until = Instant::now() + grace;
+        workers.drain(farewell);
+        let until = Instant::now() + farewell.grace.max(farewell.tunnels);
         while !workers.is_finished() && Instant::now() < until {
             std::thread::sleep(LOOK_PAUSE);
         }
@@ -341,6 +388,17 @@ fn load(
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))
+}
+
+/// Names that have not been resolved yet begin with what was known of them.
+fn know_addresses(snapshot: &Snapshot, known: &HashMap<String, Vec<SocketAddr>>) {
+    for (_, host) in snapshot.hosts() {
+        if let Some(addresses) = known.get(&*host.name)
+            && host.live.addresses.load().is_empty()
+        {
+            host.live.addresses.store(Arc::new(addresses.clone()));
+        }
+    }
 }
 
 /// Every address that a plan wants to listen at.
@@ -446,6 +504,9 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long a worker that serves needs to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// How long the stop waits before it looks again.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);

@@ -97,6 +97,10 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub tunnel_idle: Duration,
+    /// From the start of a new program to its being ready to take over.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub upgrade_time: Duration,
     /// The log queue, in bytes.
     pub log_queue: usize,
     /// One logged value, in bytes.
@@ -138,6 +142,7 @@ impl Default for Limits {
             upstream_header_bytes: 64 << 10,
             upstream_header_count: 200,
             tunnel_idle: seconds(300),
+            upgrade_time: seconds(10),
             log_queue: 8 << 20,
             log_field: 2 << 10,
         }

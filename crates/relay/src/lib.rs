@@ -12,6 +12,7 @@ pub mod context;
 pub mod deadlines;
 pub mod decode;
 pub mod dispatch;
+pub mod doors;
 pub mod entry;
 pub mod filter;
 pub mod hosts;

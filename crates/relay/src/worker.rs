@@ -13,6 +13,7 @@ use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,6 +51,10 @@ pub struct Worker {
     random: Cell<u64>,
     draining_since: Cell<Option<Tick>>,
     over_at: Cell<Tick>,
+    tunnels_over_at: Cell<Tick>,
+    /// Whether a successor serves already, so that quiet connections may wait for their next request.
+    has_successor: Cell<bool>,
+    last_calls: Cell<usize>,
     shared: Arc<Shared>,
     sweeper: Notify,
 }
@@ -73,10 +78,21 @@ pub enum Message {
     Arrive(Arrival),
     /// Say what you have counted.
     Stats(std::sync::mpsc::Sender<Stats>),
-    /// Accept nothing more, finish what runs, end tunnels after this time.
-    Drain(Duration),
+    /// Accept nothing more, finish what runs.
+    Drain(Farewell),
     /// End now.
     Stop,
+}
+
+/// How a worker is to end.
+#[derive(Clone, Debug, Default)]
+pub struct Farewell {
+    /// How long exchanges may take, unless their pool says otherwise.
+    pub grace: Duration,
+    /// How long tunnels may take, unless their pool says otherwise.
+    pub tunnels: Duration,
+    /// What a successor listens at already.
+    pub handed_over: Arc<BTreeSet<Listen>>,
 }
 
 /// A new connection on its way to another worker: it belongs to no runtime.
@@ -115,6 +131,9 @@ impl Worker {
             random: Cell::new(RandomState::new().hash_one(index) | 1),
             draining_since: Cell::new(None),
             over_at: Cell::new(Tick::NEVER),
+            tunnels_over_at: Cell::new(Tick::NEVER),
+            has_successor: Cell::new(false),
+            last_calls: Cell::new(0),
             shared,
             sweeper: Notify::new(),
         }
@@ -173,14 +192,30 @@ impl Worker {
         self.draining_since.get().is_some()
     }
 
-    /// Whether a quiet connection has to go because the worker is to stop; one that has not had its first answer is given a moment.
-    pub fn sends_away(&self, requests: u64, opened: Tick, now: Tick) -> bool {
-        self.is_draining() && (requests > 0 || now >= self.first_word_at(opened))
+    /// When a quiet connection has to go because the worker is to stop. It is given a moment, for a request that is on its way meets a
+    /// closed connection otherwise; and if a successor serves already, and nobody waits for the end, all the time there is: whoever
+    /// asks again hears that the connection ends.
+    pub fn sends_away_at(&self, opened: Tick) -> Tick {
+        match self.draining_since.get() {
+            None => Tick::NEVER,
+            Some(_) if self.has_successor.get() => self.over_at.get(),
+            Some(since) => (since.max(opened) + FIRST_WORD).min(self.over_at.get()),
+        }
     }
 
-    /// Until when a connection that has not said anything is waited for because the worker is to stop.
-    pub fn first_word_at(&self, opened: Tick) -> Tick {
-        self.draining_since.get().map_or(Tick::NEVER, |since| since.max(opened) + FIRST_WORD)
+    /// A listener is about to close.
+    pub fn begins_last_call(&self) {
+        self.last_calls.set(self.last_calls.get() + 1);
+    }
+
+    /// It is closed.
+    pub fn ends_last_call(&self) {
+        self.last_calls.set(self.last_calls.get().saturating_sub(1));
+    }
+
+    /// Whether a listener is about to close.
+    pub fn has_last_call(&self) -> bool {
+        self.last_calls.get() > 0
     }
 
     /// When everything must be over.
@@ -251,11 +286,18 @@ impl Worker {
         self.index
     }
 
-    /// Begins to stop; whatever still runs after `grace` is ended.
-    pub fn begin_drain(&self, grace: Duration) {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shared.mail.len()
+    }
+
+    /// Begins to stop; what still runs when its time is over is ended.
+    pub fn begin_drain(&self, farewell: &Farewell) {
         let now = self.clock.refresh();
         self.draining_since.set(Some(now));
-        self.over_at.set(now + grace);
+        self.over_at.set(now + farewell.grace);
+        self.tunnels_over_at.set(now + farewell.tunnels);
+        self.has_successor.set(!farewell.handed_over.is_empty());
         self.deadlines.wake_all();
     }
 

@@ -67,8 +67,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ),
     ("decode", &["client", "link", "net", "reply", "run", "serve", "tally", "worker"]),
     ("accept", &["client", "decode", "link", "net", "reply", "tally", "worker"]),
-    ("drain", &["accept", "net", "worker"]),
-    ("workers", &["accept", "clock", "deadlines", "drain", "net", "snapshot", "worker"]),
+    ("doors", &["accept", "net", "worker"]),
+    ("workers", &["accept", "clock", "deadlines", "doors", "net", "snapshot", "worker"]),
 ];
 
 /// The modules of the relay that may name the grammars.

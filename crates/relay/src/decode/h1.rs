@@ -63,14 +63,15 @@ async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
             return Poll::Ready(true);
         }
         let now = worker.clock.refresh();
-        if worker.sends_away(quiet.requests, quiet.opened, now) {
+        let away_at = worker.sends_away_at(quiet.opened);
+        if now >= away_at {
             return Poll::Ready(false);
         }
         if now >= quiet.deadline.at() {
             worker.cells.crime(if quiet.requests == 0 { Crime::HeadTimeout } else { Crime::Idle });
             return Poll::Ready(false);
         }
-        quiet.deadline.set(quiet.deadline.at().min(worker.first_word_at(quiet.opened)));
+        quiet.deadline.set(quiet.deadline.at().min(away_at));
         Poll::Pending
     })
     .await
@@ -135,7 +136,7 @@ async fn next_head(client: &mut Client, worker: &Worker) -> Result<Option<usize>
                 }
                 client.deadline.set(until);
             }
-            None if worker.sends_away(client.requests, client.opened, now) => {
+            None if now >= worker.sends_away_at(client.opened) => {
                 client.keep_alive = false;
                 return Poll::Ready(Ok(None));
             }
@@ -143,7 +144,7 @@ async fn next_head(client: &mut Client, worker: &Worker) -> Result<Option<usize>
                 client.deadline.set(if fresh { client.opened + limits.header_time } else { idle_until });
                 return Poll::Ready(Ok(None));
             }
-            None => client.deadline.set(doze_at),
+            None => client.deadline.set(doze_at.min(worker.sends_away_at(client.opened))),
         }
         Poll::Pending
     })

@@ -1,15 +1,16 @@
 //! Workers from end to end: real sockets, an origin of threads, and whatever may go wrong between them.
 
 use super::*;
+use crate::net::Given;
 use crate::plan::{
-    Args, Directive, Forward, HostPattern, KeepAlive, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
+    Args, Directive, Forward, HostPattern, KeepAlive, Listen, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
     SitePlan,
 };
 use crate::stats::Names;
 use portunus_message::{Crime, Exchange, Limits};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -66,7 +67,7 @@ impl Proxy {
             }],
         });
         let snapshot = Arc::new(Snapshot::compile(&plan, None).unwrap());
-        let sockets = Sockets::open(&BTreeSet::from([listen]), 1, None).unwrap();
+        let sockets = Sockets::open(&BTreeSet::from([listen]), 1, None, &mut Given::default()).unwrap();
         let heard = Arc::new(AtomicUsize::new(0));
         let ears: Vec<Box<dyn Recorder + Send>> = vec![Box::new(Ear(Arc::clone(&heard)))];
         let workers = Workers::start(&snapshot, &sockets, ears).unwrap();
@@ -97,7 +98,7 @@ impl Proxy {
     }
 
     fn end(self) -> bool {
-        self.workers.drain(Duration::ZERO);
+        self.workers.drain(&Farewell::default());
         self.workers.join(PATIENCE)
     }
 }
@@ -251,7 +252,7 @@ fn t9_whoever_stands_in_the_queue_is_served_when_the_door_closes() {
         clients.push(client);
     }
     drop(sockets);
-    workers.drain(PATIENCE);
+    workers.drain(&Farewell { grace: PATIENCE, tunnels: PATIENCE, ..Farewell::default() });
     for (at, client) in clients.iter_mut().enumerate() {
         let answered = get(client, "/");
         assert!(answered.is_some_and(|head| head.starts_with("HTTP/1.1 200 ")), "client {at}");
