@@ -3,6 +3,7 @@
 use portunus_tests::load::{Load, failed, get, post};
 use portunus_tests::proxy::{is_alive, site};
 use portunus_tests::{Answer, Client, Origin, Place, Proxy, eventually};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -172,4 +173,100 @@ fn what_runs_in_the_old_process_is_finished_there() {
     assert_eq!(slow.response().expect(200).text(), "/slow");
     assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
     proxy.get("/new").expect(200);
+}
+
+/// Starts the program as a service manager would, with these sockets as descriptors 3 and up.
+fn activated(sockets: &[socket2::Socket], text: &str) -> Proxy {
+    let count = sockets.len();
+    // Away first, and then to their places: those may be taken by another of them.
+    let (mut away, mut back) = (String::new(), String::new());
+    for (at, socket) in sockets.iter().enumerate() {
+        socket.set_cloexec(false).expect("to hand it on");
+        let (place, aside, own) = (at + 3, at + 63, socket.as_raw_fd());
+        away.push_str(&format!(" {aside}<&{own}"));
+        back.push_str(&format!(" {place}<&{aside} {aside}<&-"));
+    }
+    let script = format!(
+        "exec {away}; export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES=a:b:c; exec \"$0\" \"$@\" {back}"
+    );
+    Proxy::start_by(
+        |place, _| {
+            symlink(binary(), place.file(BINARY)).expect("a link");
+            let mut command = Command::new("bash");
+            command.arg("-c").arg(script).arg(place.file(BINARY));
+            command
+        },
+        Place::new(),
+        text,
+    )
+}
+
+#[test]
+fn sockets_of_the_service_manager_are_used_and_survive() {
+    let place = Place::new();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let spare = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let path = place.file("s.sock");
+    let unix = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let (address, unused) = (tcp.local_addr().expect("it"), spare.local_addr().expect("it"));
+    // Whoever connects before the program runs is answered all the same.
+    let mut early = Client::connect(address);
+    early.send("GET /early HTTP/1.1\r\nHost: a\r\n\r\n");
+    let sockets = [tcp.into(), unix.into(), spare.into()];
+    let listen = format!("listen {address}\n listen unix:{}", path.display());
+    let text =
+        format!("workers 2\ngrace 1s\nsite * {{\n listen @listen\n {listen}\n respond 200 served\n}}\n");
+    let mut proxy = activated(&sockets, &text);
+    assert_eq!(early.response().expect(200).text(), "served");
+    assert_eq!(Client::connect(address).get("/").text(), "served");
+    assert_eq!(Client::connect_unix(&path).get("/").text(), "served");
+    assert_eq!(proxy.get("/").text(), "served");
+    proxy.wait_for_stderr(&format!("no site listens at {unused}"));
+    // They pass on to a successor, and stay with the service manager in the end.
+    proxy.command(&["upgrade"]).expect(0);
+    assert_ne!(proxy.serving_id(), proxy.id());
+    assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+    let mut kept = Client::connect(address);
+    assert_eq!(kept.get("/").text(), "served");
+    let id = proxy.serving_id();
+    proxy.command(&["stop"]).expect(0);
+    eventually("the end", SOON, || (!is_alive(id)).then_some(()));
+    assert!(path.exists());
+    std::net::TcpStream::connect(address).expect("the service manager still listens");
+}
+
+#[test]
+fn the_service_manager_hears_what_happens() {
+    let place = Place::new();
+    let manager = std::os::unix::net::UnixDatagram::bind(place.file("notify")).expect("a socket");
+    manager.set_read_timeout(Some(SOON)).expect("a timeout");
+    let hear = || {
+        let mut text = [0; 4096];
+        let count = manager.recv(&mut text).expect("a message");
+        String::from_utf8_lossy(&text[..count]).into_owned()
+    };
+    let mut proxy = Proxy::start_by(
+        |inner, _| {
+            symlink(binary(), inner.file(BINARY)).expect("a link");
+            let mut command = Command::new(inner.file(BINARY));
+            command.env("NOTIFY_SOCKET", place.file("notify"));
+            command
+        },
+        Place::new(),
+        &format!("grace 1s\n{}", site("respond 200 ok")),
+    );
+    assert_eq!(hear(), "READY=1");
+    proxy.signal("HUP");
+    let reloading = hear();
+    let (first, since) = reloading.split_once('\n').expect("two lines");
+    assert_eq!(first, "RELOADING=1");
+    assert!(since.strip_prefix("MONOTONIC_USEC=").is_some_and(|time| time.parse::<u64>().is_ok()), "{since}");
+    assert_eq!(hear(), "READY=1");
+    proxy.command(&["upgrade"]).expect(0);
+    let id = proxy.serving_id();
+    assert_eq!(hear(), format!("MAINPID={id}"));
+    assert_eq!(hear(), "READY=1");
+    assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+    proxy.command(&["stop"]).expect(0);
+    assert_eq!(hear(), "STOPPING=1", "the predecessor's end is no end of the service");
 }

@@ -309,12 +309,19 @@ fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
 }
 
-/// SO_REUSEPORT would let a second program of the same user share the address unseen; a socket without it may not.
+/// SO_REUSEPORT would let a second program of the same user share the address unseen; a socket without it may not. A listener of our
+/// own that an earlier reload has closed is there for a moment longer.
 fn prove_free(address: SocketAddr) -> io::Result<()> {
-    match tcp_socket(address).and_then(|socket| socket.bind(&SockAddr::from(address))) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
-        _ => Ok(()), // any other trouble is told by the socket that is wanted
+    for again in (0..CLOSING_LOOKS).rev() {
+        match tcp_socket(address).and_then(|socket| socket.bind(&SockAddr::from(address))) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && again == 0 => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::park_timeout(CLOSING_PAUSE)
+            }
+            _ => break, // any other trouble is told by the socket that is wanted
+        }
     }
+    Ok(())
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -371,6 +378,10 @@ impl Listener {
         }
     }
 }
+
+/// How often, and after which pauses, an address that is taken is tried.
+const CLOSING_LOOKS: u32 = 15;
+const CLOSING_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
