@@ -182,6 +182,14 @@ impl Fields {
         self.entries.push(Entry { name_at, value_at, value_len, name_len, known, state: State::Plain });
     }
 
+    /// Adds all fields of `other` at the end, in one copy.
+    pub fn append(&mut self, other: &Fields) {
+        let Ok(by) = u32::try_from(self.block.len()) else { return };
+        self.block.extend_from_slice(&other.block);
+        let moved = |e: &Entry| Entry { name_at: e.name_at + by, value_at: e.value_at + by, ..*e };
+        self.entries.extend(other.live().map(moved));
+    }
+
     /// Leaves exactly one field of this name, with this value.
     pub fn set(&mut self, name: impl AsName, value: FieldValue<'_>) {
         self.remove_ref(&name);
@@ -375,6 +383,19 @@ mod tests {
         fields.load(b"Host: a\r\n");
         assert_eq!(fields.get(Known::HOST), Some(&b"a"[..]));
         assert_eq!(fields.get(Known::AGE), Some(&b""[..]));
+    }
+
+    #[test]
+    fn what_is_appended_stands_at_the_end() {
+        let (mut fields, mut more) = (Fields::new(), Fields::new());
+        fields.add(Known::AGE, value("1"));
+        more.add(Known::VARY, value("2"));
+        more.add(Known::FROM, value("3"));
+        more.remove(Known::VARY);
+        fields.append(&more);
+        let mut out = Vec::new();
+        assert_eq!((fields.len(), fields.write(&mut out, |_, _| true)), (2, 2));
+        assert_eq!(out, b"Age: 1\r\nFrom: 3\r\n");
     }
 
     #[test]
