@@ -175,7 +175,7 @@ impl Ask<'_> {
             self.client.welcome_body();
         }
         let bounds = HeadBounds::response(self.limits);
-        let mut sending = Sending { up_failed: None, sent_at: None };
+        let mut sending = Sending { first: true, up_failed: None, sent_at: None };
         let mut informational = 0;
         loop {
             let head = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
@@ -228,7 +228,9 @@ impl Ask<'_> {
         bounds: &HeadBounds,
         sending: &mut Sending,
     ) -> Poll<Result<ResponseHead, Error>> {
-        let now = self.worker.clock.refresh();
+        // The first look follows at once on what came before, whose time is still good.
+        let first = std::mem::take(&mut sending.first);
+        let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
         let _ = self.client.link.poll_flush(cx)?; // 100 and 103
         if !up.is_over() && sending.up_failed.is_none() {
             match up.poll(cx, &mut self.client.link, link, now) {
@@ -292,6 +294,7 @@ impl Ask<'_> {
 
 /// How far the request has got.
 struct Sending {
+    first: bool,
     up_failed: Option<Error>,
     sent_at: Option<Tick>,
 }

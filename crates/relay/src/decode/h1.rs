@@ -57,10 +57,10 @@ fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet>
 async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
     poll_fn(|cx| {
         quiet.deadline.wakes(cx);
+        let now = worker.clock.refresh();
         if quiet.stream.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
-        let now = worker.clock.refresh();
         if worker.sends_away(quiet.requests, quiet.opened, now) {
             return Poll::Ready(false);
         }
@@ -111,9 +111,11 @@ async fn next_head(
     client.began = worker.clock.now();
     let idle_until = worker.clock.now() + worker.keep_alive();
     let doze_at = worker.clock.now() + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
+    let mut first = true;
     poll_fn(|cx| {
+        // The first look follows at once on what came before, whose time is still good.
+        let now = if std::mem::take(&mut first) { worker.clock.now() } else { worker.clock.refresh() };
         let found = client.link.poll_head(cx, &bounds, |bytes| read(bytes, &mut x.request, &limits));
-        let now = worker.clock.refresh();
         match found {
             Poll::Ready(Ok(Some(head))) => {
                 client.began = began.unwrap_or(now);
