@@ -131,11 +131,26 @@ fn safely(out: &mut Vec<u8>, write: impl Fn(&mut Head<'_>)) {
     }
 }
 
-/// Written so that the compiler can look at many bytes at once; a block is short enough for the count to fit a byte.
+/// Written so that the compiler can look at sixteen bytes at once, each with a count of its own that cannot overflow.
 fn control_bytes(bytes: &[u8]) -> usize {
-    let count =
-        |block: &[u8]| block.iter().fold(0u8, |count, &byte| count.wrapping_add(u8::from(is_control(byte))));
-    bytes.chunks(128).map(|block| usize::from(count(block))).sum()
+    bytes.chunks(16 * 255).map(control_bytes_of_few).sum()
+}
+
+fn control_bytes_of_few(bytes: &[u8]) -> usize {
+    let mut counts = [0u8; 16];
+    let mut add = |block: &[u8; 16]| {
+        for (count, &byte) in counts.iter_mut().zip(block) {
+            *count = count.wrapping_add(u8::from(is_control(byte)));
+        }
+    };
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    blocks.iter().for_each(&mut add);
+    let mut last = [b' '; 16];
+    if let Some(place) = last.get_mut(..rest.len()) {
+        place.copy_from_slice(rest);
+    }
+    add(&last);
+    counts.iter().map(|&count| usize::from(count)).sum()
 }
 
 /// A head being written.
