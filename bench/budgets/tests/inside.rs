@@ -150,6 +150,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         keep_alive: KeepAlive { idle: 256, time: None },
         connect_timeout: Duration::from_secs(2),
         tries: 2,
+        drain: None,
     };
     let paths = (0..routes).map(|number| PathMatch::Prefix(format!("/service-{number}")));
     let routes = paths.chain([PathMatch::Any]).map(|path| RoutePlan {

@@ -29,6 +29,7 @@ pub struct PoolSettings {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     tries: u32,
+    drain: Option<Duration>,
 }
 
 impl PoolSettings {
@@ -39,6 +40,7 @@ impl PoolSettings {
             keep_alive: KeepAlive { idle: IDLE, time: None },
             connect_timeout: limits.connect,
             tries: TRIES,
+            drain: None,
         }
     }
 
@@ -72,6 +74,11 @@ impl PoolSettings {
                 }
                 if let Some(time) = option("for").and_then(|value| scene.parse(value, some_time)) {
                     self.keep_alive.time = Some(time);
+                }
+            }
+            "drain" => {
+                if let Some(time) = draft.words.first() {
+                    self.drain = scene.parse(time, values::duration);
                 }
             }
             "connect" => {
@@ -322,8 +329,8 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, tries } = self;
-        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries }
+        let PoolSettings { balance, keep_alive, connect_timeout, tries, drain } = self;
+        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries, drain }
     }
 }
 

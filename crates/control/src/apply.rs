@@ -335,6 +335,13 @@ impl Supervisor {
         *self.stop_wanted.borrow()
     }
 
+    /// Lets the workers end what they have at once, while the stop waits for them.
+    pub fn hurry(&self) {
+        if let Some(workers) = self.workers() {
+            workers.drain(&Farewell { at_once: true, ..Farewell::default() });
+        }
+    }
+
     /// Lets the workers finish what they have, within the bounds of `farewell`, and writes what is left of the log. Says whether all
     /// exchanges came to their end. It blocks: call it off the runtime.
     pub fn stop(&self, farewell: &Farewell) -> bool {
@@ -344,7 +351,9 @@ impl Supervisor {
         let Some(workers) = self.workers() else { return true };
         self.running.store(Arc::new(self.running().without_sockets()));
         workers.drain(farewell);
-        let until = Instant::now() + farewell.grace.max(farewell.tunnels);
+        let drains = self.running().snapshot.pools().iter().filter_map(|pool| pool.drain).max();
+        let longest = farewell.grace.max(farewell.tunnels).max(drains.unwrap_or_default());
+        let until = Instant::now() + longest + CUT_TIME;
         while !workers.is_finished() && Instant::now() < until {
             std::thread::sleep(LOOK_PAUSE);
         }
@@ -504,6 +513,9 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long the workers need to end what has had all its time, and to tell so.
+const CUT_TIME: Duration = Duration::from_millis(500);
 
 /// How long a worker that serves needs to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(2);

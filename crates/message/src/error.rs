@@ -136,7 +136,7 @@ crimes! {
     BadSwitch "bad-switch" 502,
     /// The upstream's answer ended too early (attack A45).
     Truncated "truncated" 502,
-    /// The program is stopping.
+    /// The program is stopping, or the upstream is no longer part of the configuration.
     Stopping "stopping" 503,
     /// A tunnel was silent too long.
     TunnelIdle "tunnel-idle" 408,

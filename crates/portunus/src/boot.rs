@@ -11,7 +11,7 @@ use portunus_control::observe::log;
 use portunus_control::source::Source;
 use portunus_control::{admin, discover, watch};
 use portunus_relay::plan::Admin;
-use portunus_relay::worker::Farewell;
+use portunus_relay::worker::{Farewell, TUNNELS_OF_THE_PAST};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -231,11 +231,13 @@ async fn stop(supervisor: Arc<Supervisor>, signals: &mut Signals, handed: Option
             grace,
             tunnels: grace.max(TUNNELS_OF_THE_PAST),
             handed_over: Arc::new(listen.into_iter().collect()),
+            at_once: false,
         },
     };
     supervisor.want_stop();
     log::info(format_args!("stopping; what is under way has {} s", grace.as_secs_f64()));
-    let mut ended = tokio::task::spawn_blocking(move || supervisor.stop(&farewell));
+    let stopping = Arc::clone(&supervisor);
+    let mut ended = tokio::task::spawn_blocking(move || stopping.stop(&farewell));
     loop {
         tokio::select! {
             complete = &mut ended => {
@@ -248,7 +250,8 @@ async fn stop(supervisor: Arc<Supervisor>, signals: &mut Signals, handed: Option
             }
             signal = signals.next() => if signal == Signal::Stop {
                 log::warn("stopping now");
-                // The log's writer gets a moment for what it has.
+                supervisor.hurry();
+                // What is under way gets its record, and the log's writer a moment for what it has.
                 let _ = tokio::time::timeout(LAST_MOMENT, &mut ended).await;
                 return;
             }
@@ -275,7 +278,5 @@ pub fn hear_panics() {
     }));
 }
 
-/// How long a tunnel may outlive the program or the configuration that it began under.
-const TUNNELS_OF_THE_PAST: Duration = Duration::from_secs(300);
 const BLOCKING_THREADS_MAX: usize = 32;
-const LAST_MOMENT: Duration = Duration::from_millis(100);
+const LAST_MOMENT: Duration = Duration::from_millis(500);

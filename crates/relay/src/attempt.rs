@@ -48,6 +48,9 @@ pub async fn until_answered(
         return Err(Error::proxy(Phase::Pick, Crime::Internal));
     };
     x.labels.pool = Some(at);
+    if let Some(time) = pool.drain {
+        client.deadline.allow(time);
+    }
     scratch.tried.clear();
     let framing = framing_upstream(x);
     let mut up = upload(x, pool, bounds, &route.limits);

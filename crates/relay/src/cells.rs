@@ -111,18 +111,6 @@ pub struct HostCells {
 }
 
 impl HostCells {
-    /// Takes over what was counted under an earlier Snapshot.
-    pub fn add_all(&self, old: &HostCells) {
-        for (code, many) in old.statuses.list() {
-            self.statuses.add_many(code, many);
-        }
-        self.failures.add(old.failures.get());
-        self.connects.add(old.connects.get());
-        self.connect_failures.add(old.connect_failures.get());
-        self.stale.add(old.stale.get());
-        *self.duration.borrow_mut() = old.duration.borrow().clone();
-    }
-
     /// As plain data.
     pub fn read(&self, idle: usize, in_flight: u32) -> HostStats {
         HostStats {

@@ -223,6 +223,10 @@ pub struct PoolPlan {
     pub connect_timeout: Duration,
     /// How many attempts a request may take in all; 1 means: no second one.
     pub tries: u32,
+    /// How long what is under way on it may take when it has to end; none means `grace`, and five minutes for tunnels that a stop does not wait for.
+    #[serde(with = "portunus_message::duration::optional", default)]
+    #[schemars(with = "Option<String>")]
+    pub drain: Option<Duration>,
 }
 
 /// Idle connections to each host of a pool.

@@ -51,6 +51,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// Attempts in all.
     pub tries: u32,
+    /// How long what is under way may take when it has to end.
+    pub drain: Option<Duration>,
 }
 
 impl Snapshot {
@@ -148,6 +150,7 @@ fn compile_pool(plan: &PoolPlan, old: &LiveHosts) -> Result<Pool, CompileMistake
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
         tries: plan.tries.max(1),
+        drain: plan.drain,
     })
 }
 

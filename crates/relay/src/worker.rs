@@ -15,14 +15,24 @@ use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// How long a connection that has not said anything yet is waited for when the worker is to stop.
-const FIRST_WORD: Duration = Duration::from_secs(1);
+const FIRST_WORD: Duration = Duration::from_secs(3);
+/// How long one is waited for that has had an answer already.
+const NEXT_WORD: Duration = Duration::from_secs(1);
+/// How long a tunnel may go on whose host is no longer part of what runs, unless its pool says otherwise.
+pub const TUNNELS_OF_THE_PAST: Duration = Duration::from_secs(300);
+/// How long the two sides of a tunnel have for their good-byes; it is part of the time they are given.
+pub const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// Configurations that are not in force any more and may have exchanges for as long as these take.
+const PAST_MAX: usize = 8;
+/// How long a connection that has had all its time may still be read, so that what it was sent is not lost to a reset.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// Connections that keep the memory of an exchange between two requests.
 const ACTIVES_KEPT: usize = 320;
 /// Connections on their way from one worker to another.
@@ -51,10 +61,12 @@ pub struct Worker {
     random: Cell<u64>,
     draining_since: Cell<Option<Tick>>,
     over_at: Cell<Tick>,
-    tunnels_over_at: Cell<Tick>,
+    tunnels: Cell<Duration>,
     /// Whether a successor serves already, so that quiet connections may wait for their next request.
     has_successor: Cell<bool>,
     last_calls: Cell<usize>,
+    /// What was in force before and still has exchanges, the oldest first.
+    past: RefCell<Vec<Weak<Run>>>,
     shared: Arc<Shared>,
     sweeper: Notify,
 }
@@ -93,6 +105,8 @@ pub struct Farewell {
     pub tunnels: Duration,
     /// What a successor listens at already.
     pub handed_over: Arc<BTreeSet<Listen>>,
+    /// Whether everything has to end now, whatever it was given.
+    pub at_once: bool,
 }
 
 /// A new connection on its way to another worker: it belongs to no runtime.
@@ -131,9 +145,10 @@ impl Worker {
             random: Cell::new(RandomState::new().hash_one(index) | 1),
             draining_since: Cell::new(None),
             over_at: Cell::new(Tick::NEVER),
-            tunnels_over_at: Cell::new(Tick::NEVER),
+            tunnels: Cell::default(),
             has_successor: Cell::new(false),
             last_calls: Cell::new(0),
+            past: RefCell::default(),
             shared,
             sweeper: Notify::new(),
         }
@@ -195,11 +210,12 @@ impl Worker {
     /// When a quiet connection has to go because the worker is to stop. It is given a moment, for a request that is on its way meets a
     /// closed connection otherwise; and if a successor serves already, and nobody waits for the end, all the time there is: whoever
     /// asks again hears that the connection ends.
-    pub fn sends_away_at(&self, opened: Tick) -> Tick {
+    pub fn sends_away_at(&self, requests: u64, opened: Tick) -> Tick {
         match self.draining_since.get() {
             None => Tick::NEVER,
             Some(_) if self.has_successor.get() => self.over_at.get(),
-            Some(since) => (since.max(opened) + FIRST_WORD).min(self.over_at.get()),
+            Some(since) if requests == 0 => (since.max(opened) + FIRST_WORD).min(self.over_at.get()),
+            Some(since) => (since + NEXT_WORD).min(self.over_at.get()),
         }
     }
 
@@ -218,14 +234,16 @@ impl Worker {
         self.last_calls.get() > 0
     }
 
-    /// When everything must be over.
-    pub fn over_at(&self) -> Tick {
-        self.over_at.get()
+    /// `time`, or what is left until the end, but for a moment that everybody gets.
+    pub fn at_most(&self, time: Duration) -> Duration {
+        time.min(self.over_at.get().since(self.clock.now()).max(LAST_MOMENT))
     }
 
-    /// Whether everything must be over.
-    pub fn is_over(&self, now: Tick) -> bool {
-        now >= self.over_at.get()
+    /// When a tunnel has to say good-bye: `drain` is what its pool gives it, `retired` since when its host is no longer part of what runs.
+    pub fn tunnel_closes_at(&self, drain: Option<Duration>, retired: Option<Tick>) -> Tick {
+        let at = |since: Tick, time: Duration| since + drain.unwrap_or(time).saturating_sub(CLOSE_TIME);
+        let stop = self.draining_since.get().map_or(Tick::NEVER, |since| at(since, self.tunnels.get()));
+        stop.min(retired.map_or(Tick::NEVER, |since| at(since, TUNNELS_OF_THE_PAST)))
     }
 
     /// Another worker that has far fewer connections.
@@ -294,10 +312,16 @@ impl Worker {
     /// Begins to stop; what still runs when its time is over is ended.
     pub fn begin_drain(&self, farewell: &Farewell) {
         let now = self.clock.refresh();
+        if farewell.at_once {
+            self.over_at.set(now);
+            self.deadlines.end_all();
+        } else {
+            self.over_at.set(now + farewell.grace);
+            self.tunnels.set(farewell.tunnels);
+            self.has_successor.set(!farewell.handed_over.is_empty());
+            self.deadlines.begin_ending(now, farewell.grace);
+        }
         self.draining_since.set(Some(now));
-        self.over_at.set(now + farewell.grace);
-        self.tunnels_over_at.set(now + farewell.tunnels);
-        self.has_successor.set(!farewell.handed_over.is_empty());
         self.deadlines.wake_all();
     }
 
@@ -323,7 +347,23 @@ impl Worker {
         let workers = self.shared.mail.len();
         let run = Run::new(snapshot, Some(&self.run()), &self.buffers, workers, &self.counters);
         self.shared.connections_max.store(connections_max(&run.limits), Relaxed);
-        *self.run.borrow_mut() = Rc::new(run);
+        let old = self.run.replace(Rc::new(run));
+        let now = self.clock.refresh();
+        let retired = old.pools.iter().flat_map(|pool| &pool.hosts).filter(|host| host.retire(now)).count();
+        if retired + self.bury(&old, now) > 0 {
+            self.deadlines.wake_all(); // tunnels have an end now that had none
+        }
+    }
+
+    /// Remembers what was in force, and lets the oldest end when there are too many of them: each holds its whole configuration.
+    fn bury(&self, old: &Rc<Run>, now: Tick) -> usize {
+        let mut past = self.past.borrow_mut();
+        past.push(Rc::downgrade(old));
+        past.retain(|run| run.strong_count() > 0);
+        let too_many = past.len().saturating_sub(PAST_MAX);
+        let oldest = past.iter().take(too_many).filter_map(Weak::upgrade);
+        let news = oldest.filter(|run| run.retired.get().is_none());
+        news.inspect(|run| run.retired.set(Some(now))).count()
     }
 }
 

@@ -53,6 +53,7 @@ impl Proxy {
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
             tries: 1,
+            drain: None,
         });
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
