@@ -10,6 +10,7 @@ use portunus_config::{Loaded, Mistakes};
 use portunus_relay::hosts::Host;
 use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{Admin, CompileMistake, Listen, Plan};
+use portunus_relay::pressure::Level;
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
 use portunus_relay::worker::Farewell;
@@ -267,6 +268,7 @@ impl Supervisor {
             reload_ok: self.latest().is_none_or(|latest| latest.refused.is_none()),
             log_dropped: self.access_log.dropped(),
             hosts: running.snapshot.hosts().map(host).collect(),
+            memory_level: self.memory_level(),
             process: Process::now(),
         }
     }
@@ -318,6 +320,25 @@ impl Supervisor {
             return Err("another upgrade is under way".into());
         }
         result.await.unwrap_or_else(|_| Err("the program is stopping".into()))
+    }
+
+    /// How short memory is, as the workers have been told.
+    pub fn memory_level(&self) -> Level {
+        self.workers().map(|workers| workers.pressure().level()).unwrap_or_default()
+    }
+
+    /// Tells the workers how short memory is.
+    pub fn set_memory_level(&self, level: Level) {
+        if let Some(workers) = self.workers() {
+            workers.pressure().set_level(level);
+        }
+    }
+
+    /// Tells the workers how many connections there is memory for.
+    pub fn tell_memory(&self, connections: usize) {
+        if let Some(workers) = self.workers() {
+            workers.tell_memory(connections, &self.running().snapshot.plan().settings.limits);
+        }
     }
 
     /// Keeps reloads out until the guard is dropped; waits for one that is under way.

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apply;
 pub mod discover;
+pub mod memory;
 pub mod observe;
 pub mod source;
 pub mod watch;

@@ -1,6 +1,6 @@
 //! Cells: a worker's own plain counters, read and added up when somebody asks.
 
-use crate::stats::{Histogram, HostStats, PoolStats, RouteStats};
+use crate::stats::{Histogram, HostStats, PoolStats, REFUSALS, RouteStats};
 use portunus_message::{Crime, Status};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -133,8 +133,8 @@ pub struct WorkerCells {
     pub connections: Count,
     /// Times that accepting failed for want of descriptors or memory.
     pub accept_failures: Count,
-    /// Client connections refused.
-    pub connections_refused: Count,
+    /// Client connections refused, in the order of [`crate::stats::REFUSALS`].
+    pub connections_refused: [Count; REFUSALS.len()],
     /// Requests under way.
     pub active: Count,
     /// Fields dropped because of an underscore in their name.
@@ -147,7 +147,7 @@ impl Default for WorkerCells {
         WorkerCells {
             connections: Count::default(),
             accept_failures: Count::default(),
-            connections_refused: Count::default(),
+            connections_refused: Default::default(),
             active: Count::default(),
             underscores_dropped: Count::default(),
             crimes: Crime::ALL.iter().map(|_| Count::default()).collect(),

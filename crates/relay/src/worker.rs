@@ -2,13 +2,15 @@
 
 use crate::asker::Asker;
 use crate::buffers::Buffers;
-use crate::cells::WorkerCells;
+use crate::cells::{Count, WorkerCells};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
+use crate::pressure::Level;
 use crate::run::{Counters, Run};
+use crate::seats::{NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use portunus_message::{Limits, Peer, Tick};
@@ -52,6 +54,8 @@ pub struct Worker {
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
     pub asker: Asker,
+    /// Refused connections that are read for a moment.
+    pub refused_lingering: Cell<usize>,
     index: usize,
     run: RefCell<Rc<Run>>,
     counters: Counters,
@@ -65,6 +69,7 @@ pub struct Worker {
     /// Whether a successor serves already, so that quiet connections may wait for their next request.
     has_successor: Cell<bool>,
     last_calls: Cell<usize>,
+    level_seen: Cell<Level>,
     /// What was in force before and still has exchanges, the oldest first.
     past: RefCell<Vec<Weak<Run>>>,
     shared: Arc<Shared>,
@@ -74,12 +79,11 @@ pub struct Worker {
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Open connections of each worker.
-    open: Vec<AtomicUsize>,
+    /// Places among the open connections.
+    pub seats: Seats,
     /// The way to each worker.
     pub mail: Vec<mpsc::UnboundedSender<Message>>,
     handed_over: AtomicUsize,
-    connections_max: AtomicUsize,
 }
 
 /// What a worker can be told.
@@ -137,6 +141,7 @@ impl Worker {
             cells: WorkerCells::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
+            refused_lingering: Cell::new(0),
             index,
             run: RefCell::new(Rc::new(run)),
             counters,
@@ -148,6 +153,7 @@ impl Worker {
             tunnels: Cell::default(),
             has_successor: Cell::new(false),
             last_calls: Cell::new(0),
+            level_seen: Cell::default(),
             past: RefCell::default(),
             shared,
             sweeper: Notify::new(),
@@ -167,9 +173,49 @@ impl Worker {
     /// How long a client connection may be quiet now: less while most connections are used.
     pub fn keep_alive(&self) -> Duration {
         let run = self.run.borrow();
-        let open: usize = self.shared.open.iter().map(|open| open.load(Relaxed)).sum();
-        let pressed = open > self.shared.connections_max.load(Relaxed) / 4 * 3;
+        let seats = &self.shared.seats;
+        let pressed = seats.taken() > seats.max() / 4 * 3 || self.level() >= Level::Tight;
         if pressed { run.limits.keep_alive_pressed } else { run.limits.keep_alive }
+    }
+
+    /// How short memory is.
+    pub fn level(&self) -> Level {
+        self.shared.seats.pressure.level()
+    }
+
+    /// When a quiet connection has to go because memory is short.
+    pub fn tight_until(&self, now: Tick) -> Tick {
+        if self.level() < Level::Tight {
+            Tick::NEVER
+        } else {
+            now + self.run.borrow().limits.keep_alive_pressed
+        }
+    }
+
+    /// Gives up what is only kept for later, when it costs more than it is worth: all of it while memory is short, and idle upstream
+    /// connections when they take the descriptors that clients need. To be called ten times a second.
+    pub fn tidy(&self) {
+        let level = self.level();
+        if self.level_seen.replace(level) < level {
+            self.deadlines.wake_all(); // quiet connections have less time now
+        }
+        let run = self.run();
+        let pools = || run.pools.iter().flat_map(|pool| &pool.hosts);
+        if level >= Level::Tight {
+            self.buffers.empty();
+            self.actives.borrow_mut().clear();
+        }
+        let idle: usize = pools().map(|host| host.idle_count()).sum();
+        if level >= Level::Tight || idle > self.idle_max() {
+            pools().for_each(|host| host.clear());
+        }
+    }
+
+    /// How many idle upstream connections this worker may have: what the descriptors leave when each client needs two.
+    fn idle_max(&self) -> usize {
+        let descriptors = net::descriptors_max();
+        let left = descriptors.saturating_sub(2 * self.shared.seats.taken() + descriptors / 20);
+        left / self.count().max(1)
     }
 
     /// A random number (xorshift64*): for choices and names, not for secrets.
@@ -248,18 +294,21 @@ impl Worker {
 
     /// Another worker that has far fewer connections.
     pub fn less_busy(&self) -> Option<usize> {
-        let open = |at: usize| self.shared.open.get(at).map_or(usize::MAX, |open| open.load(Relaxed));
-        if self.shared.open.len() < 2 {
+        let open = |at: usize| self.shared.seats.taken_by(at);
+        if self.count() < 2 {
             return None;
         }
         let mine = open(self.index);
-        let least = (0..self.shared.open.len()).min_by_key(|&at| open(at))?;
+        let least = (0..self.count()).min_by_key(|&at| open(at))?;
         (mine > 32 && open(least).saturating_mul(5) < mine.saturating_mul(4)).then_some(least)
     }
 
     /// Gives a new connection to another worker; back when it cannot be taken.
     pub fn hand_over(&self, to: usize, stream: Stream, peer: Peer, listen: &Listen) -> Result<(), Stream> {
-        if self.shared.handed_over.load(Relaxed) >= HAND_OVER_QUEUE {
+        // Those on their way have no seats yet, but descriptors.
+        let on_the_way = self.shared.handed_over.load(Relaxed);
+        let seats = &self.shared.seats;
+        if on_the_way >= HAND_OVER_QUEUE || seats.taken() + on_the_way >= seats.max() {
             return Err(stream);
         }
         let Some(mail) = self.shared.mail.get(to) else { return Err(stream) };
@@ -291,7 +340,7 @@ impl Worker {
 
     /// Connections open on this worker.
     pub fn open(&self) -> usize {
-        self.shared.open.get(self.index).map_or(0, |open| open.load(Relaxed))
+        self.shared.seats.taken_by(self.index)
     }
 
     /// Resolves when there is something to sweep again.
@@ -330,7 +379,7 @@ impl Worker {
         let mut stats = Stats {
             connections: self.cells.connections.get(),
             connections_open: self.open() as u64,
-            connections_refused: self.cells.connections_refused.get(),
+            connections_refused: self.cells.connections_refused.each_ref().map(Count::get),
             accept_failures: self.cells.accept_failures.get(),
             active: self.cells.active.get(),
             crimes: self.cells.crimes(),
@@ -346,7 +395,7 @@ impl Worker {
     pub fn apply(&self, snapshot: Arc<Snapshot>) {
         let workers = self.shared.mail.len();
         let run = Run::new(snapshot, Some(&self.run()), &self.buffers, workers, &self.counters);
-        self.shared.connections_max.store(connections_max(&run.limits), Relaxed);
+        self.shared.seats.heed(&run.limits);
         let old = self.run.replace(Rc::new(run));
         let now = self.clock.refresh();
         let retired = old.pools.iter().flat_map(|pool| &pool.hosts).filter(|host| host.retire(now)).count();
@@ -370,43 +419,26 @@ impl Worker {
 impl Shared {
     /// For workers that are reached by `mail`.
     pub fn new(mail: Vec<mpsc::UnboundedSender<Message>>, limits: &Limits) -> Shared {
-        Shared {
-            open: mail.iter().map(|_| AtomicUsize::new(0)).collect(),
-            mail,
-            handed_over: AtomicUsize::new(0),
-            connections_max: AtomicUsize::new(connections_max(limits)),
-        }
+        Shared { seats: Seats::new(mail.len(), limits), mail, handed_over: AtomicUsize::new(0) }
     }
 }
 
 /// A place among the open connections; given back when dropped.
-pub struct Seat(Rc<Worker>);
+pub struct Seat(Rc<Worker>, Place);
 
 impl Seat {
-    /// Takes a place, if all workers together have one left.
-    pub fn take(worker: &Rc<Worker>) -> Option<Seat> {
-        let shared = &worker.shared;
-        let open: usize = shared.open.iter().map(|open| open.load(Relaxed)).sum();
-        if open >= shared.connections_max.load(Relaxed) {
-            return None;
-        }
-        shared.open.get(worker.index)?.fetch_add(1, Relaxed);
-        Some(Seat(Rc::clone(worker)))
+    /// Takes a place for a client, if there is one for it. Those in front of whom another proxy stands, and those of this machine, have
+    /// no share of their own: nobody knows how many they are.
+    pub fn take(worker: &Rc<Worker>, peer: &Peer, listen: &Listen) -> Result<Seat, NoSeat> {
+        let ip = peer.client.ip();
+        let alone = matches!(listen, Listen::Tcp(_)) && !worker.run.borrow().snapshot.trust.has(ip);
+        let place = worker.shared.seats.take(worker.index, alone.then_some(ip))?;
+        Ok(Seat(Rc::clone(worker), place))
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Some(open) = self.0.shared.open.get(self.0.index) {
-            open.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
-/// A limit of 0 means: what the descriptors allow, two for each exchange, with a tenth kept back.
-fn connections_max(limits: &Limits) -> usize {
-    match limits.connections {
-        0 => net::descriptors_max() / 10 * 9 / 2,
-        limit => limit,
+        self.0.shared.seats.give_back(&self.1);
     }
 }

@@ -5,9 +5,11 @@ use crate::clock;
 use crate::deadlines::SWEEP_EVERY;
 use crate::doors::Doors;
 use crate::net::{Sockets, Stream};
+use crate::pressure::Pressure;
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use crate::worker::{Arrival, Farewell, Message, Shared, Worker};
+use portunus_message::Limits;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +40,17 @@ impl Workers {
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
         }
         Ok(Workers { shared, threads })
+    }
+
+    /// Says how many connections there is memory for.
+    pub fn tell_memory(&self, connections: usize, limits: &Limits) {
+        self.pressure().set_connections(connections);
+        self.shared.seats.heed(limits);
+    }
+
+    /// Where to say how short memory is.
+    pub fn pressure(&self) -> &Arc<Pressure> {
+        &self.shared.seats.pressure
     }
 
     /// How many there are.
@@ -153,7 +166,7 @@ async fn live(
             Some(Message::Arrive(Arrival { stream, peer, listen })) => {
                 worker.has_arrived();
                 if let Ok(stream) = Stream::attach(stream) {
-                    accept::serve(stream, peer, Rc::new(listen), &worker);
+                    let _ = accept::serve(stream, peer, Rc::new(listen), &worker);
                 }
             }
             Some(Message::Stats(answer)) => drop(answer.send(worker.stats())),
@@ -186,6 +199,7 @@ async fn sweep(worker: Rc<Worker>) {
         tokio::time::sleep(SWEEP_EVERY).await;
         let now = worker.clock.refresh();
         worker.deadlines.sweep(now);
+        worker.tidy();
         worker.recorder.borrow_mut().flush();
         round = round.wrapping_add(1);
         if round.is_multiple_of(10) {

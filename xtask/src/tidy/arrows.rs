@@ -16,6 +16,8 @@ const NOUNS: &[&str] =
 const RELAY: &[(&str, &[&str])] = &[
     ("values", &[]),
     ("stats", &[]),
+    ("pressure", &[]),
+    ("seats", &["net", "pressure"]),
     ("context", &[]),
     ("template", &["context", "values"]),
     ("plan", &["template"]),
@@ -45,11 +47,24 @@ const RELAY: &[(&str, &[&str])] = &[
     ("run", &["buffers", "cells", "pool", "snapshot"]),
     (
         "worker",
-        &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "run", "snapshot"],
+        &[
+            "asker",
+            "buffers",
+            "cells",
+            "client",
+            "clock",
+            "deadlines",
+            "net",
+            "pool",
+            "pressure",
+            "run",
+            "seats",
+            "snapshot",
+        ],
     ),
     // the verbs that wait
     ("tally", &["cells", "pool", "run", "worker"]),
-    ("pump", &["client", "clock", "link", "net", "worker"]),
+    ("pump", &["client", "clock", "link", "net", "pressure", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (
         "attempt",
@@ -65,10 +80,10 @@ const RELAY: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("decode", &["client", "link", "net", "reply", "run", "serve", "tally", "worker"]),
-    ("accept", &["client", "decode", "link", "net", "reply", "tally", "worker"]),
+    ("decode", &["client", "link", "net", "pressure", "reply", "run", "serve", "tally", "worker"]),
+    ("accept", &["client", "decode", "link", "net", "reply", "seats", "tally", "worker"]),
     ("doors", &["accept", "net", "worker"]),
-    ("workers", &["accept", "clock", "deadlines", "doors", "net", "snapshot", "worker"]),
+    ("workers", &["accept", "clock", "deadlines", "doors", "net", "pressure", "snapshot", "worker"]),
 ];
 
 /// The modules of the relay that may name the grammars.

@@ -2,6 +2,7 @@
 
 use crate::client::{Active, Client, Quiet, Scratch};
 use crate::net::Front;
+use crate::pressure::Level;
 use crate::run::Run;
 use crate::serve;
 use crate::tally;
@@ -74,7 +75,7 @@ async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
             worker.cells.crime(if quiet.requests == 0 { Crime::HeadTimeout } else { Crime::Idle });
             return Poll::Ready(false);
         }
-        quiet.deadline.set(quiet.deadline.at().min(away_at));
+        quiet.deadline.set(quiet.deadline.at().min(away_at).min(worker.tight_until(now)));
         Poll::Pending
     })
     .await
@@ -191,6 +192,10 @@ async fn exchange(
     client.link.expect_body(head.framing, &worker.limits());
     worker.cells.underscores_dropped.add(head.underscores_dropped.into());
     x.times.head = Some(worker.clock.now());
+    if worker.level() >= Level::Refusing {
+        let error = Error::proxy(Phase::Head, Crime::LowMemory);
+        return refuse(x, client, error, &run, worker).await;
+    }
     serve::serve(x, client, scratch, &run, worker).await;
 }
 

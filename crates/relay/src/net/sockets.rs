@@ -306,6 +306,8 @@ fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&keep_alive())?;
+    // What a client does not take waits with us, where it is bounded, and not in the kernel, up to megabytes for each.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
     socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
 }
 
@@ -379,6 +381,8 @@ impl Listener {
     }
 }
 
+/// How much the kernel takes from us that it cannot send yet.
+const UNSENT_BYTES: u32 = 256 << 10;
 /// How often, and after which pauses, an address that is taken is tried.
 const CLOSING_LOOKS: u32 = 15;
 const CLOSING_PAUSE: Duration = Duration::from_millis(20);

@@ -74,12 +74,25 @@ impl Pace {
         }
     }
 
+    /// The same while memory has to be freed at once: whoever takes nothing for a second, or little for longer, does not keep it.
+    pub fn in_need(self) -> Pace {
+        Pace {
+            idle: self.idle.min(NEED_IDLE),
+            rate: self.rate.max(NEED_RATE),
+            rate_after: self.rate_after.min(NEED_AFTER),
+        }
+    }
+
     /// For an upstream: only idleness counts.
     pub fn of_upstream(idle: Duration) -> Pace {
         Pace { idle, rate: 0, rate_after: Duration::MAX }
     }
 }
 
+/// What a client has to take while memory has to be freed at once.
+const NEED_IDLE: Duration = Duration::from_secs(1);
+const NEED_RATE: u64 = 32 << 10;
+const NEED_AFTER: Duration = Duration::from_secs(3);
 /// How often the pace of a waiting transfer is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
