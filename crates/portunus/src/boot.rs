@@ -152,7 +152,13 @@ pub fn introduce(supervisor: &Arc<Supervisor>) {
 struct Upgrades {
     program: Arc<Program>,
     spare: Option<Arc<Spare>>,
-    running: Option<(JoinHandle<Result<Handed, String>>, Option<oneshot::Sender<Upgraded>>)>,
+    running: Option<UnderWay>,
+}
+
+/// An upgrade, and who wants to know what becomes of it.
+struct UnderWay {
+    task: JoinHandle<Result<Handed, String>>,
+    answer: Option<oneshot::Sender<Upgraded>>,
 }
 
 impl Upgrades {
@@ -169,18 +175,18 @@ impl Upgrades {
         let supervisor = Arc::clone(supervisor);
         let task =
             tokio::task::spawn_blocking(move || upgrade::upgrade(&program, &supervisor, spare.as_deref()));
-        self.running = Some((task, answer));
+        self.running = Some(UnderWay { task, answer });
     }
 
     /// Resolves when the one under way has come to its end; never while there is none.
     async fn ended(&mut self) -> Option<Handed> {
-        let Some((task, _)) = &mut self.running else { return std::future::pending().await };
-        let result = task.await.unwrap_or_else(|_| Err("the upgrade has panicked".into()));
+        let Some(running) = &mut self.running else { return std::future::pending().await };
+        let result = (&mut running.task).await.unwrap_or_else(|_| Err("the upgrade has panicked".into()));
         match &result {
             Ok(handed) => log::info(format_args!("process {} has taken over", handed.id)),
             Err(reason) => log::error(format_args!("the upgrade has failed, this program goes on: {reason}")),
         }
-        if let Some((_, Some(answer))) = self.running.take() {
+        if let Some(answer) = self.running.take().and_then(|running| running.answer) {
             let _ = answer.send(result.as_ref().map(|handed| handed.id).map_err(Clone::clone));
         }
         result.ok()
