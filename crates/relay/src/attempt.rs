@@ -68,14 +68,15 @@ pub async fn until_answered(
         scratch.tried.insert(id);
         x.labels.host = Some(id.0);
         x.tries += 1;
-        x.times.picked.get_or_insert(worker.clock.now());
-        let mut ask = Ask { x, client, bounds, limits: &route.limits, worker, framing };
+        let began = worker.clock.now();
+        x.times.picked.get_or_insert(began);
+        let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
         let error = match ask.one_host(host, &mut up).await {
             Ok((lease, head, up_failed)) => return Ok(Answered { lease, head, up, up_failed }),
             Err(error) => error,
         };
         if error.side == Side::Upstream {
-            tally::attempt(x, host, false, worker.clock.now());
+            tally::attempt(x, pool, host, false, began, worker.clock.now());
         }
         if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
             return Err(error);
@@ -127,6 +128,9 @@ fn may_repeat(error: &Error, x: &Exchange) -> bool {
 struct Ask<'a> {
     x: &'a mut Exchange,
     client: &'a mut Client,
+    pool: &'a Pool,
+    /// When the host was chosen.
+    began: Tick,
     bounds: &'a Bounds,
     limits: &'a Limits,
     worker: &'a Worker,
@@ -191,7 +195,7 @@ impl Ask<'_> {
             }
             link.expect_body(head.framing, self.limits);
             self.x.times.first_byte = Some(self.worker.clock.now());
-            tally::attempt(self.x, &host, true, self.worker.clock.now());
+            tally::attempt(self.x, self.pool, &host, true, self.began, self.worker.clock.now());
             if let Some(idle) = head.idle {
                 host.learn_idle_time(idle);
             }

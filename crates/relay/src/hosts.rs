@@ -1,5 +1,6 @@
 //! Host, Hosts: address, weight, whether it is up, live counters.
 
+use crate::latency::Latency;
 use crate::plan::Address;
 use crate::standing::Standing;
 use arc_swap::ArcSwap;
@@ -42,6 +43,8 @@ pub struct Live {
     pub in_flight: AtomicU32,
     /// Whether it may be chosen, and why not.
     pub standing: Standing,
+    /// How quick it has been, for policies that ask.
+    pub latency: Latency,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
     pub idle_ms: AtomicU32,
 }
@@ -57,6 +60,7 @@ impl Live {
             addresses: ArcSwap::from_pointee(addresses),
             in_flight: AtomicU32::new(0),
             standing: Standing::default(),
+            latency: Latency::default(),
             idle_ms: AtomicU32::new(0),
         }
     }

@@ -15,6 +15,7 @@ pub mod dispatch;
 pub mod entry;
 pub mod filter;
 pub mod hosts;
+pub mod latency;
 pub mod link;
 pub mod net;
 pub mod pick;

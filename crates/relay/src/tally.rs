@@ -2,8 +2,10 @@
 
 use crate::cells;
 use crate::hosts::HostId;
+use crate::pick::Outcome;
 use crate::pool::HostPool;
 use crate::run::Run;
+use crate::snapshot::Pool;
 use crate::stats::Names;
 use crate::worker::Worker;
 use portunus_message::{Exchange, Side, Status, Tick};
@@ -28,15 +30,20 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
     worker.recorder.borrow_mut().record(x, &names(x, run));
 }
 
-/// One attempt at a host is over: with the head of an answer, or without.
-pub fn attempt(x: &Exchange, pool: &HostPool, answered: bool, now: Tick) {
+/// One attempt at a host of `pool`, begun at `began`, is over: with the head of an answer, or without. Whoever has to
+/// hear how it went hears it here, once.
+pub fn attempt(x: &Exchange, pool: &Pool, host: &HostPool, answered: bool, began: Tick, now: Tick) {
     if answered {
-        pool.cells.statuses.add(x.response.status);
+        host.cells.statuses.add(x.response.status);
         if let Some(picked) = x.times.picked {
-            cells::observe(&pool.cells.duration, now.since(picked));
+            cells::observe(&host.cells.duration, now.since(picked));
         }
     } else {
-        pool.cells.failures.add(1);
+        host.cells.failures.add(1);
+    }
+    if let Some(id) = x.labels.host {
+        let failed = !answered || x.response.status.code() >= 500;
+        pool.pick.heard(&pool.hosts, HostId(id), &Outcome { latency: now.since(began), failed, at: now });
     }
 }
 

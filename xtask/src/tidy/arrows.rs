@@ -9,7 +9,7 @@ const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "port
 
 /// What every module of the relay may use: the nouns that do no I/O and know no time.
 const NOUNS: &[&str] =
-    &["args", "context", "entry", "hosts", "plan", "standing", "stats", "template", "values"];
+    &["args", "context", "entry", "hosts", "latency", "plan", "standing", "stats", "template", "values"];
 
 /// What else each module of the relay may use, from the bottom up. A module that is not here may use nothing: write its
 /// row. For the nouns this is all they may use.
@@ -22,7 +22,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("entry", &["plan"]),
     ("args", &["entry", "plan", "template", "values"]),
     ("standing", &[]),
-    ("hosts", &["plan", "standing"]),
+    ("latency", &[]),
+    ("hosts", &["latency", "plan", "standing"]),
     // what a worker has
     ("clock", &[]),
     ("buffers", &[]),
@@ -48,7 +49,7 @@ const RELAY: &[(&str, &[&str])] = &[
         &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "run", "snapshot"],
     ),
     // the verbs that wait
-    ("tally", &["cells", "pool", "run", "worker"]),
+    ("tally", &["cells", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["client", "clock", "link", "net", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (

@@ -3,6 +3,7 @@
 use crate::entry::Entry;
 use crate::hosts::{HostId, HostSet, Hosts};
 use portunus_message::Tick;
+use std::time::Duration;
 
 mod client_ip;
 mod hash;
@@ -19,6 +20,9 @@ pub const LIST: &[Entry<dyn Pick>] =
 pub trait Pick: Send + Sync {
     /// Chooses one of `hosts` that is not in `tried`, up, and has weight; backups only when no other is left.
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId>;
+
+    /// Hears how an attempt at a host went. Most policies do not care.
+    fn heard(&self, _hosts: &Hosts, _id: HostId, _outcome: &Outcome) {}
 
     /// The template whose text is the key, when this policy needs one.
     fn key(&self) -> Option<&crate::template::Template> {
@@ -37,6 +41,17 @@ pub struct Key<'a> {
     pub random: u64,
     /// When.
     pub now: Tick,
+}
+
+/// How an attempt at a host went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// From choosing the host to the head of its answer, or to the failure.
+    pub latency: Duration,
+    /// Whether there was no answer, or one that says that the server failed (5xx).
+    pub failed: bool,
+    /// When it was over.
+    pub at: Tick,
 }
 
 #[cfg(test)]
