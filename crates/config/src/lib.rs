@@ -6,6 +6,7 @@ pub mod mistake;
 mod args;
 mod bounds;
 mod check;
+mod choosing;
 mod draft;
 mod findings;
 mod fmt;

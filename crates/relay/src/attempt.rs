@@ -65,14 +65,22 @@ pub async fn until_answered(
         if last.is_some() {
             mine.cells.retries.add(1);
         }
+        let began = worker.clock.now();
+        if !host.host.is_usable(began) && pool.hosts.is_below_floor(began) {
+            mine.cells.forced.add(1);
+        }
         scratch.tried.insert(id);
         x.labels.host = Some(id.0);
         x.tries += 1;
-        let began = worker.clock.now();
         x.times.picked.get_or_insert(began);
         let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
         let error = match ask.one_host(host, &mut up).await {
-            Ok((lease, head, up_failed)) => return Ok(Answered { lease, head, up, up_failed }),
+            Ok((lease, head, up_failed)) => {
+                if let Some(sticky) = &pool.sticky {
+                    sticky.mark(&x.request, id, &mut x.response);
+                }
+                return Ok(Answered { lease, head, up, up_failed });
+            }
             Err(error) => error,
         };
         if error.side == Side::Upstream {
@@ -86,6 +94,11 @@ pub async fn until_answered(
 }
 
 fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
+    let now = worker.clock.now();
+    let bound = pool.sticky.as_ref().and_then(|it| it.bound(&x.request, &pool.hosts, &scratch.tried, now));
+    if bound.is_some() {
+        return bound;
+    }
     scratch.key.clear();
     if let Some(template) = pool.pick.key() {
         let scope = Scope {
@@ -98,12 +111,7 @@ fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> 
         };
         template.render(&scope, &mut scratch.key);
     }
-    let key = Key {
-        text: &scratch.key,
-        client_ip: x.client_ip(),
-        random: worker.random(),
-        now: worker.clock.now(),
-    };
+    let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random(), now };
     pool.pick.pick(&pool.hosts, &key, &scratch.tried)
 }
 

@@ -84,12 +84,19 @@ pub struct PoolCells {
     pub retries: Count,
     /// Requests for which no host could be chosen.
     pub no_host: Count,
+    /// Requests that went to a host which was not good, because too few were.
+    pub forced: Count,
 }
 
 impl PoolCells {
     /// As plain data, with those of its hosts.
     pub fn read(&self, hosts: Vec<(String, HostStats)>) -> PoolStats {
-        PoolStats { hosts, retries: self.retries.get(), no_host: self.no_host.get() }
+        PoolStats {
+            hosts,
+            retries: self.retries.get(),
+            no_host: self.no_host.get(),
+            forced: self.forced.get(),
+        }
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Plan {
 pub struct Settings {
     /// Threads that serve; none means one for each core the process may use.
     pub workers: Option<usize>,
+    /// The zone this proxy stands in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Where the admin API listens.
     pub admin: Admin,
     /// The access log; none means off.
@@ -53,6 +56,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             workers: None,
+            zone: None,
             admin: Admin::default(),
             access_log: None,
             log_level: LogLevel::Info,
@@ -223,6 +227,69 @@ pub struct PoolPlan {
     pub connect_timeout: Duration,
     /// How many attempts a request may take in all; 1 means: no second one.
     pub tries: u32,
+    /// How a server that came back is brought up.
+    #[serde(default)]
+    pub slow_start: SlowStart,
+    /// How many servers are kept in use whatever is held against them.
+    #[serde(default)]
+    pub keep: Keep,
+    /// The cookie that brings a client back to its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+}
+
+/// The cookie that brings a client back to its server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Sticky {
+    /// Its name.
+    pub cookie: String,
+    /// The keys that sign it, with white space between them: the first signs, all are believed.
+    pub key: Text,
+    /// How long a client keeps it, from its latest answer on; none means: until its session ends.
+    #[serde(with = "portunus_message::duration::optional", default)]
+    #[schemars(with = "Option<String>")]
+    pub ttl: Option<Duration>,
+    /// With which requests from other sites it is sent.
+    #[serde(default)]
+    pub same_site: SameSite,
+}
+
+/// With which requests from other sites a cookie is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SameSite {
+    /// With those that follow a link.
+    #[default]
+    Lax,
+    /// With none.
+    Strict,
+    /// With all; such a cookie is sent over TLS only.
+    None,
+}
+
+/// How a server that came back is brought up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SlowStart {
+    /// How long its weight grows, from a tenth to the whole; nothing means: it has all of it at once.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub time: Duration,
+}
+
+/// How many servers are kept in use whatever is held against them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Keep {
+    /// When fewer than so many are good, the others are used as well; 0 means: never.
+    pub hosts: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep { hosts: 1 }
+    }
 }
 
 /// Idle connections to each host of a pool.
@@ -247,6 +314,9 @@ pub struct ServerPlan {
     pub weight: u32,
     /// Whether it is used only when no other is left.
     pub backup: bool,
+    /// The zone it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// Where a server is.

@@ -4,9 +4,10 @@ use crate::context::Bounds;
 use crate::dispatch::Table;
 use crate::filter::chain::Chain;
 use crate::filter::forwarded::Trust;
-use crate::hosts::{Host, Hosts, Live};
+use crate::hosts::{Host, Hosts, Live, Rules};
 use crate::pick::{self, Pick};
 use crate::plan::{Address, CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan};
+use crate::sticky::Sticky;
 use portunus_message::Limits;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// Attempts in all.
     pub tries: u32,
+    /// The cookie that brings a client back to its host.
+    pub sticky: Option<Sticky>,
 }
 
 impl Snapshot {
@@ -60,7 +63,7 @@ impl Snapshot {
         let old = previous.map(live_hosts).unwrap_or_default();
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, &old) {
+            match compile_pool(pool, plan.settings.zone.as_deref(), &old) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -132,22 +135,29 @@ fn live_hosts(snapshot: &Snapshot) -> LiveHosts {
         .collect()
 }
 
-fn compile_pool(plan: &PoolPlan, old: &LiveHosts) -> Result<Pool, CompileMistake> {
+fn compile_pool(plan: &PoolPlan, zone: Option<&str>, old: &LiveHosts) -> Result<Pool, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
     let pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
     let host = |server: &crate::plan::ServerPlan| {
         let live = old.get(&(plan.name.as_str().into(), server.address.clone())).cloned();
-        Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live))
+        // Whoever has no zone, proxy or server, is near everybody.
+        let far = zone.zip(server.zone.as_deref()).is_some_and(|(own, its)| own != its);
+        Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live).placed(far))
     };
+    let hosts = Hosts::new(plan.servers.iter().map(host).collect());
+    let sticky = plan.sticky.as_ref().map(|sticky| Sticky::new(sticky, &plan.name, &hosts));
+    let sticky = sticky.transpose().map_err(|reason| mistake(format!("sticky: {reason}")))?;
+    let rules = Rules { keep: plan.keep.hosts, slow_start: plan.slow_start.time };
     Ok(Pool {
         name: plan.name.as_str().into(),
-        hosts: Hosts::new(plan.servers.iter().map(host).collect()),
+        hosts: hosts.ruled(rules),
         pick,
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
         tries: plan.tries.max(1),
+        sticky,
     })
 }
 

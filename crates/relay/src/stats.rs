@@ -69,6 +69,7 @@ impl PoolStats {
         add_named(&mut self.hosts, &other.hosts, HostStats::add);
         self.retries += other.retries;
         self.no_host += other.no_host;
+        self.forced += other.forced;
     }
 }
 
@@ -138,6 +139,8 @@ pub struct PoolStats {
     pub retries: u64,
     /// Requests for which no host could be chosen.
     pub no_host: u64,
+    /// Requests that went to a host which was not good, because too few were.
+    pub forced: u64,
 }
 
 /// What one host has seen.

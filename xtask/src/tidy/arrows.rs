@@ -8,8 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "portunus"];
 
 /// What every module of the relay may use: the nouns that do no I/O and know no time.
-const NOUNS: &[&str] =
-    &["args", "context", "entry", "hosts", "latency", "plan", "standing", "stats", "template", "values"];
+const NOUNS: &[&str] = &[
+    "args",
+    "candidates",
+    "context",
+    "entry",
+    "hosts",
+    "latency",
+    "plan",
+    "standing",
+    "stats",
+    "template",
+    "values",
+];
 
 /// What else each module of the relay may use, from the bottom up. A module that is not here may use nothing: write its
 /// row. For the nouns this is all they may use.
@@ -24,6 +35,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("standing", &[]),
     ("latency", &[]),
     ("hosts", &["latency", "plan", "standing"]),
+    ("candidates", &["hosts", "standing"]),
     // what a worker has
     ("clock", &[]),
     ("buffers", &[]),
@@ -40,7 +52,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("breaker", &[]),
     ("eject", &[]),
     ("retry", &[]),
-    ("snapshot", &["dispatch", "filter", "pick", "breaker", "retry"]),
+    ("sticky", &[]),
+    ("snapshot", &["dispatch", "filter", "pick", "breaker", "retry", "sticky"]),
     ("asker", &["filter"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
     ("run", &["buffers", "cells", "pool", "snapshot"]),
@@ -56,7 +69,7 @@ const RELAY: &[(&str, &[&str])] = &[
         "attempt",
         &[
             "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "run", "snapshot",
-            "tally", "worker",
+            "sticky", "tally", "worker",
         ],
     ),
     (

@@ -66,6 +66,7 @@ fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)
             "name": name,
             "retries": seen.map_or(0, |seen| seen.retries),
             "no_host": seen.map_or(0, |seen| seen.no_host),
+            "forced": seen.map_or(0, |seen| seen.forced),
             "hosts": hosts,
         })
     };

@@ -8,13 +8,21 @@ use std::time::Duration;
 mod client_ip;
 mod hash;
 mod least_requests;
+mod least_time;
 mod random_two;
 mod rendezvous;
 mod round_robin;
+mod two;
 
 /// The policies, in the order of the manual. A new one is a file and a line.
-pub const LIST: &[Entry<dyn Pick>] =
-    &[round_robin::ENTRY, least_requests::ENTRY, random_two::ENTRY, hash::ENTRY, client_ip::ENTRY];
+pub const LIST: &[Entry<dyn Pick>] = &[
+    round_robin::ENTRY,
+    least_requests::ENTRY,
+    random_two::ENTRY,
+    least_time::ENTRY,
+    hash::ENTRY,
+    client_ip::ENTRY,
+];
 
 /// Chooses among hosts. A pure function of its arguments but for its own cursor.
 pub trait Pick: Send + Sync {

@@ -8,10 +8,10 @@ use portunus_message::Tick;
 pub(super) fn choose(hosts: &Hosts, key: &[u8], now: Tick, tried: &HostSet) -> Option<HostId> {
     let key = hash(key, SEED);
     let mut best = None::<(HostId, f64)>;
-    for (id, host) in hosts.candidates(tried, now) {
-        let score = score(hash(host.name.as_bytes(), key), host.share());
+    for one in hosts.candidates(tried, now, key) {
+        let score = score(hash(one.host.name.as_bytes(), key), one.share);
         if best.is_none_or(|(_, highest)| score > highest) {
-            best = Some((id, score));
+            best = Some((one.id, score));
         }
     }
     best.map(|(id, _)| id)

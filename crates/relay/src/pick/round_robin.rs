@@ -28,20 +28,20 @@ struct RoundRobin {
 
 impl Pick for RoundRobin {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now);
+        let candidates = hosts.candidates(tried, key.now, key.random);
         let (mut total, mut divisor, mut alike) = (0u64, 0u32, true);
-        for (_, host) in candidates.clone() {
-            alike &= divisor == 0 || divisor == host.share();
-            divisor = common_divisor(divisor, host.share());
-            total += u64::from(host.share());
+        for one in candidates {
+            alike &= divisor == 0 || divisor == one.share;
+            divisor = common_divisor(divisor, one.share);
+            total += u64::from(one.share);
         }
         let total = total.checked_div(u64::from(divisor))?;
         let turn = self.turn.fetch_add(1, Relaxed) % total;
         let mut place = if alike { turn } else { mixed(turn, total) };
-        for (id, host) in candidates {
-            let share = u64::from(host.share() / divisor);
+        for one in candidates {
+            let share = u64::from(one.share / divisor);
             if place < share {
-                return Some(id);
+                return Some(one.id);
             }
             place -= share;
         }
