@@ -139,7 +139,7 @@ fn compile_pool(plan: &PoolPlan, zone: Option<&str>, old: &LiveHosts) -> Result<
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
-    let pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
+    let mut pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
     let host = |server: &crate::plan::ServerPlan| {
         let live = old.get(&(plan.name.as_str().into(), server.address.clone())).cloned();
         // Whoever has no zone, proxy or server, is near everybody.
@@ -147,6 +147,7 @@ fn compile_pool(plan: &PoolPlan, zone: Option<&str>, old: &LiveHosts) -> Result<
         Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live).placed(far))
     };
     let hosts = Hosts::new(plan.servers.iter().map(host).collect());
+    pick.prepare(&hosts);
     let sticky = plan.sticky.as_ref().map(|sticky| Sticky::new(sticky, &plan.name, &hosts));
     let sticky = sticky.transpose().map_err(|reason| mistake(format!("sticky: {reason}")))?;
     let rules = Rules { keep: plan.keep.hosts, slow_start: plan.slow_start.time };

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 mod client_ip;
 mod hash;
+mod keyed;
 mod least_requests;
 mod least_time;
+mod maglev;
 mod random_two;
 mod rendezvous;
+mod ring;
 mod round_robin;
 mod two;
 
@@ -28,6 +31,9 @@ pub const LIST: &[Entry<dyn Pick>] = &[
 pub trait Pick: Send + Sync {
     /// Chooses one of `hosts` that is not in `tried`, up, and has weight; backups only when no other is left.
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId>;
+
+    /// Learns its hosts, once, before the first choice: what can be computed in advance is.
+    fn prepare(&mut self, _hosts: &Hosts) {}
 
     /// Hears how an attempt at a host went. Most policies do not care.
     fn heard(&self, _hosts: &Hosts, _id: HostId, _outcome: &Outcome) {}
