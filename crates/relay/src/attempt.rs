@@ -187,12 +187,13 @@ impl Ask<'_> {
             self.client.welcome_body();
         }
         let bounds = HeadBounds::response(self.limits);
-        let mut sending = Sending { up_failed: None, sent_at: None };
+        let mut sending = Sending { first: true, up_failed: None, sent_at: None };
         let mut informational = 0;
         loop {
-            let length = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
-            let head = self.parse(link.here().get(..length).unwrap_or(&[]))?;
-            link.take_head(length);
+            let head = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
+            if head.upgraded && !accepts(self.x) {
+                return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
+            }
             if self.x.response.status.is_informational() && !head.upgraded {
                 informational += 1;
                 if informational > self.limits.informational {
@@ -211,16 +212,12 @@ impl Ask<'_> {
         }
     }
 
-    fn parse(&mut self, head: &[u8]) -> Result<ResponseHead, Error> {
-        let request = &self.x.request;
-        self.x.response.clear();
-        let parsed =
-            parse::response(head, &mut self.x.response, request.method, request.websocket, self.limits)
-                .map_err(|crime| Error::upstream(Phase::Wait, crime, Retry::Never))?;
-        if parsed.upgraded && !accepts(self.x) {
-            return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
+    fn parse(x: &mut Exchange, bytes: &[u8], limits: &Limits) -> Result<(ResponseHead, usize), Error> {
+        x.response.clear();
+        match parse::response(bytes, &mut x.response, x.request.method, x.request.websocket, limits) {
+            Ok(head) => Ok((head, head.length)),
+            Err(crime) => Err(Error::upstream(Phase::Wait, crime, Retry::Never)),
         }
-        Ok(parsed)
     }
 
     /// Passes an informational head on: only 103, and only to those who know such things (RFC 8297, attack A37).
@@ -242,8 +239,10 @@ impl Ask<'_> {
         up: &mut Transfer,
         bounds: &HeadBounds,
         sending: &mut Sending,
-    ) -> Poll<Result<usize, Error>> {
-        let now = self.worker.clock.refresh();
+    ) -> Poll<Result<ResponseHead, Error>> {
+        // The first look follows at once on what came before, whose time is still good.
+        let first = std::mem::take(&mut sending.first);
+        let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
         let _ = self.client.link.poll_flush(cx)?; // 100 and 103
         if !up.is_over() && sending.up_failed.is_none() {
             match up.poll(cx, &mut self.client.link, link, now) {
@@ -260,8 +259,9 @@ impl Ask<'_> {
             }
             self.x.bytes_up = up.moved;
         }
-        match link.poll_head(cx, bounds) {
-            Poll::Ready(Ok(Some(length))) => return Poll::Ready(Ok(length)),
+        let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
+        match link.poll_head(cx, bounds, parse) {
+            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
             Poll::Pending => {}
@@ -306,6 +306,7 @@ impl Ask<'_> {
 
 /// How far the request has got.
 struct Sending {
+    first: bool,
     up_failed: Option<Error>,
     sent_at: Option<Tick>,
 }

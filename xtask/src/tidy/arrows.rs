@@ -43,7 +43,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("cells", &[]),
     ("net", &[]),
     ("link", &["buffers", "net"]),
-    ("client", &["buffers", "clock", "deadlines", "link", "net"]),
+    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net"]),
     // what decides, and does no I/O
     ("dispatch", &[]),
     ("filter", &[]),

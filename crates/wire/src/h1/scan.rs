@@ -62,6 +62,11 @@ impl Scan {
         Scan::default()
     }
 
+    /// Whether nothing has been looked at yet.
+    pub fn is_new(&self) -> bool {
+        self.seen == 0
+    }
+
     /// Looks on. `buf` begins where it began the last time and has perhaps more at its end. `Some(n)`: the head is
     /// `buf[..n]`, with its empty line. The outcome does not depend on how the bytes came: of two crimes the one
     /// whose byte stands first counts.

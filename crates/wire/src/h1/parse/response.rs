@@ -22,21 +22,24 @@ pub struct ResponseHead {
     /// A 101 that answers a websocket request: what follows is a tunnel, once [`crate::websocket::accepts`] has
     /// approved of its `Sec-WebSocket-Accept`.
     pub upgraded: bool,
+    /// How many bytes it has.
+    pub length: usize,
 }
 
-/// Reads `head`, as [`Scan`](super::super::Scan) found it, into `response`, which is empty. It answers a request with
-/// `method`, which asked for a `websocket` or not. After a crime the connection must not be used again.
+/// Reads the head that `bytes` begin with into `response`, which is empty. It answers a request with `method`, which
+/// asked for a `websocket` or not. A head that is not whole is a crime here: only [`Scan`](super::super::Scan) can
+/// tell whether more bytes would mend it. After a crime the connection must not be used again.
 ///
 /// The answer to HEAD and a 304 have no body, but may declare the length that another request would get: then
 /// `response.body` is empty and its `length` says it; `None` when nothing is declared.
 pub fn response(
-    head: &[u8],
+    bytes: &[u8],
     response: &mut Response,
     method: Method,
     websocket: bool,
     limits: &Limits,
 ) -> Result<ResponseHead, Crime> {
-    let (line, fields) = split_line(head).ok_or(Crime::BadResponse)?;
+    let (line, fields) = split_line(bytes).ok_or(Crime::BadResponse)?;
     let (version, status) = status_line(line).ok_or(Crime::BadResponse)?;
     let gathered = gather(fields, response, limits).ok_or(Crime::BadResponse)?;
     if gathered.options.named > 0 {
@@ -65,6 +68,7 @@ pub fn response(
         framing,
         idle: gathered.idle,
         upgraded,
+        length: bytes.len() - fields.len() + gathered.length,
     })
 }
 
@@ -102,15 +106,16 @@ struct Gathered<'a> {
     options: hop::Options<'a>,
     upgrade: bool,
     idle: Option<Duration>,
+    /// How many bytes all field lines have, with the empty one.
+    length: usize,
 }
 
 /// Goes through the field lines once: measures and checks each, hands on what crosses (attacks A40, F8).
 fn gather<'a>(fields: &'a [u8], response: &mut Response, limits: &Limits) -> Option<Gathered<'a>> {
     let mut gathered = Gathered::default();
-    let block = response.fields.load(fields);
     let (mut rest, mut count, mut cost) = (fields, 0, 0);
-    while rest != b"\r\n" {
-        let at = block + fields.len() - rest.len();
+    while !rest.starts_with(b"\r\n") {
+        let at = fields.len() - rest.len();
         let line;
         (line, rest) = Line::split(rest)?;
         count += 1;
@@ -131,6 +136,11 @@ fn gather<'a>(fields: &'a [u8], response: &mut Response, limits: &Limits) -> Opt
             return None;
         }
     }
+    gathered.length = fields.len() - rest.len() + 2;
+    if gathered.length > limits.upstream_header_bytes + 2 {
+        return None;
+    }
+    response.fields.load(fields.get(..gathered.length).unwrap_or(fields));
     Some(gathered)
 }
 
