@@ -160,6 +160,9 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         priority: 0,
         filters: Vec::new(),
         forward: vec![Forward { pool: "origin".to_owned(), weight: 1 }],
+        split: None,
+        canary: None,
+        mirror: None,
         limits: Limits::default(),
     });
     let site = SitePlan {

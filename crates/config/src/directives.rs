@@ -529,6 +529,73 @@ pub const FORMS: &[Form] = &[
             "proxy 127.0.0.1:3000 127.0.0.1:3001 balance=random-two",
         )
     },
+    form(
+        "split",
+        &[Scope::Site, Scope::Route],
+        &[
+            param("cookie", Place::Option, Kind::Text, "By this cookie, which is set where it is missing."),
+            param(
+                "header",
+                Place::Option,
+                Kind::Text,
+                "By this header field; requests without it go by chance.",
+            ),
+            param(
+                "ttl",
+                Place::Option,
+                Kind::Duration,
+                "How long the cookie is kept; without it, until the client's session ends.",
+            ),
+        ],
+        "Keeps a client with the same one of several `proxy` that stand side by side. What the cookie or field says is hashed, and the hash compared with \
+         the weights, so every proxy decides alike and nothing is stored. When a weight grows, those who were in the part already stay in it.",
+        "split cookie=version ttl=7d\nproxy 127.0.0.1:3000 weight=95\nproxy 127.0.0.1:3001 weight=5",
+    ),
+    form(
+        "canary",
+        &[Scope::Site, Scope::Route],
+        &[
+            param("pool", Place::Word, Kind::Text, "The pool with the new version, or its address."),
+            param(
+                "shares",
+                Place::Word,
+                Kind::Text,
+                "The share of requests it begins and ends with: `1%..50%`.",
+            ),
+            param("step", Place::Option, Kind::Text, "How much is added at each step, `5%` unless written."),
+            param("every", Place::Option, Kind::Duration, "How long a step lasts, 5 minutes unless written."),
+            param(
+                "abort",
+                Place::Option,
+                Kind::Text,
+                "When it gets nothing any more: conditions with `or` between them. `errors > 1%`: of its requests so many failed or were answered with 500 or above. \
+                 `p99 > 1.5x`: the time to its answers, against that of the other pools of the route; `p50`, `p90`, `p95` too, and `errors > 2x` and \
+                 `p99 > 200ms`. Without it, `errors > 1% or p99 > 1.5x`.",
+            ),
+            param(
+                "requests",
+                Place::Option,
+                Kind::Number,
+                "How many requests it must have had in a step before it is judged, 20 unless written. Without so many it neither goes on nor back.",
+            ),
+        ],
+        "Gives a new version more and more of the requests by itself, and none any more as soon as it does worse. Every step is in the log and in `portunus status`. At \
+         the last share it stays, and goes on being watched. After it was given up it gets nothing until its line in the configuration is changed or the program is started anew; \
+         a reload that leaves the line as it is keeps the step. Stands beside the `proxy` of the version that serves now.",
+        "canary 127.0.0.1:3001 1%..50% step=5% every=5m abort=\"errors > 1% or p99 > 1.5x\"\nproxy 127.0.0.1:3000",
+    ),
+    form(
+        "mirror",
+        &[Scope::Site, Scope::Route],
+        &[
+            param("pool", Place::Word, Kind::Text, "The pool that gets copies, or its address."),
+            param("share", Place::Option, Kind::Text, "Of how many requests, `100%` unless written."),
+        ],
+        "Sends copies of requests to another pool and drops its answers. A copy is sent when the real answer has begun, is marked by `X-Portunus-Mirror: 1`, and nobody waits for it. \
+         Requests with a body of more than 64 KiB are not copied, nor websockets, nor more than 32 at a time for each worker: metrics count \
+         these as `portunus_mirrors_skipped_total`. A request that changes something changes it there as well.",
+        "mirror 127.0.0.1:3001 share=10%\nproxy 127.0.0.1:3000",
+    ),
 ];
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
-use crate::{choosing, route, values};
+use crate::{canary, choosing, route, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
@@ -187,10 +187,15 @@ impl Checker<'_, '_> {
         for filter in &mut route.filters {
             self.directive(filter, filters, "filter");
         }
-        for forward in &route.forward {
-            if !self.pools.contains(&forward.pool) {
-                self.wrong(&format!("there is no pool `{}`", forward.pool));
+        let beside = [route.canary.as_ref().map(|it| &it.pool), route.mirror.as_ref().map(|it| &it.pool)];
+        let forwards = route.forward.iter().map(|forward| &forward.pool);
+        for pool in forwards.chain(beside.into_iter().flatten()) {
+            if !self.pools.contains(pool) {
+                self.wrong(&format!("there is no pool `{pool}`"));
             }
+        }
+        for mistake in canary::mistakes(route) {
+            self.wrong(&mistake);
         }
         let answers = |name: &str| filters.iter().any(|entry| entry.answers && entry.name == name);
         if route.forward.is_empty() && !route.filters.iter().any(|filter| answers(&filter.name)) {

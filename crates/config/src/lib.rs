@@ -5,6 +5,7 @@ pub mod mistake;
 
 mod args;
 mod bounds;
+mod canary;
 mod check;
 mod choosing;
 mod draft;

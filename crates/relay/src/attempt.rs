@@ -3,6 +3,7 @@
 use crate::client::{Client, Scratch};
 use crate::context::{Bounds, Scope};
 use crate::hosts::HostId;
+use crate::mirror::{self, Mirror};
 use crate::pick::Key;
 use crate::pool::{HostPool, Lease};
 use crate::pump::{Pace, Transfer};
@@ -43,14 +44,20 @@ pub async fn until_answered(
     run: &Run,
     worker: &Worker,
 ) -> Result<Answered, Error> {
-    let at = route.choose_pool(worker.random()).ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let place = route.split.place(&x.request, worker.random());
+    let place = place.ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let at = place.pool;
     let (Some(pool), Some(mine)) = (run.snapshot.pool(at), run.pools.get(at as usize)) else {
         return Err(Error::proxy(Phase::Pick, Crime::Internal));
     };
     x.labels.pool = Some(at);
     scratch.tried.clear();
     let framing = framing_upstream(x);
+    let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
     let mut up = upload(x, pool, bounds, &route.limits);
+    if mirror.is_some() && !x.request.body.is_empty() {
+        up.keep_up_to(mirror::BODY_BYTES_MAX);
+    }
     let mut last = None;
     loop {
         let Some(id) = choose(x, scratch, pool, worker) else {
@@ -79,6 +86,10 @@ pub async fn until_answered(
                 if let Some(sticky) = &pool.sticky {
                     sticky.mark(&x.request, id, &mut x.response);
                 }
+                route.split.mark(place, &mut x.response);
+                if let Some(mirror) = mirror {
+                    copy_to(mirror, x, &up, scratch, route, run, worker);
+                }
                 return Ok(Answered { lease, head, up, up_failed });
             }
             Err(error) => error,
@@ -90,6 +101,32 @@ pub async fn until_answered(
             return Err(error);
         }
         last = Some(error);
+    }
+}
+
+/// Sends a copy of a request whose answer has begun.
+fn copy_to(
+    mirror: &Mirror,
+    x: &mut Exchange,
+    up: &Transfer,
+    scratch: &mut Scratch,
+    route: &Route,
+    run: &Run,
+    worker: &Worker,
+) {
+    let (Some(pool), Some(mine)) = (run.snapshot.pool(mirror.pool), run.pools.get(mirror.pool as usize))
+    else {
+        return;
+    };
+    scratch.tried.clear();
+    let host = choose(x, scratch, pool, worker).and_then(|id| mine.hosts.get(id.0 as usize));
+    match (host, up.whole()) {
+        (Some(host), Some(body)) => {
+            mirror.send(x, body, host, &mine.cells, &route.limits, &worker.deadlines);
+            worker.wake_sweeper();
+        }
+        (None, _) => mine.cells.mirrors_failed.add(1),
+        (_, None) => mine.cells.mirrors_skipped.add(1),
     }
 }
 

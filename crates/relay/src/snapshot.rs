@@ -1,12 +1,15 @@
 //! Snapshot: a Plan compiled to run; immutable, shared, swapped whole.
 
+use crate::canary::Canary;
 use crate::context::Bounds;
 use crate::dispatch::Table;
 use crate::filter::chain::Chain;
 use crate::filter::forwarded::Trust;
 use crate::hosts::{Host, Hosts, Live, Rules};
+use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
 use crate::plan::{Address, CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan};
+use crate::split::{By, Split};
 use crate::sticky::Sticky;
 use portunus_message::Limits;
 use std::collections::HashMap;
@@ -30,8 +33,10 @@ pub struct Route {
     pub name: Box<str>,
     /// What may look at its requests.
     pub chain: Chain,
-    /// The pools that get its requests: index, and the sum of the shares up to and with this one.
-    pub forward: Vec<(u32, u64)>,
+    /// The pools that get its requests.
+    pub split: Split,
+    /// The pool that gets copies of them.
+    pub mirror: Option<Mirror>,
     /// Its bounds.
     pub limits: Arc<Limits>,
     /// Those of them that a filter may change.
@@ -69,10 +74,13 @@ impl Snapshot {
             }
         }
         let index: HashMap<&str, u32> = plan.pools.iter().map(|pool| &*pool.name).zip(0..).collect();
+        let canaries: HashMap<&str, &Canary> =
+            previous.map(Snapshot::canaries).into_iter().flatten().collect();
         let mut shared = Shared::default();
         let mut routes = Vec::new();
         for route in plan.sites.iter().flat_map(|site| &site.routes) {
-            match compile_route(route, &index, &mut shared) {
+            let before = canaries.get(&*route.name).copied();
+            match compile_route(route, &index, before, &mut shared) {
                 Ok(route) => routes.push(route),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -112,6 +120,11 @@ impl Snapshot {
     /// All pools.
     pub fn pools(&self) -> &[Pool] {
         &self.pools
+    }
+
+    /// Every canary with the name of its route.
+    pub fn canaries(&self) -> impl Iterator<Item = (&str, &Canary)> {
+        self.routes.iter().filter_map(|route| Some((&*route.name, &**route.split.canary.as_ref()?)))
     }
 
     /// Every host with the name of its pool.
@@ -182,18 +195,11 @@ impl Shared {
 fn compile_route(
     plan: &RoutePlan,
     pools: &HashMap<&str, u32>,
+    previous: Option<&Canary>,
     shared: &mut Shared,
 ) -> Result<Route, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("route {}", plan.name), reason };
     let chain = Chain::compile(&plan.filters).map_err(&mistake)?;
-    let mut forward = Vec::with_capacity(plan.forward.len());
-    let mut sum = 0u64;
-    for share in &plan.forward {
-        let pool =
-            pools.get(&*share.pool).ok_or_else(|| mistake(format!("there is no pool `{}`", share.pool)))?;
-        sum += u64::from(share.weight);
-        forward.push((*pool, sum));
-    }
     let limits = shared.limits(&plan.limits);
     let bounds = Bounds {
         request: None,
@@ -201,20 +207,30 @@ fn compile_route(
         upstream_idle: limits.upstream_idle,
         body_bytes: limits.body_bytes,
     };
-    Ok(Route { name: plan.name.as_str().into(), chain, forward, limits, bounds })
+    let split = compile_split(plan, pools, previous).map_err(&mistake)?;
+    let mirror = plan.mirror.as_ref().map(|mirror| Ok((find_pool(pools, &mirror.pool)?, mirror.share)));
+    let mirror = mirror.transpose().map_err(&mistake)?;
+    let mirror = mirror.and_then(|(pool, share)| Mirror::new(pool, share));
+    Ok(Route { name: plan.name.as_str().into(), chain, split, mirror, limits, bounds })
 }
 
-impl Route {
-    /// The pool for a request, by a random number: each gets its share.
-    pub fn choose_pool(&self, random: u64) -> Option<u32> {
-        match self.forward.as_slice() {
-            [] => None,
-            [(only, _)] => Some(*only),
-            several => {
-                let sum = several.last().map_or(0, |(_, sum)| *sum);
-                let point = random.checked_rem(sum)?;
-                several.iter().find(|(_, upto)| point < *upto).map(|(pool, _)| *pool)
-            }
-        }
+fn compile_split(
+    plan: &RoutePlan,
+    pools: &HashMap<&str, u32>,
+    previous: Option<&Canary>,
+) -> Result<Split, String> {
+    let mut forward = Vec::with_capacity(plan.forward.len());
+    let mut sum = 0u64;
+    for share in &plan.forward {
+        sum += u64::from(share.weight);
+        forward.push((find_pool(pools, &share.pool)?, sum));
     }
+    let canary = plan.canary.as_ref().map(|canary| {
+        Ok::<_, String>(Arc::new(Canary::new(canary, find_pool(pools, &canary.pool)?, previous)?))
+    });
+    Ok(Split { forward, by: plan.split.as_ref().map(By::new).transpose()?, canary: canary.transpose()? })
+}
+
+fn find_pool(pools: &HashMap<&str, u32>, name: &str) -> Result<u32, String> {
+    pools.get(name).copied().ok_or_else(|| format!("there is no pool `{name}`"))
 }

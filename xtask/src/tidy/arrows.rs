@@ -29,7 +29,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("context", &[]),
     ("template", &["context", "values"]),
-    ("plan", &["template"]),
+    ("plan", &["template", "values"]),
     ("entry", &["plan"]),
     ("args", &["entry", "plan", "template", "values"]),
     ("standing", &[]),
@@ -52,9 +52,12 @@ const RELAY: &[(&str, &[&str])] = &[
     ("breaker", &[]),
     ("eject", &[]),
     ("retry", &[]),
+    ("canary", &[]),
+    ("split", &["canary"]),
     ("sticky", &[]),
-    ("snapshot", &["dispatch", "filter", "pick", "breaker", "retry", "sticky"]),
+    ("snapshot", &["breaker", "canary", "dispatch", "filter", "mirror", "pick", "retry", "split", "sticky"]),
     ("asker", &["filter"]),
+    ("mirror", &["cells", "clock", "deadlines", "pool"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
     ("run", &["buffers", "cells", "pool", "snapshot"]),
     (
@@ -62,14 +65,14 @@ const RELAY: &[(&str, &[&str])] = &[
         &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "run", "snapshot"],
     ),
     // the verbs that wait
-    ("tally", &["cells", "pick", "pool", "run", "snapshot", "worker"]),
+    ("tally", &["canary", "cells", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["client", "clock", "link", "net", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (
         "attempt",
         &[
-            "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "run", "snapshot",
-            "sticky", "tally", "worker",
+            "breaker", "client", "eject", "link", "mirror", "pick", "pool", "pump", "retry", "run",
+            "snapshot", "sticky", "tally", "worker",
         ],
     ),
     (
@@ -87,7 +90,7 @@ const RELAY: &[(&str, &[&str])] = &[
 
 /// The modules of the relay that may name the grammars.
 const RELAY_USING_WIRE: &[&str] =
-    &["accept", "attempt", "client", "decode", "link", "pool", "pump", "reply", "serve"];
+    &["accept", "attempt", "client", "decode", "link", "mirror", "pool", "pump", "reply", "serve"];
 
 /// A crate names only crates before it.
 pub fn crates(files: &[File]) -> Vec<Finding> {

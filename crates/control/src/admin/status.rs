@@ -67,6 +67,9 @@ fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)
             "retries": seen.map_or(0, |seen| seen.retries),
             "no_host": seen.map_or(0, |seen| seen.no_host),
             "forced": seen.map_or(0, |seen| seen.forced),
+            "mirrored": seen.map_or(0, |seen| seen.mirrored),
+            "mirrors_failed": seen.map_or(0, |seen| seen.mirrors_failed),
+            "mirrors_skipped": seen.map_or(0, |seen| seen.mirrors_skipped),
             "hosts": hosts,
         })
     };

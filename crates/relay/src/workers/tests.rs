@@ -66,6 +66,9 @@ impl Proxy {
                 priority: 0,
                 filters: filters.iter().map(|name| directive(name)).collect(),
                 forward: vec![Forward { pool: "origin".into(), weight: 1 }],
+                split: None,
+                canary: None,
+                mirror: None,
                 limits,
             }],
         });
