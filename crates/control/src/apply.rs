@@ -1,5 +1,6 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::canary::Canaries;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts};
@@ -42,6 +43,7 @@ pub struct Supervisor {
     latest: Mutex<Option<Latest>>,
     changes: watch::Sender<u64>,
     stop_wanted: watch::Sender<bool>,
+    canaries: Canaries,
 }
 
 /// What runs now.
@@ -130,6 +132,7 @@ impl Supervisor {
             latest: Mutex::new(None),
             changes: watch::Sender::new(0),
             stop_wanted: watch::Sender::new(false),
+            canaries: Canaries::default(),
         });
         Ok((supervisor, door))
     }
@@ -204,6 +207,11 @@ impl Supervisor {
     /// What runs now.
     pub fn running(&self) -> Arc<Running> {
         self.running.load_full()
+    }
+
+    /// How far every canary has come.
+    pub fn canaries(&self) -> &Canaries {
+        &self.canaries
     }
 
     /// Tells of every configuration that comes into force.

@@ -41,6 +41,7 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "log_lines_dropped": facts.log_dropped,
         "memory_bytes": facts.process.resident_bytes,
         "pools": pools(&stats, running.snapshot.hosts()),
+        "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
 }
