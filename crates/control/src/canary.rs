@@ -1,18 +1,11 @@
 //! canary: moves the share of each canary step by step, and takes it back when the new version does worse.
 
-use crate::apply::Supervisor;
-use crate::observe::log;
 use portunus_message::Tick;
 use portunus_relay::canary::{Canary, Condition, Live, Sample};
-use portunus_relay::clock;
 use portunus_relay::plan::{self, Share};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// How often canaries are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How far every canary has come, by its route.
 #[derive(Debug, Default)]
@@ -58,24 +51,10 @@ enum Step {
     GivenUp(Share, String),
 }
 
-/// Looks at all canaries once a second, as long as the program runs.
-pub async fn run(supervisor: Arc<Supervisor>) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let running = supervisor.running();
-        let now = clock::read();
-        for line in supervisor.canaries().look(running.snapshot.canaries(), now) {
-            match line {
-                (true, text) => log::warn(text),
-                (false, text) => log::info(text),
-            }
-        }
-    }
-}
-
 impl Canaries {
-    /// Looks at these and forgets all others; what happened, as lines for the log, and whether somebody should look.
-    fn look<'a>(
+    /// Looks at these and forgets all others; what happened, as lines for the log, each with whether it is a
+    /// warning.
+    pub fn look<'a>(
         &self,
         canaries: impl Iterator<Item = (&'a str, &'a Canary)>,
         now: Tick,
@@ -220,6 +199,7 @@ fn side(sample: &Sample) -> Value {
 mod tests {
     use super::*;
     use portunus_relay::canary::conditions;
+    use std::time::Duration;
 
     /// A canary that goes 1 %, 6 %, 10 %, every ten seconds.
     fn canary() -> Canary {

@@ -1,31 +1,11 @@
 //! floor: says in the log when a pool has fewer good hosts than it keeps, so that others are used as well, and when it has enough again.
 
-use crate::apply::Supervisor;
-use crate::observe::log;
 use portunus_message::Tick;
-use portunus_relay::clock;
 use portunus_relay::snapshot::Pool;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
 
-/// How often pools are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Looks at all pools once a second, as long as the program runs.
-pub async fn run(supervisor: Arc<Supervisor>) {
-    let mut below = BTreeSet::new();
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let running = supervisor.running();
-        for (warn, line) in look(running.snapshot.pools(), &mut below, clock::read()) {
-            if warn { log::warn(line) } else { log::info(line) }
-        }
-    }
-}
-
-/// What has changed since the last look.
-fn look(pools: &[Pool], below: &mut BTreeSet<String>, now: Tick) -> Vec<(bool, String)> {
+/// What has changed since the last look, as lines for the log, each with whether it is a warning.
+pub fn look(pools: &[Pool], below: &mut BTreeSet<String>, now: Tick) -> Vec<(bool, String)> {
     let is_below = |pool: &&Pool| pool.hosts.is_below_floor(now);
     let found: BTreeSet<String> = pools.iter().filter(is_below).map(|pool| pool.name.to_string()).collect();
     let begins = found.difference(below).map(|name| {

@@ -6,5 +6,6 @@ pub mod canary;
 pub mod discover;
 pub mod floor;
 pub mod observe;
+pub mod rounds;
 pub mod source;
 pub mod watch;

@@ -69,8 +69,13 @@ impl Hosts {
             zone: Zone::All,
             ramp,
         };
-        all.forced = self.is_below_floor(now);
-        all.backup = all.next().is_none();
+        let mut first = all.next();
+        // One good host is mostly all that is asked for, and there it is.
+        if (first.is_none() || self.rules.keep > 1) && self.is_below_floor(now) {
+            (all.forced, all.at) = (true, 0);
+            first = all.next();
+        }
+        all.backup = first.is_none();
         all.at = 0;
         if self.has_zones && !all.backup {
             all.zone = all.choose_zone(draw);
