@@ -132,13 +132,16 @@ const NO_TRAILER: KnownSet = KnownSet::of(&[
 ]);
 
 /// Whether a request's field may go to an upstream.
+#[inline]
 pub fn crosses_up(known: Known) -> bool {
     !NEVER.has(known)
 }
 
 /// Whether an answer's field may go to a client.
+#[inline]
 pub fn crosses_down(known: Known, name: &[u8]) -> bool {
-    !NEVER.has(known) && !ORDERS.has(known) && (known != Known::OTHER || !has_prefix(name, b"X-Accel-"))
+    const STAY: KnownSet = NEVER.and(ORDERS);
+    !STAY.has(known) && (known != Known::OTHER || !has_prefix(name, b"X-Accel-"))
 }
 
 /// Whether a field of this name must not be dropped because `Connection` names it.

@@ -1,6 +1,6 @@
 //! emit: writes heads and chunk sizes; our own framing and nobody else's, and never a byte that splits a message.
 
-use super::scan::{is_clean, is_control};
+use super::control::{count_control, is_clean};
 use super::{Framing, Version};
 use crate::hop;
 use portunus_message::{Fields, Known, Request, Response, Status};
@@ -125,17 +125,10 @@ fn safely(out: &mut Vec<u8>, write: impl Fn(&mut Head<'_>)) {
     let mut head = Head { out, lines: 0, careful: false };
     write(&mut head);
     let lines = head.lines;
-    if control_bytes(out.get(start..).unwrap_or(&[])) != lines * 2 {
+    if count_control(out.get(start..).unwrap_or(&[])) != lines * 2 {
         out.truncate(start);
         write(&mut Head { out, lines: 0, careful: true });
     }
-}
-
-/// Written so that the compiler can look at many bytes at once; a block is short enough for the count to fit a byte.
-fn control_bytes(bytes: &[u8]) -> usize {
-    let count =
-        |block: &[u8]| block.iter().fold(0u8, |count, &byte| count.wrapping_add(u8::from(is_control(byte))));
-    bytes.chunks(128).map(|block| usize::from(count(block))).sum()
 }
 
 /// A head being written.

@@ -7,7 +7,7 @@ use memchr::{memchr, memchr_iter, memchr2};
 use portunus_message::fields::trim;
 use portunus_message::name::{KnownSet, is_token_byte};
 use portunus_message::target::TargetError;
-use portunus_message::{Body, Crime, Known, Limits, Method, Request, Scheme, Target};
+use portunus_message::{Crime, Known, Limits, Method, Request, Scheme, Target};
 
 /// What a request's head says about its connection and its body, and does not stand in the [`Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +55,12 @@ pub fn request(
     if request.websocket && !gathered.may_have_websocket(method, framing) {
         return Err(Crime::BadUpgrade);
     }
-    request.body = match framing {
-        Framing::None | Framing::Length(0) => Body::empty(),
-        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Body::incoming(framing.length()),
-    };
+    match framing {
+        Framing::None | Framing::Length(0) => request.body.clear(),
+        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => {
+            request.body.will_come(framing.length());
+        }
+    }
     Ok(RequestHead {
         version,
         keep_alive: match version {

@@ -3,9 +3,8 @@
 use super::super::framing::{Declared, Framing};
 use super::{Line, Version, split_line};
 use crate::hop;
-use portunus_message::body::Source;
 use portunus_message::fields::tokens;
-use portunus_message::{Body, Crime, Known, Limits, Method, Response, Status};
+use portunus_message::{Crime, Known, Limits, Method, Response, Status};
 use std::time::Duration;
 
 /// What an answer's head says about its connection and its body, and does not stand in the [`Response`].
@@ -56,7 +55,16 @@ pub fn response(
         return Err(Crime::BadSwitch); // Attacks A31, A37.
     }
     response.status = status;
-    response.body = body(framing, declared, status, method);
+    match framing {
+        Framing::None if method == Method::HEAD || status == Status::NOT_MODIFIED => {
+            response.body.clear();
+            response.body.length = declared;
+        }
+        Framing::None | Framing::Length(0) => response.body.clear(),
+        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => {
+            response.body.will_come(framing.length());
+        }
+    }
     // RFC 9110 §15.3.5: a 204 that promises bytes may well send them.
     let lies = status == Status::NO_CONTENT && gathered.declared.promises_body();
     Ok(ResponseHead {
@@ -70,16 +78,6 @@ pub fn response(
         upgraded,
         length: bytes.len() - fields.len() + gathered.length,
     })
-}
-
-fn body(framing: Framing, declared: Option<u64>, status: Status, method: Method) -> Body {
-    match framing {
-        Framing::None if method == Method::HEAD || status == Status::NOT_MODIFIED => {
-            Body { source: Source::Empty, length: declared, stages: Vec::new() }
-        }
-        Framing::None | Framing::Length(0) => Body::empty(),
-        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Body::incoming(framing.length()),
-    }
 }
 
 /// `HTTP/1.x SP code`, then nothing or `SP reason` (RFC 9112 §4). The reason is not kept.
