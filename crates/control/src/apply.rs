@@ -1,5 +1,6 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::canary::Canaries;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts};
@@ -9,13 +10,13 @@ use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
 use portunus_relay::hosts::Host;
 use portunus_relay::net::{Given, Sockets};
-use portunus_relay::plan::{Admin, CompileMistake, Listen, Plan};
+use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
 use portunus_relay::pressure::Level;
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
 use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,6 +47,7 @@ pub struct Supervisor {
     changes: watch::Sender<u64>,
     stop_wanted: watch::Sender<bool>,
     upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
+    canaries: Canaries,
 }
 
 /// What became of an upgrade: the process that serves now, or why this one still does.
@@ -154,6 +156,7 @@ impl Supervisor {
             changes: watch::Sender::new(0),
             stop_wanted: watch::Sender::new(false),
             upgrades,
+            canaries: Canaries::default(),
         });
         Ok((supervisor, door, upgrades_wanted))
     }
@@ -192,6 +195,7 @@ impl Supervisor {
         log::set_level(settings.log_level);
         self.access_log.apply(change);
         let snapshot = Arc::new(snapshot);
+        welcome(&old.snapshot, &snapshot);
         workers.apply(&snapshot, &sockets);
         self.running.store(Arc::new(Running::new((loaded, snapshot, read_from), sockets, unheeded)));
         self.changes.send_modify(|generation| *generation += 1);
@@ -232,6 +236,11 @@ impl Supervisor {
     /// What runs now.
     pub fn running(&self) -> Arc<Running> {
         self.running.load_full()
+    }
+
+    /// How far every canary has come.
+    pub fn canaries(&self) -> &Canaries {
+        &self.canaries
     }
 
     /// Tells of every configuration that comes into force.
@@ -427,6 +436,17 @@ fn know_addresses(snapshot: &Snapshot, known: &HashMap<String, Vec<SocketAddr>>)
             && host.live.addresses.load().is_empty()
         {
             host.live.addresses.store(Arc::new(addresses.clone()));
+        }
+    }
+}
+
+/// Tells the hosts that are new in a pool which ran before that they came now: their slow start begins.
+fn welcome(old: &Snapshot, new: &Snapshot) {
+    let known: HashSet<(&str, &Address)> = old.hosts().map(|(pool, host)| (pool, &host.address)).collect();
+    let pools: HashSet<&str> = old.pools().iter().map(|pool| &*pool.name).collect();
+    for (pool, host) in new.hosts() {
+        if pools.contains(pool) && !known.contains(&(pool, &host.address)) {
+            host.live.standing.came_back(portunus_relay::clock::read());
         }
     }
 }

@@ -2,8 +2,11 @@
 
 pub mod admin;
 pub mod apply;
+pub mod canary;
 pub mod discover;
+pub mod floor;
 pub mod memory;
 pub mod observe;
+pub mod rounds;
 pub mod source;
 pub mod watch;

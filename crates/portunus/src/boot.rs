@@ -9,7 +9,7 @@ use portunus_control::admin::{Door, Service, Spare};
 use portunus_control::apply::{Legacy, Supervisor, Upgraded, UpgradesWanted};
 use portunus_control::observe::log;
 use portunus_control::source::Source;
-use portunus_control::{admin, discover, memory, watch};
+use portunus_control::{admin, discover, memory, rounds, watch};
 use portunus_relay::plan::Admin;
 use portunus_relay::worker::{Farewell, TUNNELS_OF_THE_PAST};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -87,6 +87,7 @@ async fn begin_to_end(
     tokio::spawn(discover::dns::run(Arc::clone(&supervisor)));
     tokio::spawn(watch::watch(Arc::clone(&supervisor)));
     tokio::spawn(memory::watch(Arc::clone(&supervisor)));
+    tokio::spawn(rounds::run(Arc::clone(&supervisor)));
     let watchdog = tokio::spawn(systemd::watchdog(Arc::clone(&supervisor)));
     systemd::notify("READY=1");
     let spare = admin.as_ref().and_then(|(_, spare)| spare.clone());

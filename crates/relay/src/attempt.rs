@@ -3,6 +3,7 @@
 use crate::client::{Client, Scratch};
 use crate::context::{Bounds, Scope};
 use crate::hosts::HostId;
+use crate::mirror::{self, Mirror};
 use crate::pick::Key;
 use crate::pool::{HostPool, Lease};
 use crate::pump::{Pace, Transfer};
@@ -43,7 +44,9 @@ pub async fn until_answered(
     run: &Run,
     worker: &Worker,
 ) -> Result<Answered, Error> {
-    let at = route.choose_pool(worker.random()).ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let place = route.split.place(&x.request, worker.random());
+    let place = place.ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let at = place.pool;
     let (Some(pool), Some(mine)) = (run.snapshot.pool(at), run.pools.get(at as usize)) else {
         return Err(Error::proxy(Phase::Pick, Crime::Internal));
     };
@@ -53,7 +56,11 @@ pub async fn until_answered(
     }
     scratch.tried.clear();
     let framing = framing_upstream(x);
+    let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
     let mut up = upload(x, pool, bounds, &route.limits);
+    if mirror.is_some() && !x.request.body.is_empty() {
+        up.keep_up_to(mirror::BODY_BYTES_MAX);
+    }
     let mut last = None;
     loop {
         let Some(id) = choose(x, scratch, pool, worker) else {
@@ -68,17 +75,30 @@ pub async fn until_answered(
         if last.is_some() {
             mine.cells.retries.add(1);
         }
+        let began = worker.clock.now();
+        if !host.host.is_usable(began) && pool.hosts.is_below_floor(began) {
+            mine.cells.forced.add(1);
+        }
         scratch.tried.insert(id);
         x.labels.host = Some(id.0);
         x.tries += 1;
-        x.times.picked.get_or_insert(worker.clock.now());
-        let mut ask = Ask { x, client, bounds, limits: &route.limits, worker, framing };
+        x.times.picked.get_or_insert(began);
+        let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
         let error = match ask.one_host(host, &mut up).await {
-            Ok((lease, head, up_failed)) => return Ok(Answered { lease, head, up, up_failed }),
+            Ok((lease, head, up_failed)) => {
+                if let Some(sticky) = &pool.sticky {
+                    sticky.mark(&x.request, id, &mut x.response);
+                }
+                route.split.mark(place, &mut x.response);
+                if let Some(mirror) = mirror {
+                    copy_to(mirror, x, &up, scratch, route, run, worker);
+                }
+                return Ok(Answered { lease, head, up, up_failed });
+            }
             Err(error) => error,
         };
         if error.side == Side::Upstream {
-            tally::attempt(x, host, false, worker.clock.now());
+            tally::attempt(x, pool, host, false, began, worker.clock.now());
         }
         if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
             return Err(error);
@@ -87,7 +107,38 @@ pub async fn until_answered(
     }
 }
 
+/// Sends a copy of a request whose answer has begun.
+fn copy_to(
+    mirror: &Mirror,
+    x: &mut Exchange,
+    up: &Transfer,
+    scratch: &mut Scratch,
+    route: &Route,
+    run: &Run,
+    worker: &Worker,
+) {
+    let (Some(pool), Some(mine)) = (run.snapshot.pool(mirror.pool), run.pools.get(mirror.pool as usize))
+    else {
+        return;
+    };
+    scratch.tried.clear();
+    let host = choose(x, scratch, pool, worker).and_then(|id| mine.hosts.get(id.0 as usize));
+    match (host, up.whole()) {
+        (Some(host), Some(body)) => {
+            mirror.send(x, body, host, &mine.cells, &route.limits, &worker.deadlines);
+            worker.wake_sweeper();
+        }
+        (None, _) => mine.cells.mirrors_failed.add(1),
+        (_, None) => mine.cells.mirrors_skipped.add(1),
+    }
+}
+
 fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
+    let now = worker.clock.now();
+    let bound = pool.sticky.as_ref().and_then(|it| it.bound(&x.request, &pool.hosts, &scratch.tried, now));
+    if bound.is_some() {
+        return bound;
+    }
     scratch.key.clear();
     if let Some(template) = pool.pick.key() {
         let scope = Scope {
@@ -100,12 +151,7 @@ fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> 
         };
         template.render(&scope, &mut scratch.key);
     }
-    let key = Key {
-        text: &scratch.key,
-        client_ip: x.client_ip(),
-        random: worker.random(),
-        now: worker.clock.now(),
-    };
+    let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random(), now };
     pool.pick.pick(&pool.hosts, &key, &scratch.tried)
 }
 
@@ -130,6 +176,9 @@ fn may_repeat(error: &Error, x: &Exchange) -> bool {
 struct Ask<'a> {
     x: &'a mut Exchange,
     client: &'a mut Client,
+    pool: &'a Pool,
+    /// When the host was chosen.
+    began: Tick,
     bounds: &'a Bounds,
     limits: &'a Limits,
     worker: &'a Worker,
@@ -195,7 +244,7 @@ impl Ask<'_> {
             }
             link.expect_body(head.framing, self.limits);
             self.x.times.first_byte = Some(self.worker.clock.now());
-            tally::attempt(self.x, &host, true, self.worker.clock.now());
+            tally::attempt(self.x, self.pool, &host, true, self.began, self.worker.clock.now());
             if let Some(idle) = head.idle {
                 host.learn_idle_time(idle);
             }

@@ -3,8 +3,8 @@
 use super::*;
 use crate::net::Given;
 use crate::plan::{
-    Args, Directive, Forward, HostPattern, KeepAlive, Listen, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
-    SitePlan,
+    Args, Directive, Forward, HostPattern, Keep, KeepAlive, Listen, Matcher, Plan, PoolPlan, RoutePlan,
+    ServerPlan, SitePlan, SlowStart,
 };
 use crate::stats::Names;
 use portunus_message::{Crime, Exchange, Limits};
@@ -48,12 +48,16 @@ impl Proxy {
                 address: crate::plan::Address::Socket(origin),
                 weight: 1,
                 backup: false,
+                zone: None,
             }],
             balance: directive("round-robin"),
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
             tries: 1,
             drain: None,
+            slow_start: SlowStart::default(),
+            keep: Keep::default(),
+            sticky: None,
         });
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
@@ -64,6 +68,9 @@ impl Proxy {
                 priority: 0,
                 filters: filters.iter().map(|name| directive(name)).collect(),
                 forward: vec![Forward { pool: "origin".into(), weight: 1 }],
+                split: None,
+                canary: None,
+                mirror: None,
                 limits,
             }],
         });

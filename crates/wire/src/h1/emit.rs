@@ -1,6 +1,6 @@
 //! emit: writes heads and chunk sizes; our own framing and nobody else's, and never a byte that splits a message.
 
-use super::scan::{is_clean, is_control};
+use super::control::{count_control, is_clean};
 use super::{Framing, Version};
 use crate::hop;
 use portunus_message::{Fields, Known, Request, Response, Status};
@@ -125,32 +125,10 @@ fn safely(out: &mut Vec<u8>, write: impl Fn(&mut Head<'_>)) {
     let mut head = Head { out, lines: 0, careful: false };
     write(&mut head);
     let lines = head.lines;
-    if control_bytes(out.get(start..).unwrap_or(&[])) != lines * 2 {
+    if count_control(out.get(start..).unwrap_or(&[])) != lines * 2 {
         out.truncate(start);
         write(&mut Head { out, lines: 0, careful: true });
     }
-}
-
-/// Written so that the compiler can look at sixteen bytes at once, each with a count of its own that cannot overflow.
-fn control_bytes(bytes: &[u8]) -> usize {
-    bytes.chunks(16 * 255).map(control_bytes_of_few).sum()
-}
-
-fn control_bytes_of_few(bytes: &[u8]) -> usize {
-    let mut counts = [0u8; 16];
-    let mut add = |block: &[u8; 16]| {
-        for (count, &byte) in counts.iter_mut().zip(block) {
-            *count = count.wrapping_add(u8::from(is_control(byte)));
-        }
-    };
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    blocks.iter().for_each(&mut add);
-    let mut last = [b' '; 16];
-    if let Some(place) = last.get_mut(..rest.len()) {
-        place.copy_from_slice(rest);
-    }
-    add(&last);
-    counts.iter().map(|&count| usize::from(count)).sum()
 }
 
 /// A head being written.

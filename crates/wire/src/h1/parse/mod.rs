@@ -7,7 +7,7 @@ pub use request::{RequestHead, request};
 pub use response::{ResponseHead, response};
 
 use super::Version;
-use super::scan::first_control;
+use super::control::first_control;
 use memchr::memchr;
 use portunus_message::fields::{Place, trim};
 use portunus_message::name::is_token_byte;
