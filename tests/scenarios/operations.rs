@@ -343,3 +343,40 @@ fn each_pool_has_its_own_time_to_end() {
     assert_eq!(long.response().expect(200).text(), "/slow");
     proxy.wait_for_exit(SOON);
 }
+
+#[test]
+fn t9_every_connection_that_stands_is_answered_at_a_stop() {
+    let origin = Origin::says("ok");
+    for workers in [1, 2] {
+        let mut proxy = Proxy::start(&format!("workers {workers}\n{}", site(&format!("proxy {origin}"))));
+        let (address, before) = (proxy.address(), origin.count());
+        let (answered, lost) = std::thread::scope(|scope| {
+            let askers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(move || {
+                        let (mut answered, mut lost) = (0, Vec::new());
+                        // Until nobody listens any more: whoever gets a connection before that gets an answer.
+                        while let Some(mut client) = Client::try_connect(address) {
+                            let sent =
+                                client.try_send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+                            match sent.and_then(|()| client.try_response("GET")) {
+                                Ok(answer) if answer.status == 200 => answered += 1,
+                                other => lost.push(other.map(|answer| answer.status)),
+                            }
+                        }
+                        (answered, lost)
+                    })
+                })
+                .collect();
+            eventually("some requests", SOON, || (origin.count() > before + 100).then_some(()));
+            proxy.signal("TERM");
+            let all = askers.into_iter().map(|asker| asker.join().expect("an asker"));
+            all.fold((0, Vec::new()), |(sum, mut lost), (answered, more)| {
+                lost.extend(more);
+                (sum + answered, lost)
+            })
+        });
+        assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+        assert!(answered > 50 && lost.is_empty(), "{workers} workers: {answered} answered, lost: {lost:?}");
+    }
+}
