@@ -240,7 +240,9 @@ fn take_over(listen: &Listen, given: Vec<OwnedFd>, workers: usize) -> io::Result
     {
         let address = first.local_addr()?;
         while sockets.len() < workers {
-            sockets.push(Raw::Tcp(bind_tcp(address)?));
+            // The kernel lets one user only share an address; workers that have no socket of their own share those there are.
+            let Ok(further) = bind_tcp(address) else { break };
+            sockets.push(Raw::Tcp(further));
         }
     }
     Ok(sockets)
