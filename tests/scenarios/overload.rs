@@ -127,7 +127,10 @@ fn a_refused_client_gets_its_answer_whatever_it_sends() {
 
 #[test]
 fn short_memory_is_met_in_steps_and_told() {
-    let origin = Origin::serve(|request| Answer::text(&request.target));
+    let origin = Origin::serve(|request| match request.target.as_str() {
+        "/big" => Answer::body(&vec![b'x'; 10 << 20]),
+        target => Answer::text(target),
+    });
     let proxy = Proxy::site(format!("proxy {origin}"));
     let mut kept = proxy.client();
     kept.get("/").expect(200);
@@ -150,9 +153,13 @@ fn short_memory_is_met_in_steps_and_told() {
         });
     };
     level(0.0);
+    let mut slow = Client::narrow(proxy.address(), 4096);
+    slow.send("GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
     share(87);
     level(1.0);
     kept.get("/").expect(200);
+    // What somebody does not take is not kept for him now.
+    assert_eq!(proxy.log_of("/big")["error"], "low-memory");
     share(93);
     level(2.0);
     proxy.wait_for_stderr("refusing");

@@ -9,11 +9,11 @@ pub enum Level {
     /// There is enough.
     #[default]
     Calm,
-    /// What is only kept for later goes: stocks of buffers, idle connections.
+    /// What is only kept for later goes: stocks of buffers, idle connections; and what waits too long for a client.
     Tight,
     /// New work is answered with 503, too.
     Refusing,
-    /// What holds memory for a client that does not take it is ended, too.
+    /// What waits for a client at all has to go on soon.
     Ending,
 }
 

@@ -199,6 +199,9 @@ impl Worker {
         if self.level_seen.replace(level) < level {
             self.deadlines.wake_all(); // quiet connections have less time now
         }
+        if level < Level::Tight && self.shared.seats.taken() <= self.shared.seats.max() / 2 {
+            return;
+        }
         let run = self.run();
         let pools = || run.pools.iter().flat_map(|pool| &pool.hosts);
         if level >= Level::Tight {

@@ -103,13 +103,12 @@ impl Both<'_> {
     fn next_deadline(&self, x: &Exchange, now: Tick, worker: &Worker) -> (Tick, Error) {
         let whole = self.bounds.request.map_or(Tick::NEVER, |time| x.times.began + time);
         let mut first = (whole, Error::upstream(Phase::Body, Crime::Deadline, Retry::Never));
-        let mut pace = Pace::of_response(self.limits);
-        let mut stalled = Error::client(Phase::Body, Crime::ClientStalled);
-        if worker.level() == Level::Ending {
-            pace = pace.in_need();
-            stalled = Error::proxy(Phase::Body, Crime::LowMemory);
-        }
-        let reader = self.down.overdue(Side::Client, now, &pace);
+        let level = worker.level();
+        let stalled = match level {
+            Level::Calm => Error::client(Phase::Body, Crime::ClientStalled),
+            _ => Error::proxy(Phase::Body, Crime::LowMemory),
+        };
+        let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits).at(level));
         let writer = self.down.overdue(Side::Upstream, now, &Pace::of_upstream(self.bounds.upstream_idle));
         let sender =
             self.up.overdue(Side::Client, now, &Pace::of_body(self.limits)).filter(|_| !self.up_failed);
