@@ -1,6 +1,7 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
 use crate::canary::Canaries;
+use crate::legacy::Legacy;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts};
@@ -16,9 +17,8 @@ use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
 use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -55,15 +55,6 @@ pub type Upgraded = Result<u32, String>;
 
 /// Where somebody who can start programs hears that an upgrade is wanted, and says what became of it.
 pub type UpgradesWanted = mpsc::Receiver<oneshot::Sender<Upgraded>>;
-
-/// What was there before this program started.
-#[derive(Default)]
-pub struct Legacy {
-    /// Sockets that listen already.
-    pub sockets: Given,
-    /// The addresses that names were known to have, by what stands in the configuration.
-    pub addresses: HashMap<String, Vec<SocketAddr>>,
-}
 
 /// What runs now.
 pub struct Running {
@@ -135,7 +126,7 @@ impl Supervisor {
         let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None, &mut legacy.sockets)
             .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
         let snapshot = Arc::new(snapshot);
-        know_addresses(&snapshot, &legacy.addresses);
+        legacy.bequeath(&snapshot);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
         let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
         let (upgrades, upgrades_wanted) = mpsc::channel(1);
@@ -427,17 +418,6 @@ fn load(
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))
-}
-
-/// Names that have not been resolved yet begin with what was known of them.
-fn know_addresses(snapshot: &Snapshot, known: &HashMap<String, Vec<SocketAddr>>) {
-    for (_, host) in snapshot.hosts() {
-        if let Some(addresses) = known.get(&*host.name)
-            && host.live.addresses.load().is_empty()
-        {
-            host.live.addresses.store(Arc::new(addresses.clone()));
-        }
-    }
 }
 
 /// Tells the hosts that are new in a pool which ran before that they came now: their slow start begins.

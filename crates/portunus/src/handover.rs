@@ -41,6 +41,17 @@ pub enum Note {
         /// Its addresses.
         addresses: Vec<SocketAddr>,
     },
+    /// What an operator wants of a host, other than what is written.
+    Order {
+        /// Its pool.
+        pool: String,
+        /// Its name.
+        host: String,
+        /// Whether it takes nothing new.
+        drain: bool,
+        /// Its weight, when that was set by hand.
+        weight: Option<u32>,
+    },
     /// That was all.
     Complete,
     /// The successor serves.

@@ -4,10 +4,12 @@ use crate::exit::Exit;
 use crate::handover::{Channel, Note, Received};
 use crate::upgrade::PREDECESSOR;
 use listenfd::ListenFd;
-use portunus_control::apply::{Legacy, Supervisor};
+use portunus_control::apply::Supervisor;
+use portunus_control::legacy::Legacy;
 use portunus_control::observe::log;
 use portunus_relay::net;
 use portunus_relay::plan::Listen;
+use portunus_relay::standing::Order;
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::File;
 use std::io;
@@ -68,6 +70,10 @@ impl Predecessor {
                 Received::Note(Note::Admin { address }, Some(socket)) => self.admin = Some((address, socket)),
                 Received::Note(Note::Addresses { name, addresses }, _) => {
                     legacy.addresses.insert(name, addresses);
+                }
+                Received::Note(Note::Order { pool, host, drain, weight }, _) => {
+                    let order = if drain { Order::Drain } else { Order::Serve };
+                    legacy.orders.insert((pool, host), (order, weight));
                 }
                 Received::Note(Note::Complete, _) => return Ok(()),
                 Received::Note(..) | Received::Nothing => {}

@@ -5,6 +5,7 @@ use crate::systemd;
 use portunus_control::admin::{self, Spare};
 use portunus_control::apply::Supervisor;
 use portunus_relay::plan::{Address, Listen};
+use portunus_relay::standing::Order;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -146,6 +147,14 @@ impl Successor {
             let addresses = host.live.addresses.load().to_vec();
             if !addresses.is_empty() && matches!(host.address, Address::Name { .. }) {
                 self.send(&Note::Addresses { name: host.name.to_string(), addresses }, None, until)?;
+            }
+        }
+        for (pool, host) in running.snapshot.hosts() {
+            let standing = &host.live.standing;
+            let (drain, weight) = (standing.order() == Order::Drain, standing.weight());
+            if drain || weight.is_some() {
+                let (pool, host) = (pool.to_owned(), host.name.to_string());
+                self.send(&Note::Order { pool, host, drain, weight }, None, until)?;
             }
         }
         self.send(&Note::Complete, None, until)
