@@ -28,7 +28,7 @@ struct RoundRobin {
 
 impl Pick for RoundRobin {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now, key.random);
+        let candidates = hosts.candidates_for(tried, key.now, key.random);
         let (mut total, mut divisor, mut alike) = (0u64, 0u32, true);
         let (mut count, mut last) = (0u32, None);
         for one in candidates {
