@@ -112,10 +112,16 @@ async fn next_head(
     let idle_until = worker.clock.now() + worker.keep_alive();
     let doze_at = worker.clock.now() + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
     let mut first = true;
+    let mut again = false;
     poll_fn(|cx| {
         // The first look follows at once on what came before, whose time is still good.
         let now = if std::mem::take(&mut first) { worker.clock.now() } else { worker.clock.refresh() };
-        let found = client.link.poll_head(cx, &bounds, |bytes| read(bytes, &mut x.request, &limits));
+        let found = client.link.poll_head(cx, &bounds, |bytes| {
+            if std::mem::replace(&mut again, true) {
+                x.request.clear();
+            }
+            read(bytes, &mut x.request, &limits)
+        });
         match found {
             Poll::Ready(Ok(Some(head))) => {
                 client.began = began.unwrap_or(now);
@@ -158,10 +164,7 @@ async fn next_head(
 fn read(bytes: &[u8], request: &mut Request, limits: &Limits) -> Result<(RequestHead, usize), Error> {
     match parse::request(bytes, request, Scheme::Http, limits) {
         Ok(head) => Ok((head, head.length)),
-        Err(crime) => {
-            request.clear(); // what was understood of it means nothing
-            Err(Error::client(Phase::Head, crime))
-        }
+        Err(crime) => Err(Error::client(Phase::Head, crime)),
     }
 }
 
