@@ -90,6 +90,13 @@ impl Hosts {
         all
     }
 
+    /// The only host there is, when it may be chosen: then there is nothing to choose.
+    pub fn only(&self, tried: &HostSet, now: Tick) -> Option<HostId> {
+        let id = HostId(0);
+        let host = self.get(id).filter(|_| self.len() == 1)?;
+        (host.is_usable(now) && !tried.has(id)).then_some(id)
+    }
+
     /// The same for whoever wants to know what is left, and does not choose.
     pub fn candidates<'a>(&'a self, tried: &'a HostSet, now: Tick) -> Candidates<'a> {
         self.candidates_for(tried, now, 0)
