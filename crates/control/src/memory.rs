@@ -70,22 +70,32 @@ fn connections_for(memory_bytes: u64) -> usize {
 struct Gauge {
     /// The control group's folder, and whether it is of the second version.
     group: Option<(PathBuf, bool)>,
+    /// Address space that was only reserved when the program began: it is never filled, and says nothing.
+    reserved: u64,
 }
 
 impl Gauge {
     fn find() -> Gauge {
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let candidates = folders(&groups);
-        Gauge { group: candidates.into_iter().find(|(folder, second)| group(folder, *second).is_some()) }
+        let process = Process::now();
+        let reserved = process.virtual_bytes.saturating_sub(process.resident_bytes);
+        let group = candidates.into_iter().find(|(folder, second)| group_usage(folder, *second).is_some());
+        Gauge { group, reserved }
     }
 
     /// Every bound that there is; none where nothing can be read.
     fn read(&self) -> Option<Vec<Usage>> {
         let process = Process::now();
         let mut usages: Vec<Usage> = Vec::new();
-        usages.extend(self.group.as_ref().and_then(|(folder, second)| group(folder, *second)));
+        usages.extend(self.group.as_ref().and_then(|(folder, second)| group_usage(folder, *second)));
         if let Some(max) = getrlimit(Resource::As).current {
-            usages.push(Usage { of: "limit of the address space", used: process.virtual_bytes, max });
+            let used = process.virtual_bytes.saturating_sub(self.reserved);
+            usages.push(Usage {
+                of: "limit of the address space",
+                used,
+                max: max.saturating_sub(self.reserved),
+            });
         }
         let machine = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total);
         usages.extend(machine.map(|max| Usage { of: "machine", used: process.resident_bytes, max }));
@@ -115,7 +125,7 @@ fn folders(groups: &str) -> Vec<(PathBuf, bool)> {
 }
 
 /// What a control group uses of its bound; none when it has no bound.
-fn group(folder: &Path, second: bool) -> Option<Usage> {
+fn group_usage(folder: &Path, second: bool) -> Option<Usage> {
     let (max, used, files) = match second {
         true => ("memory.max", "memory.current", ["inactive_file ", "active_file "]),
         false => {
@@ -189,14 +199,14 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
         write("memory.max", "max\n");
         write("memory.current", "900\n");
-        assert_eq!(group(&folder, true), None);
+        assert_eq!(group_usage(&folder, true), None);
         write("memory.max", "1000\n");
         write("memory.stat", "anon 500\ninactive_file 100\nactive_file 50\ninactive_anon 7\n");
-        let usage = group(&folder, true).unwrap();
+        let usage = group_usage(&folder, true).unwrap();
         assert_eq!((usage.used, usage.max, usage.percent()), (750, 1000, 75));
         write("memory.limit_in_bytes", "9223372036854771712\n");
         write("memory.usage_in_bytes", "900\n");
-        assert_eq!(group(&folder, false), None);
+        assert_eq!(group_usage(&folder, false), None);
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(total("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 << 20));
     }
