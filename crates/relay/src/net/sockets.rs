@@ -384,7 +384,7 @@ impl Listener {
 }
 
 /// How much the kernel takes from us that it cannot send yet.
-const UNSENT_BYTES: u32 = 256 << 10;
+const UNSENT_BYTES: u32 = 128 << 10;
 /// How often, and after which pauses, an address that is taken is tried.
 const CLOSING_LOOKS: u32 = 15;
 const CLOSING_PAUSE: Duration = Duration::from_millis(20);
