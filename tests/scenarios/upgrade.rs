@@ -66,6 +66,7 @@ fn t7_ten_upgrades_under_load_lose_nothing() {
         let lost = failed(&outcomes);
         assert!(lost.is_empty(), "{} of {}: {:?}", lost.len(), outcomes.len(), &lost[..lost.len().min(5)]);
         assert!(outcomes.len() > 100);
+        println!("t7: {} requests, none failed", outcomes.len());
     }
     assert_eq!(serving.len(), 11);
     let mut different = serving.clone();
