@@ -81,7 +81,6 @@ pub const LATER: &[&str] = &[
     "acme",
     "cache",
     "compress",
-    "health",
     "jwt",
     "protocol",
     "queue",
@@ -355,6 +354,32 @@ pub const FORMS: &[Form] = &[
         "Whether another server is asked when one fails. That is done only when it is safe: nothing of the request was processed, or it may be repeated; its \
          body can be sent again; and no answer has begun.",
         "retry tries=2",
+    ),
+    Form {
+        open: true,
+        ..form(
+            "health",
+            &[Scope::Pool, Scope::DefaultPool],
+            crate::health::HEALTH,
+            "Asks every server again and again whether it is well, and sends no requests to those that are not. With a path it is a GET \
+             over HTTP/1.1, with `tcp` only a connection, which is closed at once. A server of which nothing is known yet is used. While a \
+             state is in doubt, because an answer did not fit it or the server is ejected, checks come five times as often, but not \
+             more than twice a second. Checks are spread in time: each comes a tenth earlier or later. Without `health` nothing is asked, \
+             and only `eject` keeps bad servers away.",
+            "health /healthz every=5s fails=3 passes=2",
+        )
+    },
+    form(
+        "eject",
+        &[Scope::Pool, Scope::DefaultPool],
+        crate::health::EJECT,
+        "When a server whose requests fail is left out for a while. On unless written `off`. Failures are attempts without an answer: refused or \
+         broken connections, no answer in time, and what is no answer; the statuses 502, 503 and 504 count for the rate only. A server \
+         that refuses connections goes at once, and is back as soon as it accepts one: it is tried in the background, up to \
+         twice a second. One that is out because it gave no answer in time is asked `OPTIONS *` in the background, and is back soon after it \
+         answers. When its time is over a server is tried with three requests at a time, and is fully back after \
+         three good answers; a failure puts it out again, for longer each time, thirty times as long at most.",
+        "eject errors=5 rate=50% of=20 for=10s keep=50% latency=off",
     ),
     Form {
         repeats: true,

@@ -9,6 +9,7 @@ mod check;
 mod draft;
 mod findings;
 mod fmt;
+mod health;
 mod json;
 mod outside;
 mod place;

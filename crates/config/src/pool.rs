@@ -4,12 +4,13 @@ use crate::args::Scene;
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
+use crate::health;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::place::Seen;
 use crate::values;
 use portunus_message::Limits;
-use portunus_relay::plan::{Address, Args, Directive, KeepAlive, PoolPlan, ServerPlan, Text};
+use portunus_relay::plan::{Address, Args, Directive, Eject, Health, KeepAlive, PoolPlan, ServerPlan, Text};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub struct PoolSettings {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     tries: u32,
+    eject: Eject,
+    health: Option<Health>,
 }
 
 impl PoolSettings {
@@ -39,6 +42,8 @@ impl PoolSettings {
             keep_alive: KeepAlive { idle: IDLE, time: None },
             connect_timeout: limits.connect,
             tries: TRIES,
+            eject: Eject::default(),
+            health: None,
         }
     }
 
@@ -79,6 +84,8 @@ impl PoolSettings {
                     self.connect_timeout = time;
                 }
             }
+            "eject" => health::read_eject(draft, &mut self.eject, scene),
+            "health" => health::read(draft, &mut self.health, scene),
             "retry" => match (draft.words.first(), option("tries")) {
                 (Some(_), None) => self.tries = 1,
                 (None, Some(value)) => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
@@ -322,8 +329,8 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, tries } = self;
-        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries }
+        let PoolSettings { balance, keep_alive, connect_timeout, tries, eject, health } = self;
+        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries, eject, health }
     }
 }
 

@@ -75,7 +75,7 @@ pub async fn until_answered(
             Err(error) => error,
         };
         if error.side == Side::Upstream {
-            tally::attempt(x, host, false, worker.clock.now());
+            tally::attempt(x, host, Some(error.crime), worker.clock.now());
         }
         if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
             return Err(error);
@@ -191,7 +191,7 @@ impl Ask<'_> {
             }
             link.expect_body(head.framing, self.limits);
             self.x.times.first_byte = Some(self.worker.clock.now());
-            tally::attempt(self.x, &host, true, self.worker.clock.now());
+            tally::attempt(self.x, &host, None, self.worker.clock.now());
             if let Some(idle) = head.idle {
                 host.learn_idle_time(idle);
             }

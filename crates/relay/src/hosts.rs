@@ -1,5 +1,6 @@
 //! Host, Hosts: address, weight, whether it is up, live counters.
 
+use crate::conduct::Conduct;
 use crate::plan::Address;
 use crate::standing::Standing;
 use arc_swap::ArcSwap;
@@ -42,6 +43,8 @@ pub struct Live {
     pub in_flight: AtomicU32,
     /// Whether it may be chosen, and why not.
     pub standing: Standing,
+    /// What ejection has counted against it.
+    pub conduct: Conduct,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
     pub idle_ms: AtomicU32,
 }
@@ -57,6 +60,7 @@ impl Live {
             addresses: ArcSwap::from_pointee(addresses),
             in_flight: AtomicU32::new(0),
             standing: Standing::default(),
+            conduct: Conduct::default(),
             idle_ms: AtomicU32::new(0),
         }
     }
@@ -79,11 +83,18 @@ impl Host {
         self.live.standing.weight().unwrap_or(self.weight)
     }
 
-    /// Whether it may be chosen: nobody has a reason against it, and it is of some weight.
+    /// Whether it may be chosen: nobody has a reason against it, and it is of some weight. One that was ejected gets no
+    /// more than a few requests at a time until it has proved good.
     pub fn is_usable(&self, now: Tick) -> bool {
-        self.share() > 0 && self.live.standing.is_good(now)
+        let standing = &self.live.standing;
+        self.share() > 0
+            && standing.is_good(now)
+            && (!standing.is_on_trial() || self.in_flight() < TRIAL_AT_ONCE)
     }
 }
+
+/// How many requests at a time an ejected host is tried with.
+const TRIAL_AT_ONCE: u32 = 3;
 
 impl Hosts {
     /// These, in this order.

@@ -223,6 +223,97 @@ pub struct PoolPlan {
     pub connect_timeout: Duration,
     /// How many attempts a request may take in all; 1 means: no second one.
     pub tries: u32,
+    /// When a host whose attempts fail is left out.
+    #[serde(default)]
+    pub eject: Eject,
+    /// How the hosts are asked whether they are well; none means: they are not.
+    #[serde(default)]
+    pub health: Option<Health>,
+}
+
+/// How the hosts of a pool are asked, again and again, whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// How often, a tenth more or less.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub every: Duration,
+    /// How long an answer may take.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+    /// After so many bad answers in a row a host is out.
+    pub fails: u32,
+    /// After so many good answers in a row it is in again.
+    pub passes: u32,
+}
+
+/// What a host is asked to learn whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Whether it accepts a connection.
+    Tcp,
+    /// A GET over HTTP/1.1.
+    Http(HttpCheck),
+}
+
+/// A request that asks a host whether it is well, and what its answer has to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HttpCheck {
+    /// Path and query.
+    pub path: String,
+    /// Fields of the request; `Host` is the host's address unless one of them is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub send: BTreeMap<String, Text>,
+    /// The statuses that are good, each as its first and last.
+    pub status: Vec<(u16, u16)>,
+    /// What has to stand in the first 64 KiB of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Fields that the answer has to have, each with this value, or with any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Option<String>>,
+}
+
+/// When a host whose attempts fail is left out for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Eject {
+    /// Whether that is done at all.
+    pub on: bool,
+    /// After so many failures in a row; 0 means: they do not count.
+    pub errors: u32,
+    /// When so many of a hundred attempts fail; 0 means: the rate does not count.
+    pub rate_percent: u32,
+    /// Of how many attempts that rate is.
+    pub of: u32,
+    /// For how long; each further time that much longer.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub time: Duration,
+    /// How many of a hundred hosts are kept in any case, and never fewer than one.
+    pub keep_percent: u32,
+    /// When it takes so many hundredths of the time that the median of the others takes; none means: latency does not count.
+    pub latency_percent: Option<u32>,
+}
+
+impl Default for Eject {
+    fn default() -> Eject {
+        Eject {
+            on: true,
+            errors: 5,
+            rate_percent: 50,
+            of: 20,
+            time: Duration::from_secs(10),
+            keep_percent: 50,
+            latency_percent: None,
+        }
+    }
 }
 
 /// Idle connections to each host of a pool.

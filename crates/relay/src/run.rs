@@ -97,6 +97,7 @@ impl RunPool {
                 Arc::clone(host),
                 pool.keep_alive,
                 pool.connect_timeout,
+                pool.judge.clone(),
                 workers,
                 Rc::clone(buffers),
             );

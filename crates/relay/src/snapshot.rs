@@ -2,6 +2,7 @@
 
 use crate::context::Bounds;
 use crate::dispatch::Table;
+use crate::eject::{Alarm, Judge};
 use crate::filter::chain::Chain;
 use crate::filter::forwarded::Trust;
 use crate::hosts::{Host, Hosts, Live};
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub table: Table,
     /// Whose forwarding headers are believed.
     pub trust: Trust,
+    /// Rings when the state of a host has changed.
+    pub alarm: Arc<Alarm>,
     routes: Vec<Route>,
     pools: Vec<Pool>,
 }
@@ -42,7 +45,7 @@ pub struct Pool {
     /// What it is called.
     pub name: Box<str>,
     /// Its members.
-    pub hosts: Hosts,
+    pub hosts: Arc<Hosts>,
     /// How one is chosen.
     pub pick: Box<dyn Pick>,
     /// Idle connections.
@@ -51,6 +54,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// Attempts in all.
     pub tries: u32,
+    /// Who ejects hosts of it.
+    pub judge: Judge,
 }
 
 impl Snapshot {
@@ -58,9 +63,10 @@ impl Snapshot {
     pub fn compile(plan: &Plan, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileMistake>> {
         let mut mistakes = Vec::new();
         let old = previous.map(live_hosts).unwrap_or_default();
+        let alarm = previous.map(|previous| Arc::clone(&previous.alarm)).unwrap_or_default();
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, &old) {
+            match compile_pool(pool, &old, &alarm) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -80,7 +86,7 @@ impl Snapshot {
         });
         if mistakes.is_empty() {
             let trust = Trust::new(&plan.settings.trusted_proxies);
-            Ok(Snapshot { plan: plan.clone(), table, trust, routes, pools })
+            Ok(Snapshot { plan: plan.clone(), table, trust, alarm, routes, pools })
         } else {
             Err(mistakes)
         }
@@ -132,7 +138,7 @@ fn live_hosts(snapshot: &Snapshot) -> LiveHosts {
         .collect()
 }
 
-fn compile_pool(plan: &PoolPlan, old: &LiveHosts) -> Result<Pool, CompileMistake> {
+fn compile_pool(plan: &PoolPlan, old: &LiveHosts, alarm: &Arc<Alarm>) -> Result<Pool, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
@@ -141,13 +147,16 @@ fn compile_pool(plan: &PoolPlan, old: &LiveHosts) -> Result<Pool, CompileMistake
         let live = old.get(&(plan.name.as_str().into(), server.address.clone())).cloned();
         Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live))
     };
+    let hosts = Arc::new(Hosts::new(plan.servers.iter().map(host).collect()));
+    let judge = Judge::new(plan.eject, Arc::clone(&hosts), Arc::clone(alarm));
     Ok(Pool {
         name: plan.name.as_str().into(),
-        hosts: Hosts::new(plan.servers.iter().map(host).collect()),
+        hosts,
         pick,
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
         tries: plan.tries.max(1),
+        judge,
     })
 }
 

@@ -1,12 +1,13 @@
 //! Tally closes every exchange exactly once: its counters, then its record.
 
 use crate::cells;
+use crate::eject::Heard;
 use crate::hosts::HostId;
 use crate::pool::HostPool;
 use crate::run::Run;
 use crate::stats::Names;
 use crate::worker::Worker;
-use portunus_message::{Exchange, Side, Status, Tick};
+use portunus_message::{Crime, Exchange, Side, Status, Tick};
 
 /// The end of an exchange. Nothing else counts requests or writes records.
 pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
@@ -28,15 +29,25 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
     worker.recorder.borrow_mut().record(x, &names(x, run));
 }
 
-/// One attempt at a host is over: with the head of an answer, or without.
-pub fn attempt(x: &Exchange, pool: &HostPool, answered: bool, now: Tick) {
-    if answered {
-        pool.cells.statuses.add(x.response.status);
-        if let Some(picked) = x.times.picked {
-            cells::observe(&pool.cells.duration, now.since(picked));
+/// One attempt at a host is over: with the head of an answer, or for want of it.
+pub fn attempt(x: &Exchange, pool: &HostPool, failed: Option<Crime>, now: Tick) {
+    match failed {
+        None => {
+            pool.cells.statuses.add(x.response.status);
+            let took = x.times.picked.map(|picked| now.since(picked));
+            if let Some(took) = took {
+                cells::observe(&pool.cells.duration, took);
+            }
+            // The time of a further attempt is not the host's alone.
+            pool.heard(Heard::answer(x.response.status), took.filter(|_| x.tries == 1), now);
         }
-    } else {
-        pool.cells.failures.add(1);
+        Some(crime) => {
+            pool.cells.failures.add(1);
+            // What an earlier attempt has taken of the request's time is not this host's doing.
+            if crime != Crime::Deadline || x.tries == 1 {
+                pool.heard(Heard::crime(crime), None, now);
+            }
+        }
     }
 }
 

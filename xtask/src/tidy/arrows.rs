@@ -9,7 +9,7 @@ const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "port
 
 /// What every module of the relay may use: the nouns that do no I/O and know no time.
 const NOUNS: &[&str] =
-    &["args", "context", "entry", "hosts", "plan", "standing", "stats", "template", "values"];
+    &["args", "conduct", "context", "entry", "hosts", "plan", "standing", "stats", "template", "values"];
 
 /// What else each module of the relay may use, from the bottom up. A module that is not here may use nothing: write its
 /// row. For the nouns this is all they may use.
@@ -22,7 +22,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("entry", &["plan"]),
     ("args", &["entry", "plan", "template", "values"]),
     ("standing", &[]),
-    ("hosts", &["plan", "standing"]),
+    ("conduct", &[]),
+    ("hosts", &["conduct", "plan", "standing"]),
     // what a worker has
     ("clock", &[]),
     ("buffers", &[]),
@@ -39,16 +40,16 @@ const RELAY: &[(&str, &[&str])] = &[
     ("breaker", &[]),
     ("eject", &[]),
     ("retry", &[]),
-    ("snapshot", &["dispatch", "filter", "pick", "breaker", "retry"]),
+    ("snapshot", &["dispatch", "eject", "filter", "pick", "breaker", "retry"]),
     ("asker", &["filter"]),
-    ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
+    ("pool", &["buffers", "cells", "clock", "deadlines", "eject", "link", "net"]),
     ("run", &["buffers", "cells", "pool", "snapshot"]),
     (
         "worker",
         &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "run", "snapshot"],
     ),
     // the verbs that wait
-    ("tally", &["cells", "pool", "run", "worker"]),
+    ("tally", &["cells", "eject", "pool", "run", "worker"]),
     ("pump", &["client", "clock", "link", "net", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (

@@ -34,10 +34,22 @@ pub async fn dial(
     let failed = |crime| Error::upstream(Phase::Connect, crime, Retry::Untouched);
     match done {
         Some(Ok(stream)) => Ok(stream),
+        Some(Err(error)) if is_ours(&error) => {
+            let ours = Error::proxy(Phase::Connect, Crime::ConnectFailed);
+            Err(Error { retry: Retry::Untouched, ..ours })
+        }
         Some(Err(_)) => Err(failed(Crime::ConnectFailed)),
         None if before <= until => Err(Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never)),
         None => Err(failed(Crime::ConnectTimeout)),
     }
+}
+
+/// Whether it is for want of something here that there is no connection: ports, descriptors, memory, room in a queue. That says
+/// nothing about the host.
+fn is_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory, WouldBlock};
+    let kind = matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory | WouldBlock);
+    kind || matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS))
 }
 
 /// Tries the addresses of `host` in order until one answers.
@@ -55,3 +67,8 @@ async fn dial_any(host: &Host, keep: bool) -> io::Result<Stream> {
     }
     Err(last)
 }
+
+// `errno` values of Linux.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;

@@ -6,6 +6,7 @@ use crate::buffers::Buffers;
 use crate::cells::HostCells;
 use crate::clock::Clock;
 use crate::deadlines::Deadline;
+use crate::eject::{Heard, Judge};
 use crate::hosts::Host;
 use crate::link::Link;
 use crate::net::{Front, Stream};
@@ -34,6 +35,7 @@ pub struct HostPool {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     idle_max: usize,
+    judge: Judge,
     /// Until when connections of this host are not trusted with requests that must not be lost.
     distrusted_until: Cell<Tick>,
     idle: RefCell<Vec<Idle>>,
@@ -64,6 +66,7 @@ impl HostPool {
         host: Arc<Host>,
         keep_alive: KeepAlive,
         connect_timeout: Duration,
+        judge: Judge,
         workers: usize,
         buffers: Rc<Buffers>,
     ) -> HostPool {
@@ -74,9 +77,22 @@ impl HostPool {
             keep_alive,
             connect_timeout,
             idle_max,
+            judge,
             distrusted_until: Cell::default(),
             idle: RefCell::default(),
             buffers,
+        }
+    }
+
+    /// Hears how an attempt went that took so long; of a good answer of a good host there is nothing to be told.
+    pub fn heard(&self, heard: Heard, latency: Option<Duration>, now: Tick) {
+        if heard != Heard::Good || !self.host.live.conduct.is_clean() {
+            self.judge.heard(&self.host, heard, now);
+        }
+        if self.judge.times_answers()
+            && let Some(latency) = latency
+        {
+            self.judge.heard_latency(&self.host, latency, now);
         }
     }
 

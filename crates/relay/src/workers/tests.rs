@@ -52,6 +52,8 @@ impl Proxy {
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
             tries: 1,
+            eject: crate::plan::Eject::default(),
+            health: None,
         });
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
