@@ -375,8 +375,8 @@ pub const FORMS: &[Form] = &[
         crate::health::EJECT,
         "When a server whose requests fail is left out for a while. On unless written `off`. Failures are attempts without an answer: refused or \
          broken connections, no answer in time, and what is no answer; the statuses 502, 503 and 504 count for the rate only. A server \
-         that refuses connections goes at once, and is back as soon as it accepts one: it is tried in the background, up to \
-         twice a second. One that is out because it gave no answer in time is asked `OPTIONS *` in the background, and is back soon after it \
+         that refuses connections goes at once, and is back as soon as it accepts one: it is tried in the background, four times \
+         a second. One that is out because it gave no answer in time is asked `OPTIONS *` in the background, and is back soon after it \
          answers. When its time is over a server is tried with three requests at a time, and is fully back after \
          three good answers; a failure puts it out again, for longer each time, thirty times as long at most.",
         "eject errors=5 rate=50% of=20 for=10s keep=50% latency=off",

@@ -1,5 +1,7 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::health::Board;
+use crate::health::state::State;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts};
@@ -7,6 +9,7 @@ use crate::observe::process::Process;
 use crate::source::Source;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
+use portunus_relay::clock;
 use portunus_relay::hosts::Host;
 use portunus_relay::net::Sockets;
 use portunus_relay::plan::{Admin, CompileMistake, Listen, Plan};
@@ -41,6 +44,8 @@ pub struct Supervisor {
     /// Guards what `status` tells of the latest reload.
     latest: Mutex<Option<Latest>>,
     changes: watch::Sender<u64>,
+    host_changes: watch::Sender<u64>,
+    checks: Arc<Board>,
     stop_wanted: watch::Sender<bool>,
 }
 
@@ -129,6 +134,8 @@ impl Supervisor {
             refused: AtomicU64::new(0),
             latest: Mutex::new(None),
             changes: watch::Sender::new(0),
+            host_changes: watch::Sender::new(0),
+            checks: Arc::default(),
             stop_wanted: watch::Sender::new(false),
         });
         Ok((supervisor, door))
@@ -166,6 +173,7 @@ impl Supervisor {
         workers.apply(&snapshot, &sockets);
         self.running.store(Arc::new(Running::new((loaded, snapshot, read_from), sockets, unheeded)));
         self.changes.send_modify(|generation| *generation += 1);
+        self.host_changes.send_modify(|generation| *generation += 1);
         Ok(self.running())
     }
 
@@ -210,6 +218,16 @@ impl Supervisor {
         self.changes.subscribe()
     }
 
+    /// Tells whenever there may be other hosts in the pools.
+    pub fn host_changes(&self) -> watch::Receiver<u64> {
+        self.host_changes.subscribe()
+    }
+
+    /// What the health checks have found.
+    pub fn checks(&self) -> &Arc<Board> {
+        &self.checks
+    }
+
     /// What the workers have counted; none when they do not run any more. It blocks until each has answered.
     pub fn stats(&self) -> Option<Stats> {
         Some(self.workers()?.stats())
@@ -225,7 +243,10 @@ impl Supervisor {
         let host = |(pool, host): (&str, &Arc<Host>)| HostFacts {
             pool: pool.to_owned(),
             name: host.name.to_string(),
-            up: host.is_usable(portunus_relay::clock::read()),
+            up: host.is_usable(clock::read()),
+            state: State::of(host, clock::read()),
+            ejections: host.live.conduct.ejections().map(|(reason, count)| (reason.word(), count)).collect(),
+            checks: self.checks.of(pool, &host.name),
             weight: host.share(),
             addresses: host.live.addresses.load().len(),
         };

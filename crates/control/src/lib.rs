@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod apply;
 pub mod discover;
+pub mod health;
 pub mod observe;
 pub mod source;
 pub mod watch;

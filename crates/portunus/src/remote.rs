@@ -220,11 +220,16 @@ fn readable(status: &Value) -> String {
         let retries = counted(&pool["retries"], "retry", "retries");
         let _ = writeln!(out, "pool {}, {retries}", word(&pool["name"]));
         for host in list(&pool["hosts"]) {
-            let up = if host["up"] == true { "up" } else { "down" };
+            let reason = match host["reason"].as_str() {
+                Some(reason) => format!(" ({reason})"),
+                None => String::new(),
+            };
             let _ = writeln!(
                 out,
-                "  {} {up}, {}, {}, {} under way",
+                "  {} {}{reason}, weight {}, {}, {}, {} under way",
                 word(&host["name"]),
+                word(&host["state"]),
+                host["weight"],
                 counted(&host["requests"], "request", "requests"),
                 counted(&host["failures"], "failure", "failures"),
                 host["in_flight"],
@@ -294,11 +299,14 @@ mod tests {
             "config": { "source": "x.conf", "hash": "0", "warnings": ["odd"] },
             "reloads": { "latest": { "result": "refused", "time": "now", "mistakes": ["x.conf:1:1: bad"] } },
             "connections": { "open": 1, "accepted": 2, "refused": 3 }, "requests_active": 4,
-            "pools": [{ "name": "web", "retries": 0, "hosts": [{ "name": "h", "up": true, "requests": 1,
+            "pools": [{ "name": "web", "retries": 0, "hosts": [{ "name": "h", "state": "ejected", "reason": "refused", "weight": 2, "requests": 1,
                 "failures": 0, "in_flight": 0 }] }],
             "routes": [{ "name": "r", "requests": 1, "mean_ms": 0.5 }],
         }));
         assert_eq!(page.lines().count(), 10, "{page}");
-        assert!(page.contains("x.conf:1:1: bad") && page.contains("h up, 1 request, 0 failures"));
+        assert!(
+            page.contains("x.conf:1:1: bad")
+                && page.contains("h ejected (refused), weight 2, 1 request, 0 failures")
+        );
     }
 }
