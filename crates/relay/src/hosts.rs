@@ -3,9 +3,7 @@
 use crate::conduct::Conduct;
 use crate::plan::Address;
 use crate::standing::Standing;
-use arc_swap::ArcSwap;
 use portunus_message::Tick;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -35,10 +33,8 @@ pub struct Host {
 }
 
 /// What changes of a host while it runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Live {
-    /// Where it is now: filled in by discovery for a name, fixed for the rest, empty for a unix socket.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
     /// Requests that are on it.
     pub in_flight: AtomicU32,
     /// Whether it may be chosen, and why not.
@@ -49,27 +45,10 @@ pub struct Live {
     pub idle_ms: AtomicU32,
 }
 
-impl Live {
-    /// A host that nobody has used yet.
-    pub fn new(address: &Address) -> Live {
-        let addresses = match address {
-            Address::Socket(address) => vec![*address],
-            Address::Name { .. } | Address::Unix(_) => Vec::new(),
-        };
-        Live {
-            addresses: ArcSwap::from_pointee(addresses),
-            in_flight: AtomicU32::new(0),
-            standing: Standing::default(),
-            conduct: Conduct::default(),
-            idle_ms: AtomicU32::new(0),
-        }
-    }
-}
-
 impl Host {
     /// A host with its own fresh state, or with the state that an earlier Snapshot had of it.
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
-        let live = live.unwrap_or_else(|| Arc::new(Live::new(&address)));
+        let live = live.unwrap_or_default();
         Host { name: address.to_string().into(), address, weight, backup, live }
     }
 

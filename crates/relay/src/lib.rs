@@ -18,6 +18,7 @@ pub mod entry;
 pub mod filter;
 pub mod hosts;
 pub mod link;
+pub mod members;
 pub mod net;
 pub mod pick;
 pub mod plan;

@@ -355,6 +355,15 @@ pub enum Address {
     },
     /// At a unix socket.
     Unix(PathBuf),
+    /// Where the SRV records of this name say (RFC 2782).
+    Srv(String),
+}
+
+impl Address {
+    /// Whether it has to be resolved, and may be several.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Address::Name { .. } | Address::Srv(_))
+    }
 }
 
 impl std::fmt::Display for Address {
@@ -363,6 +372,7 @@ impl std::fmt::Display for Address {
             Address::Socket(address) => write!(f, "{address}"),
             Address::Name { host, port } => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Srv(name) => write!(f, "srv:{name}"),
         }
     }
 }

@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "portunus"];
 
 /// What every module of the relay may use: the nouns that do no I/O and know no time.
-const NOUNS: &[&str] =
-    &["args", "conduct", "context", "entry", "hosts", "plan", "standing", "stats", "template", "values"];
+const NOUNS: &[&str] = &[
+    "args", "conduct", "context", "entry", "hosts", "members", "plan", "standing", "stats", "template",
+    "values",
+];
 
 /// What else each module of the relay may use, from the bottom up. A module that is not here may use nothing: write its
 /// row. For the nouns this is all they may use.
@@ -25,6 +27,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("conduct", &[]),
     ("hosts", &["conduct", "plan", "standing"]),
     // what a worker has
+    ("members", &["plan", "standing"]),
     ("clock", &[]),
     ("buffers", &[]),
     ("deadlines", &["clock"]),

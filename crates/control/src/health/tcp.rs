@@ -10,18 +10,12 @@ use tokio::net::{TcpStream, UnixStream};
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A connection to one of the host's addresses.
+/// A connection to the host.
 pub async fn connect(host: &Host) -> Result<Box<dyn Stream>, String> {
     let said = |error: io::Error| error.to_string();
-    if let Address::Unix(path) = &host.address {
-        return Ok(Box::new(UnixStream::connect(path).await.map_err(said)?));
+    match &host.address {
+        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(said)?)),
+        Address::Socket(address) => Ok(Box::new(TcpStream::connect(address).await.map_err(said)?)),
+        Address::Name { .. } | Address::Srv(_) => Err("it has no address".to_owned()),
     }
-    let mut reason = "it has no address".to_owned();
-    for &address in host.live.addresses.load_full().iter() {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(Box::new(stream)),
-            Err(error) => reason = said(error),
-        }
-    }
-    Err(reason)
 }

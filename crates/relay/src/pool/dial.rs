@@ -1,4 +1,4 @@
-//! Dialling: a connection to one of a host's addresses, within the connect timeout.
+//! Dialling: a connection to a host, within the connect timeout.
 
 use crate::clock::Clock;
 use crate::deadlines::Deadline;
@@ -23,7 +23,7 @@ pub async fn dial(
     let until = clock.now() + timeout;
     let before = deadline.at();
     deadline.set(until.min(before));
-    let mut attempt = pin!(dial_any(host, keep));
+    let mut attempt = pin!(open(host, keep));
     let done = poll_fn(|cx| match attempt.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending if clock.refresh() >= until.min(before) => Poll::Ready(None),
@@ -52,20 +52,13 @@ fn is_ours(error: &io::Error) -> bool {
     kind || matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS))
 }
 
-/// Tries the addresses of `host` in order until one answers.
-async fn dial_any(host: &Host, keep: bool) -> io::Result<Stream> {
-    if let Address::Unix(path) = &host.address {
-        return net::connect_unix(path).await;
+async fn open(host: &Host, keep: bool) -> io::Result<Stream> {
+    match &host.address {
+        Address::Socket(address) => net::connect_tcp(*address, keep).await,
+        Address::Unix(path) => net::connect_unix(path).await,
+        // No member of a pool: its addresses are.
+        Address::Name { .. } | Address::Srv(_) => Err(io::ErrorKind::NotFound.into()),
     }
-    let addresses = host.live.addresses.load_full();
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for &address in addresses.iter() {
-        match net::connect_tcp(address, keep).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 // `errno` values of Linux.

@@ -35,7 +35,9 @@ pub struct HostPool {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     idle_max: usize,
-    judge: Judge,
+    judge: RefCell<Judge>,
+    /// Whether the host has left: connections are not kept any more.
+    retired: Cell<bool>,
     /// Until when connections of this host are not trusted with requests that must not be lost.
     distrusted_until: Cell<Tick>,
     idle: RefCell<Vec<Idle>>,
@@ -77,7 +79,8 @@ impl HostPool {
             keep_alive,
             connect_timeout,
             idle_max,
-            judge,
+            judge: RefCell::new(judge),
+            retired: Cell::new(false),
             distrusted_until: Cell::default(),
             idle: RefCell::default(),
             buffers,
@@ -87,12 +90,12 @@ impl HostPool {
     /// Hears how an attempt went that took so long; of a good answer of a good host there is nothing to be told.
     pub fn heard(&self, heard: Heard, latency: Option<Duration>, now: Tick) {
         if heard != Heard::Good || !self.host.live.conduct.is_clean() {
-            self.judge.heard(&self.host, heard, now);
+            self.judge.borrow().heard(&self.host, heard, now);
         }
-        if self.judge.times_answers()
-            && let Some(latency) = latency
+        if let Some(latency) = latency
+            && self.judge.borrow().times_answers()
         {
-            self.judge.heard_latency(&self.host, latency, now);
+            self.judge.borrow().heard_latency(&self.host, latency, now);
         }
     }
 
@@ -102,6 +105,17 @@ impl HostPool {
         idle.truncate(self.idle_max);
         *self.idle.borrow_mut() = idle;
         self.cells.add_all(&old.cells);
+    }
+
+    /// From now on `judge` hears how attempts went.
+    pub fn obey(&self, judge: Judge) {
+        *self.judge.borrow_mut() = judge;
+    }
+
+    /// The host has left: what runs on its connections comes to its end, idle ones are closed.
+    pub fn retire(&self) {
+        self.retired.set(true);
+        self.clear();
     }
 
     /// How long a connection to this host may be idle.
@@ -235,7 +249,7 @@ impl Lease {
     pub fn give_back(mut self, now: Tick) {
         let Some(mut link) = self.link.take() else { return };
         let mut idle = self.busy.0.idle.borrow_mut();
-        if link.is_clean() && idle.len() < self.busy.0.idle_max {
+        if link.is_clean() && idle.len() < self.busy.0.idle_max && !self.busy.0.retired.get() {
             link.rest();
             idle.push(Idle { link, since: now, opened: self.opened });
         }
