@@ -190,6 +190,33 @@ pub const FORMS: &[Form] = &[
         "Applies a change of the configuration's files as soon as it is written. A bad configuration is refused, and the old one goes on.",
         "watch",
     ),
+    form(
+        "resolver",
+        &[Scope::Top],
+        &[param(
+            "server",
+            Place::Rest,
+            Kind::Text,
+            "The address of a DNS server, with a port or without; or `system` alone.",
+        )],
+        "Who is asked for the addresses of servers that are written by name: up to three DNS servers. Without it, those of `/etc/resolv.conf`, with its search \
+         list. `/etc/hosts` goes first in any case. A name is asked for again when its time is over, 1 second to 5 minutes; when nobody answers, or \
+         nothing good, the last good addresses are kept. `system` asks in the system's own way, which may know more kinds of names, \
+         every half minute.",
+        "resolver 10.0.0.53 10.0.1.53:5353",
+    ),
+    form(
+        "state",
+        &[Scope::Top],
+        &[param(
+            "directory",
+            Place::Word,
+            Kind::Text,
+            "An absolute path; it is created when it is not there.",
+        )],
+        "Where changes of pools that were made at run time with `--persist` are kept, and read from at the next start. Without it they end with the program.",
+        "state /var/lib/portunus",
+    ),
     Form {
         repeats: true,
         block: Block::Required,
@@ -274,7 +301,7 @@ pub const FORMS: &[Form] = &[
                     "address",
                     Place::Word,
                     Kind::Text,
-                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, or `unix:PATH`.",
+                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `srv:NAME`, or `unix:PATH`.",
                 ),
                 param(
                     "backup",
@@ -289,7 +316,8 @@ pub const FORMS: &[Form] = &[
                     "Its share against the others', 1 unless written; 0 means: no new requests.",
                 ),
             ],
-            "A member of the pool. A name is resolved while the program runs.",
+            "A member of the pool. A name is resolved while the program runs, and every address that it has is a server of its own. `srv:_http._tcp.users.internal` \
+             takes addresses, ports and weights from SRV records; those that are not of the first priority are backups.",
             "server 10.0.2.11:8080 weight=2",
         )
     },

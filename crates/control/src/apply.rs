@@ -1,18 +1,20 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::discover::dns;
 use crate::health::Board;
 use crate::health::state::State;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
-use crate::observe::metrics::{Facts, HostFacts};
+use crate::observe::metrics::{Facts, HostFacts, NameFacts};
 use crate::observe::process::Process;
 use crate::source::Source;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
 use portunus_relay::clock;
 use portunus_relay::hosts::Host;
+use portunus_relay::members::Members;
 use portunus_relay::net::Sockets;
-use portunus_relay::plan::{Admin, CompileMistake, Listen, Plan};
+use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
 use portunus_relay::workers::Workers;
@@ -46,6 +48,7 @@ pub struct Supervisor {
     changes: watch::Sender<u64>,
     host_changes: watch::Sender<u64>,
     checks: Arc<Board>,
+    names: dns::Board,
     stop_wanted: watch::Sender<bool>,
 }
 
@@ -58,7 +61,7 @@ pub struct Running {
     /// Every file that was read for it.
     pub files: Vec<PathBuf>,
     /// The configuration as JSON, without secrets.
-    pub json: String,
+    pub json: Arc<str>,
     /// A number for `json`, in hexadecimal.
     pub hash: String,
     /// What the operator should look at, one line each.
@@ -136,6 +139,7 @@ impl Supervisor {
             changes: watch::Sender::new(0),
             host_changes: watch::Sender::new(0),
             checks: Arc::default(),
+            names: dns::Board::default(),
             stop_wanted: watch::Sender::new(false),
         });
         Ok((supervisor, door))
@@ -223,6 +227,30 @@ impl Supervisor {
         self.host_changes.subscribe()
     }
 
+    /// Lets the workers go over to other members of the pools; nothing else changes. It blocks: call it off the runtime.
+    pub fn change_members(&self, change: impl FnOnce(&mut Members)) -> Result<(), Trouble> {
+        let _turn = lock(&self.turn);
+        let old = self.running();
+        let mut members = Members::clone(old.snapshot.members());
+        change(&mut members);
+        if members == **old.snapshot.members() {
+            return Ok(());
+        }
+        let Some(workers) = self.workers().filter(|_| !self.is_stopping()) else {
+            return Err(Trouble::Stopping);
+        };
+        let snapshot = Arc::new(old.snapshot.with_members(Arc::new(members)).map_err(Trouble::Compile)?);
+        workers.apply(&snapshot, &old.sockets);
+        self.running.store(Arc::new(old.with_snapshot(snapshot)));
+        self.host_changes.send_modify(|generation| *generation += 1);
+        Ok(())
+    }
+
+    /// What is known of the names of hosts.
+    pub fn names(&self) -> &dns::Board {
+        &self.names
+    }
+
     /// What the health checks have found.
     pub fn checks(&self) -> &Arc<Board> {
         &self.checks
@@ -248,7 +276,6 @@ impl Supervisor {
             ejections: host.live.conduct.ejections().map(|(reason, count)| (reason.word(), count)).collect(),
             checks: self.checks.of(pool, &host.name),
             weight: host.share(),
-            addresses: host.live.addresses.load().len(),
         };
         Facts {
             version: self.version,
@@ -260,8 +287,18 @@ impl Supervisor {
             reload_ok: self.latest().is_none_or(|latest| latest.refused.is_none()),
             log_dropped: self.access_log.dropped(),
             hosts: running.snapshot.hosts().map(host).collect(),
+            names: self.name_facts(&running.snapshot),
             process: Process::now(),
         }
+    }
+
+    fn name_facts(&self, snapshot: &Snapshot) -> Vec<NameFacts> {
+        let facts = |(name, failing): (Address, Option<String>)| {
+            let found = snapshot.members().found.get(&name);
+            let addresses = found.into_iter().flatten().map(|found| found.address.to_string()).collect();
+            NameFacts { name: name.to_string(), addresses, failing }
+        };
+        self.names.all().into_iter().map(facts).collect()
     }
 
     /// What became of the latest reload.
@@ -358,7 +395,9 @@ fn load(
 ) -> Result<(Loaded, Snapshot), Trouble> {
     let attempt = || {
         let loaded = source.load(variable).map_err(Trouble::Config)?;
-        let snapshot = Snapshot::compile(&loaded.plan, previous).map_err(Trouble::Compile)?;
+        let known = previous.map(|previous| Arc::clone(previous.members())).unwrap_or_default();
+        let members = Arc::new(dns::first(&loaded.plan, &known));
+        let snapshot = Snapshot::compile_with(&loaded.plan, members, previous).map_err(Trouble::Compile)?;
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))
@@ -397,7 +436,7 @@ impl Running {
             snapshot,
             sockets,
             files: loaded.files,
-            json,
+            json: json.into(),
             hash,
             warnings,
             read_from,
@@ -409,11 +448,16 @@ impl Running {
 impl Running {
     /// The same, once the program stops: the listeners close with the last who holds them.
     fn without_sockets(&self) -> Running {
+        Running { sockets: Sockets::default(), ..self.with_snapshot(Arc::clone(&self.snapshot)) }
+    }
+
+    /// The same configuration with other members of its pools.
+    fn with_snapshot(&self, snapshot: Arc<Snapshot>) -> Running {
         Running {
-            snapshot: Arc::clone(&self.snapshot),
-            sockets: Sockets::default(),
+            snapshot,
+            sockets: self.sockets.clone(),
             files: self.files.clone(),
-            json: self.json.clone(),
+            json: Arc::clone(&self.json),
             hash: self.hash.clone(),
             warnings: self.warnings.clone(),
             ..*self

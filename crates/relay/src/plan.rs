@@ -45,6 +45,12 @@ pub struct Settings {
     pub grace: Duration,
     /// Whether a change of a configuration file is applied at once.
     pub watch: bool,
+    /// Who is asked for the addresses of names.
+    #[serde(skip_serializing_if = "Resolver::is_default")]
+    pub resolver: Resolver,
+    /// Where changes that an operator has made at run time are kept, when asked; none means: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
     /// The bounds that hold where no site or route says otherwise.
     pub limits: Limits,
 }
@@ -59,8 +65,29 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             grace: Duration::from_secs(30),
             watch: false,
+            resolver: Resolver::Default,
+            state: None,
             limits: Limits::default(),
         }
+    }
+}
+
+/// Who is asked for the addresses of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolver {
+    /// The servers of `/etc/resolv.conf`.
+    #[default]
+    Default,
+    /// These DNS servers.
+    Servers(Vec<SocketAddr>),
+    /// The system's own resolver, with all that `nsswitch.conf` says, but without the times of answers.
+    System,
+}
+
+impl Resolver {
+    fn is_default(&self) -> bool {
+        *self == Resolver::Default
     }
 }
 

@@ -71,7 +71,7 @@ fn config(fields: &HeaderMap, supervisor: &Supervisor) -> Answer {
     });
     let mut answer = match known {
         true => answer(StatusCode::NOT_MODIFIED, JSON, ""),
-        false => answer(StatusCode::OK, JSON, running.json.clone()),
+        false => answer(StatusCode::OK, JSON, &*running.json),
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         answer.headers_mut().insert(ETAG, tag);

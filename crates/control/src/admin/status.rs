@@ -3,6 +3,7 @@
 use crate::apply::Supervisor;
 use crate::health::Found;
 use crate::health::state::{self, State};
+use crate::observe::metrics::NameFacts;
 use crate::observe::wall::rfc3339;
 use portunus_relay::clock;
 use portunus_relay::hosts::Host;
@@ -43,6 +44,7 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "requests_active": stats.active,
         "log_lines_dropped": facts.log_dropped,
         "memory_bytes": facts.process.resident_bytes,
+        "names": facts.names.iter().map(name).collect::<Vec<_>>(),
         "pools": pools(supervisor, &stats, running.snapshot.hosts()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
@@ -86,10 +88,8 @@ fn host(host: &Host, seen: Option<&HostStats>, checks: Option<Found>) -> Value {
     let nothing = HostStats::default();
     let seen = seen.unwrap_or(&nothing);
     let answered: u64 = seen.statuses.iter().map(|(_, count)| count).sum();
-    let addresses: Vec<_> = host.live.addresses.load().iter().map(ToString::to_string).collect();
     json!({
         "name": host.name,
-        "addresses": addresses,
         "up": host.is_usable(now),
         "state": state.word(),
         "reason": state::reason(host, state, checks.and_then(|checks| checks.latest)),
@@ -105,6 +105,10 @@ fn host(host: &Host, seen: Option<&HostStats>, checks: Option<Found>) -> Value {
         "idle": seen.idle,
         "statuses": statuses(&seen.statuses),
     })
+}
+
+fn name(known: &NameFacts) -> Value {
+    json!({ "name": known.name, "addresses": known.addresses, "failing": known.failing })
 }
 
 fn route(name: &str, seen: &RouteStats) -> Value {

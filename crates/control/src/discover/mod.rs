@@ -1,3 +1,4 @@
 //! The changing hosts of a pool.
 
 pub mod dns;
+mod resolver;

@@ -32,6 +32,8 @@ pub struct Facts {
     pub log_dropped: u64,
     /// Every host as the Snapshot in force knows it.
     pub hosts: Vec<HostFacts>,
+    /// Every name of a server.
+    pub names: Vec<NameFacts>,
     /// What the kernel says.
     pub process: Process,
 }
@@ -53,8 +55,17 @@ pub struct HostFacts {
     pub checks: Option<Found>,
     /// Its share.
     pub weight: u32,
-    /// How many addresses it has now.
-    pub addresses: usize,
+}
+
+/// One name of a server as discovery knows it.
+#[derive(Clone, Debug, Default)]
+pub struct NameFacts {
+    /// The name, with its port.
+    pub name: String,
+    /// The addresses that it has now, or had last.
+    pub addresses: Vec<String>,
+    /// Why it cannot be resolved now.
+    pub failing: Option<String>,
 }
 
 /// The whole page.
@@ -174,8 +185,20 @@ fn hosts(page: &mut Page, facts: &Facts) {
     }
     let help = "The host's share, against the others of its pool.";
     page.per_known_host("portunus_upstream_weight", help, facts, |host| host.weight.into());
-    let help = "Addresses that the host's name has.";
-    page.per_known_host("portunus_upstream_addresses", help, facts, |host| host.addresses as u64);
+    let name = "portunus_name_addresses";
+    page.family(name, "gauge", "Addresses that the name of a server has, each of which is a host.");
+    for known in &facts.names {
+        page.sample(name, &[("name", &known.name)], known.addresses.len());
+    }
+    let name = "portunus_name_failing";
+    page.family(
+        name,
+        "gauge",
+        "Whether the name of a server cannot be resolved now; its last addresses are kept.",
+    );
+    for known in &facts.names {
+        page.sample(name, &[("name", &known.name)], u8::from(known.failing.is_some()));
+    }
 }
 
 fn connections(page: &mut Page, stats: &Stats) {
@@ -343,7 +366,6 @@ mod tests {
             name: "10.0.0.1:80".into(),
             up: true,
             weight: 1,
-            addresses: 1,
             ..HostFacts::default()
         };
         text(&stats, &Facts { version: "0.0.0", hosts: vec![host], ..Facts::default() })
