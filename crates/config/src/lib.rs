@@ -44,6 +44,14 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
+/// The address of a server, as it would be written in a pool.
+pub fn address(text: &str) -> Result<portunus_relay::plan::Address, String> {
+    values::address(text).map_err(|wrong| match wrong.hint {
+        Some(hint) => format!("`{text}` {}; {hint}", wrong.reason),
+        None => format!("`{text}` {}", wrong.reason),
+    })
+}
+
 /// Loads a configuration file: in the block language, or, when it begins with `{`, a plan in JSON.
 pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
     let mut outside = Outside::new(*environment);

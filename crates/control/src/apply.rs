@@ -8,6 +8,7 @@ use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts, NameFacts};
 use crate::observe::process::Process;
 use crate::source::Source;
+use crate::wishes;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
 use portunus_relay::clock;
@@ -228,22 +229,25 @@ impl Supervisor {
     }
 
     /// Lets the workers go over to other members of the pools; nothing else changes. It blocks: call it off the runtime.
-    pub fn change_members(&self, change: impl FnOnce(&mut Members)) -> Result<(), Trouble> {
+    pub fn change_members<T, E: From<Trouble>>(
+        &self,
+        change: impl FnOnce(&Running, &mut Members) -> Result<T, E>,
+    ) -> Result<T, E> {
         let _turn = lock(&self.turn);
         let old = self.running();
-        let mut members = Members::clone(old.snapshot.members());
-        change(&mut members);
-        if members == **old.snapshot.members() {
-            return Ok(());
-        }
         let Some(workers) = self.workers().filter(|_| !self.is_stopping()) else {
-            return Err(Trouble::Stopping);
+            return Err(Trouble::Stopping.into());
         };
+        let mut members = Members::clone(old.snapshot.members());
+        let said = change(&old, &mut members)?;
+        if members == **old.snapshot.members() {
+            return Ok(said);
+        }
         let snapshot = Arc::new(old.snapshot.with_members(Arc::new(members)).map_err(Trouble::Compile)?);
         workers.apply(&snapshot, &old.sockets);
         self.running.store(Arc::new(old.with_snapshot(snapshot)));
         self.host_changes.send_modify(|generation| *generation += 1);
-        Ok(())
+        Ok(said)
     }
 
     /// What is known of the names of hosts.
@@ -395,7 +399,13 @@ fn load(
 ) -> Result<(Loaded, Snapshot), Trouble> {
     let attempt = || {
         let loaded = source.load(variable).map_err(Trouble::Config)?;
-        let known = previous.map(|previous| Arc::clone(previous.members())).unwrap_or_default();
+        let known = match previous {
+            Some(previous) => Arc::clone(previous.members()),
+            None => {
+                let wishes = wishes::kept(loaded.plan.settings.state.as_ref());
+                Arc::new(Members { wishes, ..Members::default() })
+            }
+        };
         let members = Arc::new(dns::first(&loaded.plan, &known));
         let snapshot = Snapshot::compile_with(&loaded.plan, members, previous).map_err(Trouble::Compile)?;
         Ok((loaded, snapshot))

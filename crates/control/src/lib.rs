@@ -7,3 +7,4 @@ pub mod health;
 pub mod observe;
 pub mod source;
 pub mod watch;
+pub mod wishes;

@@ -17,6 +17,7 @@ mod systemd;
 use args::{Args, Command};
 use clap::Parser;
 use exit::Exit;
+use serde_json::json;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -42,6 +43,13 @@ fn perform(args: Args) -> Result<(), Exit> {
         Some(Command::Schema) => output::say(&portunus_config::schema()),
         Some(Command::Reload(at)) => remote::reload(config, &at),
         Some(Command::Status { at, json }) => remote::status(config, &at, json),
+        Some(Command::Drain(host)) => remote::adjust(config, &host, &json!({ "drain": true })),
+        Some(Command::Undrain(host)) => remote::adjust(config, &host, &json!({ "drain": false })),
+        Some(Command::Weight { host, weight }) => remote::weight(config, &host, &weight),
+        Some(Command::Add { host, weight, backup }) => {
+            remote::add(config, &host, &json!({ "weight": weight, "backup": backup }))
+        }
+        Some(Command::Remove(host)) => remote::remove(config, &host),
         Some(Command::Stop(at)) => remote::stop(config, &at),
         Some(Command::Completions { shell }) => papers::completions(shell),
         Some(Command::Man) => papers::man(),

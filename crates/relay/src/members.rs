@@ -2,6 +2,7 @@
 
 use crate::plan::{Address, PoolPlan, ServerPlan};
 use crate::standing::Order;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
@@ -26,18 +27,23 @@ pub struct Found {
 }
 
 /// What an operator wants of one host, beside the plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Wish {
     /// Another weight.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
     /// To take nothing new.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub drain: bool,
     /// To be a member, or not to be; none leaves that to the plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<Membership>,
 }
 
 /// Whether a host is a member, whatever the plan says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Membership {
     /// It is.
     Added {

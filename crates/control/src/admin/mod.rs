@@ -8,11 +8,14 @@
 //! | `GET /metrics` | the counters, for Prometheus |
 //! | `GET /config` | the configuration in force as JSON, without secrets, with its hash as `ETag` |
 //! | `POST /reload` | 200 when the new configuration is in force, 422 with the mistakes when it is refused |
+//! | `GET /pools` | the pools with their hosts, as in the status |
+//! | `PUT`, `PATCH`, `DELETE /pools/POOL/hosts/HOST` | see `pools.rs` |
 //! | `POST /stop` | 202; the program finishes what it has and ends |
 
 mod answer;
 mod door;
 mod gate;
+mod pools;
 mod status;
 
 pub use door::{Door, open};

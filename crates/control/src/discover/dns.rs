@@ -1,7 +1,7 @@
 //! dns: finds the addresses of hosts that are known by name, again when their time is over, and keeps the last good ones.
 
 use super::resolver::{Answer, Family, Resolver};
-use crate::apply::Supervisor;
+use crate::apply::{Supervisor, Trouble};
 use crate::observe::log;
 use portunus_relay::members::{Found, Members};
 use portunus_relay::plan::{self, Address, Plan};
@@ -231,7 +231,10 @@ async fn put_in_force(supervisor: &Arc<Supervisor>, found: Vec<(Address, Vec<Fou
     let own = Arc::clone(supervisor);
     // It takes the turn of reloads, for which it may have to wait.
     let done = tokio::task::spawn_blocking(move || {
-        own.change_members(|members| members.found.extend(found)).map_err(|trouble| trouble.to_string())
+        own.change_members(|_, members| {
+            members.found.extend(found);
+            Ok::<(), Trouble>(())
+        })
     });
     if let Ok(Err(trouble)) = done.await {
         log::error(format_args!("other addresses cannot be used: {trouble}"));
