@@ -16,10 +16,10 @@ use portunus_relay::hosts::Host;
 use portunus_relay::members::Members;
 use portunus_relay::net::Sockets;
 use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
-use portunus_relay::snapshot::Snapshot;
+use portunus_relay::snapshot::{Pool, Snapshot};
 use portunus_relay::stats::Stats;
 use portunus_relay::workers::Workers;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -175,6 +175,7 @@ impl Supervisor {
         log::set_level(settings.log_level);
         self.access_log.apply(change);
         let snapshot = Arc::new(snapshot);
+        welcome(&snapshot, &old.snapshot);
         workers.apply(&snapshot, &sockets);
         self.running.store(Arc::new(Running::new((loaded, snapshot, read_from), sockets, unheeded)));
         self.changes.send_modify(|generation| *generation += 1);
@@ -244,6 +245,7 @@ impl Supervisor {
             return Ok(said);
         }
         let snapshot = Arc::new(old.snapshot.with_members(Arc::new(members)).map_err(Trouble::Compile)?);
+        welcome(&snapshot, &old.snapshot);
         workers.apply(&snapshot, &old.sockets);
         self.running.store(Arc::new(old.with_snapshot(snapshot)));
         self.host_changes.send_modify(|generation| *generation += 1);
@@ -411,6 +413,20 @@ fn load(
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))
+}
+
+/// Hosts that come to others are new in service from now on; those that come with their pool are not.
+fn welcome(new: &Snapshot, old: &Snapshot) {
+    let before: HashMap<&str, &Arc<Pool>> = old.pools().iter().map(|pool| (&*pool.name, pool)).collect();
+    for pool in new.pools() {
+        let Some(known) = before.get(&*pool.name).filter(|known| !Arc::ptr_eq(known, pool)) else { continue };
+        if known.hosts.is_empty() {
+            continue;
+        }
+        let lives: HashSet<_> = known.hosts.iter().map(|(_, host)| Arc::as_ptr(&host.live)).collect();
+        let strangers = pool.hosts.iter().filter(|(_, host)| !lives.contains(&Arc::as_ptr(&host.live)));
+        strangers.for_each(|(_, host)| host.live.standing.came_back(clock::read()));
+    }
 }
 
 /// Every address that a plan wants to listen at.

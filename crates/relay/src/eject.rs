@@ -155,7 +155,8 @@ impl Judge {
                 }
                 return;
             }
-            Heard::Poor => conduct.reason(),
+            Heard::Poor if conduct.reason() == Reason::Rate => Reason::Rate,
+            Heard::Poor => return,
             Heard::Timeout => Reason::Timeouts,
             Heard::Broken => Reason::Errors,
             Heard::Refused => Reason::Refused,

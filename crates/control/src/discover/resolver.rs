@@ -164,7 +164,7 @@ impl Resolver {
     async fn ask(&self, name: &Name, kind: RecordType) -> Result<(Vec<RData>, Duration), Failure> {
         let servers = self.servers.as_deref().unwrap_or(&[]);
         let mut reason = "there is no DNS server".to_owned();
-        for server in servers.iter().cycle().take(if servers.is_empty() { 0 } else { ATTEMPTS }) {
+        for server in servers.iter().cycle().take(ATTEMPTS.max(servers.len())) {
             match tokio::time::timeout(ATTEMPT_TIME, exchange(*server, name, kind)).await {
                 Err(_) => reason = format!("{server} gives no answer within {} s", ATTEMPT_TIME.as_secs()),
                 Ok(Err(error)) => reason = format!("{server}: {error}"),

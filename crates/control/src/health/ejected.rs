@@ -4,6 +4,7 @@ use super::{Name, http, tcp};
 use crate::observe::log;
 use portunus_relay::conduct::Reason;
 use portunus_relay::hosts::{Host, Live};
+use portunus_relay::plan::Check;
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::{clock, eject};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,9 +29,8 @@ impl Drop for Followed {
 /// Starts to follow whom nobody follows yet; whoever has left the pool is not followed any more.
 pub fn sync(snapshot: &Snapshot, followed: &mut BTreeMap<Name, Followed>) {
     let mut members = BTreeSet::new();
-    for pool in snapshot.pools() {
-        let plan = snapshot.plan().pools.iter().find(|plan| *plan.name == *pool.name);
-        let checked = plan.is_some_and(|plan| plan.health.is_some());
+    for (pool, plan) in snapshot.pools().iter().zip(&snapshot.plan().pools) {
+        let checked = plan.health.as_ref().is_some_and(|health| health.check != Check::Tcp);
         for (_, host) in pool.hosts.iter() {
             let name = (pool.name.to_string(), host.name.to_string());
             let known = followed
@@ -118,7 +118,7 @@ impl Probing {
         }
         let result = match self.reason {
             Reason::Refused => in_time(async { tcp::connect(host).await.map(drop) }).await,
-            // Where there are checks, they find out.
+            // Where there are checks that would, they find out.
             Reason::Timeouts if !checked => {
                 let ask = async { http::is_anybody_there(tcp::connect(host).await?, &host.name).await };
                 in_time(ask).await

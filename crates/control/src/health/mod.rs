@@ -10,6 +10,7 @@ use crate::apply::Supervisor;
 use crate::observe::log;
 use count::Count;
 use portunus_relay::clock;
+use portunus_relay::conduct::Reason;
 use portunus_relay::eject;
 use portunus_relay::hosts::{Host, Live};
 use portunus_relay::plan::{Check, Health};
@@ -35,7 +36,13 @@ pub async fn run(supervisor: Arc<Supervisor>) {
         drop(snapshot);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            rung = bell.changed() => if rung.is_err() { return },
+            rung = bell.changed() => {
+                if rung.is_err() {
+                    return;
+                }
+                // What happens to several hosts at once is looked at once.
+                tokio::time::sleep(TOGETHER).await;
+            }
         }
     }
 }
@@ -59,9 +66,8 @@ impl Drop for Checked {
 /// Starts what is new, ends what is gone, and leaves alone what stays.
 fn sync_checks(snapshot: &Snapshot, checks: &mut BTreeMap<Name, Checked>, supervisor: &Arc<Supervisor>) {
     let mut wanted = BTreeSet::new();
-    for pool in snapshot.pools() {
-        let plan = snapshot.plan().pools.iter().find(|plan| *plan.name == *pool.name);
-        let Some(plan) = plan.and_then(|plan| plan.health.as_ref()) else { continue };
+    for (pool, plan) in snapshot.pools().iter().zip(&snapshot.plan().pools) {
+        let Some(plan) = &plan.health else { continue };
         for (_, host) in pool.hosts.iter() {
             let name = (pool.name.to_string(), host.name.to_string());
             let same = |known: &Checked| known.plan == *plan && Arc::ptr_eq(&known.live, &host.live);
@@ -113,11 +119,17 @@ impl Asker {
                 self.changed(now, &result);
             }
             let is_out = self.host.live.standing.is_ejected(clock::read());
-            if is_out && passed_in_a_row >= self.plan.passes {
+            if is_out && passed_in_a_row >= self.plan.passes && self.proves_life() {
                 eject::try_now(&self.host, clock::read());
             }
             self.pause(&count).await;
         }
+    }
+
+    /// Whether a check that is passed says that the reason of the ejection is gone: a connection is accepted by the kernel even for a
+    /// process that has stopped.
+    fn proves_life(&self) -> bool {
+        self.plan.check != Check::Tcp || self.host.live.conduct.reason() == Reason::Refused
     }
 
     /// Waits for the time of the next check, which comes sooner when the host is ejected meanwhile.
@@ -221,6 +233,7 @@ impl Board {
     }
 }
 
+const TOGETHER: Duration = Duration::from_millis(5);
 const DOUBT_MIN: Duration = Duration::from_millis(500);
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub struct HostPool {
     connect_timeout: Duration,
     idle_max: usize,
     judge: RefCell<Judge>,
+    /// What [`Judge::times_answers`] says.
+    times_answers: Cell<bool>,
     /// Whether the host has left: connections are not kept any more.
     retired: Cell<bool>,
     /// Until when connections of this host are not trusted with requests that must not be lost.
@@ -79,6 +81,7 @@ impl HostPool {
             keep_alive,
             connect_timeout,
             idle_max,
+            times_answers: Cell::new(judge.times_answers()),
             judge: RefCell::new(judge),
             retired: Cell::new(false),
             distrusted_until: Cell::default(),
@@ -93,7 +96,7 @@ impl HostPool {
             self.judge.borrow().heard(&self.host, heard, now);
         }
         if let Some(latency) = latency
-            && self.judge.borrow().times_answers()
+            && self.times_answers.get()
         {
             self.judge.borrow().heard_latency(&self.host, latency, now);
         }
@@ -109,6 +112,7 @@ impl HostPool {
 
     /// From now on `judge` hears how attempts went.
     pub fn obey(&self, judge: Judge) {
+        self.times_answers.set(judge.times_answers());
         *self.judge.borrow_mut() = judge;
     }
 
