@@ -1,5 +1,6 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::canary::Canaries;
 use crate::discover::dns;
 use crate::health::Board;
 use crate::health::state::State;
@@ -51,6 +52,7 @@ pub struct Supervisor {
     checks: Arc<Board>,
     names: dns::Board,
     stop_wanted: watch::Sender<bool>,
+    canaries: Canaries,
 }
 
 /// What runs now.
@@ -142,6 +144,7 @@ impl Supervisor {
             checks: Arc::default(),
             names: dns::Board::default(),
             stop_wanted: watch::Sender::new(false),
+            canaries: Canaries::default(),
         });
         Ok((supervisor, door))
     }
@@ -217,6 +220,11 @@ impl Supervisor {
     /// What runs now.
     pub fn running(&self) -> Arc<Running> {
         self.running.load_full()
+    }
+
+    /// How far every canary has come.
+    pub fn canaries(&self) -> &Canaries {
+        &self.canaries
     }
 
     /// Tells of every configuration that comes into force.

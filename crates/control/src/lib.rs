@@ -2,9 +2,12 @@
 
 pub mod admin;
 pub mod apply;
+pub mod canary;
 pub mod discover;
+pub mod floor;
 pub mod health;
 pub mod observe;
+pub mod rounds;
 pub mod source;
 pub mod watch;
 pub mod wishes;

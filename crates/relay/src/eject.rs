@@ -89,12 +89,17 @@ impl Judge {
         Judge { plan, hosts, alarm }
     }
 
-    /// Whether good answers matter for more than what stands against their host.
-    pub fn times_answers(&self) -> bool {
-        self.plan.on && self.plan.latency_percent.is_some()
+    /// Hears of an answer that `host` gave after so long. A good one of a host that has nothing against it is nothing new.
+    pub fn answered(&self, host: &Host, heard: Heard, latency: Duration, now: Tick) {
+        if heard != Heard::Good || !host.live.conduct.is_clean() {
+            self.heard(host, heard, now);
+        }
+        if self.plan.latency_percent.is_some() {
+            self.heard_latency(host, latency, now);
+        }
     }
 
-    /// Hears how an attempt at `host` went. A good answer of a host that has nothing against it need not be told.
+    /// Hears how an attempt at `host` went.
     pub fn heard(&self, host: &Host, heard: Heard, now: Tick) {
         if !self.plan.on {
             return;
@@ -113,8 +118,7 @@ impl Judge {
         }
     }
 
-    /// Hears how long `host` took to answer.
-    pub fn heard_latency(&self, host: &Host, latency: Duration, now: Tick) {
+    fn heard_latency(&self, host: &Host, latency: Duration, now: Tick) {
         let Some(percent) = self.plan.latency_percent.filter(|_| self.plan.on) else { return };
         let sample = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let count = host.live.conduct.heard_latency(sample);

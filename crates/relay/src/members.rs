@@ -107,7 +107,7 @@ impl Members {
 }
 
 fn member(address: Address) -> ServerPlan {
-    ServerPlan { address, weight: 1, backup: false }
+    ServerPlan { address, weight: 1, backup: false, zone: None }
 }
 
 #[cfg(test)]

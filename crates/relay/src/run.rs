@@ -119,14 +119,12 @@ impl RunPool {
             let known =
                 before.and_then(|before| before.hosts.iter().find(|old| Arc::ptr_eq(&old.host, host)));
             if let Some(known) = known.filter(|_| same_settings) {
-                known.obey(pool.judge.clone());
                 return Rc::clone(known);
             }
             let new = HostPool::new(
                 Arc::clone(host),
                 pool.keep_alive,
                 pool.connect_timeout,
-                pool.judge.clone(),
                 workers,
                 Rc::clone(buffers),
             );

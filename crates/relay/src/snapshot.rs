@@ -1,14 +1,18 @@
 //! Snapshot: a Plan compiled to run; immutable, shared, swapped whole.
 
+use crate::canary::Canary;
 use crate::context::Bounds;
 use crate::dispatch::Table;
 use crate::eject::{Alarm, Judge};
 use crate::filter::chain::Chain;
 use crate::filter::forwarded::Trust;
-use crate::hosts::{Host, Hosts};
+use crate::hosts::{Host, Hosts, Rules};
 use crate::members::{Members, Wish};
+use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
 use crate::plan::{CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan, ServerPlan};
+use crate::split::{By, Split};
+use crate::sticky::Sticky;
 use portunus_message::Limits;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,8 +38,10 @@ pub struct Route {
     pub name: Box<str>,
     /// What may look at its requests.
     pub chain: Chain,
-    /// The pools that get its requests: index, and the sum of the shares up to and with this one.
-    pub forward: Vec<(u32, u64)>,
+    /// The pools that get its requests.
+    pub split: Split,
+    /// The pool that gets copies of them.
+    pub mirror: Option<Mirror>,
     /// Its bounds.
     pub limits: Arc<Limits>,
     /// Those of them that a filter may change.
@@ -60,6 +66,8 @@ pub struct Pool {
     pub tries: u32,
     /// Who ejects hosts of it.
     pub judge: Judge,
+    /// The cookie that brings a client back to its host.
+    pub sticky: Option<Sticky>,
 }
 
 impl Pool {
@@ -88,16 +96,19 @@ impl Snapshot {
         let old = Old::new(previous);
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, &members, &old, &alarm) {
+            match compile_pool(pool, plan.settings.zone.as_deref(), &members, &old, &alarm) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
         }
         let index: HashMap<&str, u32> = plan.pools.iter().map(|pool| &*pool.name).zip(0..).collect();
+        let canaries: HashMap<&str, &Canary> =
+            previous.map(Snapshot::canaries).into_iter().flatten().collect();
         let mut shared = Shared::default();
         let mut routes = Vec::new();
         for route in plan.sites.iter().flat_map(|site| &site.routes) {
-            match compile_route(route, &index, &mut shared) {
+            let before = canaries.get(&*route.name).copied();
+            match compile_route(route, &index, before, &mut shared) {
                 Ok(route) => routes.push(route),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -118,7 +129,8 @@ impl Snapshot {
     /// The same plan with other members: only the pools that they concern are compiled anew.
     pub fn with_members(&self, members: Arc<Members>) -> Result<Snapshot, Vec<CompileMistake>> {
         let old = Old::new(Some(self));
-        let pools = self.plan.pools.iter().map(|pool| compile_pool(pool, &members, &old, &self.alarm));
+        let zone = self.plan.settings.zone.as_deref();
+        let pools = self.plan.pools.iter().map(|pool| compile_pool(pool, zone, &members, &old, &self.alarm));
         Ok(Snapshot {
             plan: Arc::clone(&self.plan),
             table: Arc::clone(&self.table),
@@ -165,6 +177,11 @@ impl Snapshot {
         &self.pools
     }
 
+    /// Every canary with the name of its route.
+    pub fn canaries(&self) -> impl Iterator<Item = (&str, &Canary)> {
+        self.routes.iter().filter_map(|route| Some((&*route.name, &**route.split.canary.as_ref()?)))
+    }
+
     /// Every host with the name of its pool.
     pub fn hosts(&self) -> impl Iterator<Item = (&str, &Arc<Host>)> {
         self.pools.iter().flat_map(|pool| pool.hosts.iter().map(|(_, host)| (&*pool.name, host)))
@@ -190,23 +207,35 @@ impl<'a> Old<'a> {
     }
 
     /// The old pool, when it would be compiled to the same one.
-    fn same(&self, plan: &PoolPlan, servers: &[ServerPlan], members: &Members) -> Option<Arc<Pool>> {
+    fn same(
+        &self,
+        plan: &PoolPlan,
+        zone: Option<&str>,
+        servers: &[ServerPlan],
+        members: &Members,
+    ) -> Option<Arc<Pool>> {
         let (old_plan, old) = self.pools.get(&*plan.name)?;
-        let same_wishes = self.snapshot?.members.wishes_of(&plan.name) == members.wishes_of(&plan.name);
-        (same_wishes && *old_plan == plan && old.servers == servers).then(|| Arc::clone(old))
+        let snapshot = self.snapshot?;
+        let same_wishes = snapshot.members.wishes_of(&plan.name) == members.wishes_of(&plan.name);
+        let same_zone = snapshot.plan.settings.zone.as_deref() == zone;
+        let same = same_wishes && same_zone && *old_plan == plan && old.servers == servers;
+        same.then(|| Arc::clone(old))
     }
 
     /// The old host for a server: itself when nothing about it has changed, or with its state.
-    fn host(&self, pool: &str, server: &ServerPlan) -> Arc<Host> {
+    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan) -> Arc<Host> {
         let known = self.pools.get(pool).and_then(|(_, pool)| {
             let hosts = pool.servers.iter().zip(pool.hosts.iter());
             hosts.map(|(plan, (_, host))| (plan, host)).find(|(plan, _)| plan.address == server.address)
         });
+        // Whoever has no zone, proxy or server, is near everybody.
+        let far = zone.zip(server.zone.as_deref()).is_some_and(|(own, its)| own != its);
         match known {
-            Some((plan, host)) if plan == server => Arc::clone(host),
+            Some((plan, host)) if plan == server && host.far == far => Arc::clone(host),
             _ => {
                 let live = known.map(|(_, host)| Arc::clone(&host.live));
-                Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live))
+                let host = Host::new(server.address.clone(), server.weight, server.backup, live);
+                Arc::new(host.placed(far))
             }
         }
     }
@@ -214,25 +243,31 @@ impl<'a> Old<'a> {
 
 fn compile_pool(
     plan: &PoolPlan,
+    zone: Option<&str>,
     members: &Members,
     old: &Old<'_>,
     alarm: &Arc<Alarm>,
 ) -> Result<Arc<Pool>, CompileMistake> {
     let servers = members.of(plan);
-    if let Some(same) = old.same(plan, &servers, members) {
+    if let Some(same) = old.same(plan, zone, &servers, members) {
         return Ok(same);
     }
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
-    let pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
-    let hosts: Vec<_> = servers.iter().map(|server| old.host(&plan.name, server)).collect();
+    let mut pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
+    let hosts: Vec<_> = servers.iter().map(|server| old.host(&plan.name, zone, server)).collect();
     for host in &hosts {
         let wishes = members.wishes_of(&plan.name);
         let wish = wishes.and_then(|wishes| wishes.get(&host.address)).copied().unwrap_or_default();
         obey(host, wish);
     }
-    let hosts = Arc::new(Hosts::new(hosts));
+    let hosts = Hosts::new(hosts);
+    pick.prepare(&hosts);
+    let sticky = plan.sticky.as_ref().map(|sticky| Sticky::new(sticky, &plan.name, &hosts));
+    let sticky = sticky.transpose().map_err(|reason| mistake(format!("sticky: {reason}")))?;
+    let rules = Rules { keep: plan.keep.hosts, slow_start: plan.slow_start.time };
+    let hosts = Arc::new(hosts.ruled(rules));
     let judge = Judge::new(plan.eject, Arc::clone(&hosts), Arc::clone(alarm));
     Ok(Arc::new(Pool {
         name: plan.name.as_str().into(),
@@ -243,6 +278,7 @@ fn compile_pool(
         connect_timeout: plan.connect_timeout,
         tries: plan.tries.max(1),
         judge,
+        sticky,
     }))
 }
 
@@ -272,18 +308,11 @@ impl Shared {
 fn compile_route(
     plan: &RoutePlan,
     pools: &HashMap<&str, u32>,
+    previous: Option<&Canary>,
     shared: &mut Shared,
 ) -> Result<Route, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("route {}", plan.name), reason };
     let chain = Chain::compile(&plan.filters).map_err(&mistake)?;
-    let mut forward = Vec::with_capacity(plan.forward.len());
-    let mut sum = 0u64;
-    for share in &plan.forward {
-        let pool =
-            pools.get(&*share.pool).ok_or_else(|| mistake(format!("there is no pool `{}`", share.pool)))?;
-        sum += u64::from(share.weight);
-        forward.push((*pool, sum));
-    }
     let limits = shared.limits(&plan.limits);
     let bounds = Bounds {
         request: None,
@@ -291,20 +320,30 @@ fn compile_route(
         upstream_idle: limits.upstream_idle,
         body_bytes: limits.body_bytes,
     };
-    Ok(Route { name: plan.name.as_str().into(), chain, forward, limits, bounds })
+    let split = compile_split(plan, pools, previous).map_err(&mistake)?;
+    let mirror = plan.mirror.as_ref().map(|mirror| Ok((find_pool(pools, &mirror.pool)?, mirror.share)));
+    let mirror = mirror.transpose().map_err(&mistake)?;
+    let mirror = mirror.and_then(|(pool, share)| Mirror::new(pool, share));
+    Ok(Route { name: plan.name.as_str().into(), chain, split, mirror, limits, bounds })
 }
 
-impl Route {
-    /// The pool for a request, by a random number: each gets its share.
-    pub fn choose_pool(&self, random: u64) -> Option<u32> {
-        match self.forward.as_slice() {
-            [] => None,
-            [(only, _)] => Some(*only),
-            several => {
-                let sum = several.last().map_or(0, |(_, sum)| *sum);
-                let point = random.checked_rem(sum)?;
-                several.iter().find(|(_, upto)| point < *upto).map(|(pool, _)| *pool)
-            }
-        }
+fn compile_split(
+    plan: &RoutePlan,
+    pools: &HashMap<&str, u32>,
+    previous: Option<&Canary>,
+) -> Result<Split, String> {
+    let mut forward = Vec::with_capacity(plan.forward.len());
+    let mut sum = 0u64;
+    for share in &plan.forward {
+        sum += u64::from(share.weight);
+        forward.push((find_pool(pools, &share.pool)?, sum));
     }
+    let canary = plan.canary.as_ref().map(|canary| {
+        Ok::<_, String>(Arc::new(Canary::new(canary, find_pool(pools, &canary.pool)?, previous)?))
+    });
+    Ok(Split { forward, by: plan.split.as_ref().map(By::new).transpose()?, canary: canary.transpose()? })
+}
+
+fn find_pool(pools: &HashMap<&str, u32>, name: &str) -> Result<u32, String> {
+    pools.get(name).copied().ok_or_else(|| format!("there is no pool `{name}`"))
 }

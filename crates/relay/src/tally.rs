@@ -1,10 +1,13 @@
 //! Tally closes every exchange exactly once: its counters, then its record.
 
+use crate::canary::Canary;
 use crate::cells;
 use crate::eject::Heard;
 use crate::hosts::HostId;
+use crate::pick::Outcome;
 use crate::pool::HostPool;
 use crate::run::Run;
+use crate::snapshot::Pool;
 use crate::stats::Names;
 use crate::worker::Worker;
 use portunus_message::{Crime, Exchange, Side, Status, Tick};
@@ -25,29 +28,47 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
         route.bytes_up.add(x.bytes_up);
         route.bytes_down.add(x.bytes_down);
     }
+    if let Some(route) = x.labels.route.and_then(|at| run.snapshot.route(at))
+        && let Some(canary) = &route.split.canary
+    {
+        watch(x, canary, now);
+    }
     worker.cells.active.sub(1);
     worker.recorder.borrow_mut().record(x, &names(x, run));
 }
 
-/// One attempt at a host is over: with the head of an answer, or for want of it.
-pub fn attempt(x: &Exchange, pool: &HostPool, failed: Option<Crime>, now: Tick) {
+/// A route with a canary compares what became of its requests with what became of the others.
+fn watch(x: &Exchange, canary: &Canary, now: Tick) {
+    let Some(pool) = x.labels.pool.filter(|_| !is_client_gone(x)) else { return };
+    let failed = x.sent.is_none_or(|status| status.code() >= 500);
+    let took = x.times.first_byte.unwrap_or(now).since(x.times.began);
+    let seen = if pool == canary.pool { &canary.live.new } else { &canary.live.old };
+    seen.count(took, failed);
+}
+
+/// One attempt at a host of `pool`, begun at `began`, is over: with the head of an answer, or for want of it. Whoever has
+/// to hear how it went hears it here, once.
+pub fn attempt(x: &Exchange, pool: &Pool, host: &HostPool, failed: Option<Crime>, began: Tick, now: Tick) {
+    let latency = now.since(began);
     match failed {
         None => {
-            pool.cells.statuses.add(x.response.status);
-            let took = x.times.picked.map(|picked| now.since(picked));
-            if let Some(took) = took {
-                cells::observe(&pool.cells.duration, took);
+            host.cells.statuses.add(x.response.status);
+            if let Some(picked) = x.times.picked {
+                cells::observe(&host.cells.duration, now.since(picked));
             }
-            // The time of a further attempt is not the host's alone.
-            pool.heard(Heard::answer(x.response.status), took.filter(|_| x.tries == 1), now);
+            pool.judge.answered(&host.host, Heard::answer(x.response.status), latency, now);
         }
         Some(crime) => {
-            pool.cells.failures.add(1);
+            host.cells.failures.add(1);
             // What an earlier attempt has taken of the request's time is not this host's doing.
             if crime != Crime::Deadline || x.tries == 1 {
-                pool.heard(Heard::crime(crime), None, now);
+                pool.judge.heard(&host.host, Heard::crime(crime), now);
             }
         }
+    }
+    if let Some(id) = x.labels.host {
+        let failed = failed.is_some() || x.response.status.code() >= 500;
+        pool.pick.heard(&pool.hosts, HostId(id), &Outcome { latency, failed, at: now });
     }
 }
 

@@ -9,7 +9,18 @@ const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "port
 
 /// What every module of the relay may use: the nouns that do no I/O and know no time.
 const NOUNS: &[&str] = &[
-    "args", "conduct", "context", "entry", "hosts", "members", "plan", "standing", "stats", "template",
+    "args",
+    "candidates",
+    "conduct",
+    "context",
+    "entry",
+    "hosts",
+    "latency",
+    "members",
+    "plan",
+    "standing",
+    "stats",
+    "template",
     "values",
 ];
 
@@ -20,12 +31,14 @@ const RELAY: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("context", &[]),
     ("template", &["context", "values"]),
-    ("plan", &["template"]),
+    ("plan", &["template", "values"]),
     ("entry", &["plan"]),
     ("args", &["entry", "plan", "template", "values"]),
     ("standing", &[]),
     ("conduct", &[]),
-    ("hosts", &["conduct", "plan", "standing"]),
+    ("latency", &[]),
+    ("hosts", &["conduct", "latency", "plan", "standing"]),
+    ("candidates", &["hosts", "standing"]),
     // what a worker has
     ("members", &["plan", "standing"]),
     ("clock", &[]),
@@ -34,7 +47,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("cells", &[]),
     ("net", &[]),
     ("link", &["buffers", "net"]),
-    ("client", &["buffers", "clock", "deadlines", "link", "net"]),
+    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net"]),
     // what decides, and does no I/O
     ("dispatch", &[]),
     ("filter", &[]),
@@ -43,23 +56,30 @@ const RELAY: &[(&str, &[&str])] = &[
     ("breaker", &[]),
     ("eject", &[]),
     ("retry", &[]),
-    ("snapshot", &["dispatch", "eject", "filter", "pick", "breaker", "retry"]),
+    ("canary", &[]),
+    ("split", &["canary"]),
+    ("sticky", &[]),
+    (
+        "snapshot",
+        &["breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky"],
+    ),
     ("asker", &["filter"]),
-    ("pool", &["buffers", "cells", "clock", "deadlines", "eject", "link", "net"]),
+    ("mirror", &["cells", "clock", "deadlines", "pool"]),
+    ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
     ("run", &["buffers", "cells", "pool", "snapshot"]),
     (
         "worker",
         &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "run", "snapshot"],
     ),
     // the verbs that wait
-    ("tally", &["cells", "eject", "pool", "run", "worker"]),
+    ("tally", &["canary", "cells", "eject", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["client", "clock", "link", "net", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (
         "attempt",
         &[
-            "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "run", "snapshot",
-            "tally", "worker",
+            "breaker", "client", "eject", "link", "mirror", "pick", "pool", "pump", "retry", "run",
+            "snapshot", "sticky", "tally", "worker",
         ],
     ),
     (
@@ -77,7 +97,7 @@ const RELAY: &[(&str, &[&str])] = &[
 
 /// The modules of the relay that may name the grammars.
 const RELAY_USING_WIRE: &[&str] =
-    &["accept", "attempt", "client", "decode", "link", "pool", "pump", "reply", "serve"];
+    &["accept", "attempt", "client", "decode", "link", "mirror", "pool", "pump", "reply", "serve"];
 
 /// A crate names only crates before it.
 pub fn crates(files: &[File]) -> Vec<Finding> {

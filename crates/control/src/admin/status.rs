@@ -46,6 +46,7 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "memory_bytes": facts.process.resident_bytes,
         "names": facts.names.iter().map(name).collect::<Vec<_>>(),
         "pools": pools(supervisor, &stats, running.snapshot.hosts()),
+        "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
 }
@@ -75,6 +76,10 @@ fn pools<'a>(
             "name": name,
             "retries": seen.map_or(0, |seen| seen.retries),
             "no_host": seen.map_or(0, |seen| seen.no_host),
+            "forced": seen.map_or(0, |seen| seen.forced),
+            "mirrored": seen.map_or(0, |seen| seen.mirrored),
+            "mirrors_failed": seen.map_or(0, |seen| seen.mirrors_failed),
+            "mirrors_skipped": seen.map_or(0, |seen| seen.mirrors_skipped),
             "hosts": hosts,
         })
     };

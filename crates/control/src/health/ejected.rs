@@ -132,6 +132,9 @@ impl Probing {
             Ok(()) => {}
             Err(_) => {
                 self.seen_dead = true;
+                if self.reason == Reason::Refused {
+                    host.live.standing.refused(now);
+                }
                 eject::keep_out(host, now + PROBE_TIME + PAUSE * 4);
             }
         }

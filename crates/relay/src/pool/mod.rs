@@ -6,12 +6,11 @@ use crate::buffers::Buffers;
 use crate::cells::HostCells;
 use crate::clock::Clock;
 use crate::deadlines::Deadline;
-use crate::eject::{Heard, Judge};
 use crate::hosts::Host;
 use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
-use portunus_message::{Error, Side, Tick};
+use portunus_message::{Crime, Error, Side, Tick};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,9 +34,6 @@ pub struct HostPool {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     idle_max: usize,
-    judge: RefCell<Judge>,
-    /// What [`Judge::times_answers`] says.
-    times_answers: Cell<bool>,
     /// Whether the host has left: connections are not kept any more.
     retired: Cell<bool>,
     /// Until when connections of this host are not trusted with requests that must not be lost.
@@ -70,7 +66,6 @@ impl HostPool {
         host: Arc<Host>,
         keep_alive: KeepAlive,
         connect_timeout: Duration,
-        judge: Judge,
         workers: usize,
         buffers: Rc<Buffers>,
     ) -> HostPool {
@@ -81,24 +76,10 @@ impl HostPool {
             keep_alive,
             connect_timeout,
             idle_max,
-            times_answers: Cell::new(judge.times_answers()),
-            judge: RefCell::new(judge),
             retired: Cell::new(false),
             distrusted_until: Cell::default(),
             idle: RefCell::default(),
             buffers,
-        }
-    }
-
-    /// Hears how an attempt went that took so long; of a good answer of a good host there is nothing to be told.
-    pub fn heard(&self, heard: Heard, latency: Option<Duration>, now: Tick) {
-        if heard != Heard::Good || !self.host.live.conduct.is_clean() {
-            self.judge.borrow().heard(&self.host, heard, now);
-        }
-        if let Some(latency) = latency
-            && self.times_answers.get()
-        {
-            self.judge.borrow().heard_latency(&self.host, latency, now);
         }
     }
 
@@ -108,12 +89,6 @@ impl HostPool {
         idle.truncate(self.idle_max);
         *self.idle.borrow_mut() = idle;
         self.cells.add_all(&old.cells);
-    }
-
-    /// From now on `judge` hears how attempts went.
-    pub fn obey(&self, judge: Judge) {
-        self.times_answers.set(judge.times_answers());
-        *self.judge.borrow_mut() = judge;
     }
 
     /// The host has left: what runs on its connections comes to its end, idle ones are closed.
@@ -188,6 +163,9 @@ impl HostPool {
             }
             Err(error) => {
                 self.cells.connect_failures.add(1);
+                if error.crime == Crime::ConnectFailed {
+                    self.host.live.standing.refused(clock.now());
+                }
                 Err(error)
             }
         }
