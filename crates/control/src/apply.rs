@@ -1,15 +1,15 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::boards::{Checks, Names};
 use crate::canary::Canaries;
-use crate::discover::dns;
-use crate::health::Board;
-use crate::health::state::State;
+use crate::kept;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts, NameFacts};
 use crate::observe::process::Process;
+use crate::resolve;
 use crate::source::Source;
-use crate::wishes;
+use crate::state::State;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
 use portunus_relay::clock;
@@ -49,8 +49,8 @@ pub struct Supervisor {
     latest: Mutex<Option<Latest>>,
     changes: watch::Sender<u64>,
     host_changes: watch::Sender<u64>,
-    checks: Arc<Board>,
-    names: dns::Board,
+    checks: Arc<Checks>,
+    names: Names,
     stop_wanted: watch::Sender<bool>,
     canaries: Canaries,
 }
@@ -142,7 +142,7 @@ impl Supervisor {
             changes: watch::Sender::new(0),
             host_changes: watch::Sender::new(0),
             checks: Arc::default(),
-            names: dns::Board::default(),
+            names: Names::default(),
             stop_wanted: watch::Sender::new(false),
             canaries: Canaries::default(),
         });
@@ -261,12 +261,12 @@ impl Supervisor {
     }
 
     /// What is known of the names of hosts.
-    pub fn names(&self) -> &dns::Board {
+    pub fn names(&self) -> &Names {
         &self.names
     }
 
     /// What the health checks have found.
-    pub fn checks(&self) -> &Arc<Board> {
+    pub fn checks(&self) -> &Arc<Checks> {
         &self.checks
     }
 
@@ -412,11 +412,11 @@ fn load(
         let known = match previous {
             Some(previous) => Arc::clone(previous.members()),
             None => {
-                let wishes = wishes::kept(loaded.plan.settings.state.as_ref());
+                let wishes = kept::kept(loaded.plan.settings.state.as_ref());
                 Arc::new(Members { wishes, ..Members::default() })
             }
         };
-        let members = Arc::new(dns::first(&loaded.plan, &known));
+        let members = Arc::new(resolve::first(&loaded.plan, &known));
         let snapshot = Snapshot::compile_with(&loaded.plan, members, previous).map_err(Trouble::Compile)?;
         Ok((loaded, snapshot))
     };

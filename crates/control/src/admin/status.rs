@@ -1,10 +1,10 @@
 //! status: everything at a glance, as JSON.
 
 use crate::apply::Supervisor;
-use crate::health::Found;
-use crate::health::state::{self, State};
+use crate::boards::Found;
 use crate::observe::metrics::NameFacts;
 use crate::observe::wall::rfc3339;
+use crate::state::{self, State};
 use portunus_relay::clock;
 use portunus_relay::hosts::Host;
 use portunus_relay::stats::{HostStats, PoolStats, RouteStats, Stats};

@@ -1,4 +1,3 @@
 //! The changing hosts of a pool.
 
 pub mod dns;
-mod resolver;

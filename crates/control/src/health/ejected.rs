@@ -1,6 +1,7 @@
 //! ejected: follows every host that is ejected until it is back, and finds out in the background when that may be.
 
-use super::{Name, http, tcp};
+use super::{http, tcp};
+use crate::boards::Name;
 use crate::observe::log;
 use portunus_relay::conduct::Reason;
 use portunus_relay::hosts::{Host, Live};

@@ -3,10 +3,10 @@
 mod count;
 mod ejected;
 mod http;
-pub mod state;
 mod tcp;
 
 use crate::apply::Supervisor;
+use crate::boards::{Checks, Name};
 use crate::observe::log;
 use count::Count;
 use portunus_relay::clock;
@@ -18,7 +18,7 @@ use portunus_relay::snapshot::Snapshot;
 use portunus_relay::standing::Probe;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -46,9 +46,6 @@ pub async fn run(supervisor: Arc<Supervisor>) {
         }
     }
 }
-
-/// Pool and host.
-type Name = (String, String);
 
 /// A host that is being checked.
 struct Checked {
@@ -101,7 +98,7 @@ struct Asker {
     name: Name,
     host: Arc<Host>,
     plan: Health,
-    board: Arc<Board>,
+    board: Arc<Checks>,
     bell: tokio::sync::watch::Receiver<u64>,
 }
 
@@ -191,46 +188,6 @@ fn jittered(time: Duration) -> Duration {
 fn part(time: Duration) -> Duration {
     let thousandths = u32::try_from(RandomState::new().hash_one(0) % 1000).unwrap_or(0);
     time * thousandths / 1000
-}
-
-/// What the checks have found, for status and metrics.
-#[derive(Debug, Default)]
-pub struct Board(Mutex<BTreeMap<Name, Found>>);
-
-/// What the checks of one host have found.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// Checks that were passed.
-    pub passed: u64,
-    /// Checks that were not.
-    pub failed: u64,
-    /// Why the latest was not.
-    pub latest: Option<String>,
-}
-
-impl Board {
-    /// What is known of a host of a pool.
-    pub fn of(&self, pool: &str, host: &str) -> Option<Found> {
-        self.lock().get(&(pool.to_owned(), host.to_owned())).cloned()
-    }
-
-    fn note(&self, name: &Name, result: &Result<(), String>) {
-        let mut all = self.lock();
-        let found = all.entry(name.clone()).or_default();
-        match result {
-            Ok(()) => found.passed += 1,
-            Err(_) => found.failed += 1,
-        }
-        found.latest = result.as_ref().err().cloned();
-    }
-
-    fn forget(&self, name: &Name) {
-        self.lock().remove(name);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Found>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 const TOGETHER: Duration = Duration::from_millis(5);

@@ -4,9 +4,9 @@
 //! `portunus_` otherwise. Labels: `http_route` is the name of the route, empty for requests that found none;
 //! `pool` and `server_address` are as written in the configuration.
 
-use crate::health::Found;
-use crate::health::state::State;
+use crate::boards::Found;
 use crate::observe::process::Process;
+use crate::state::State;
 use portunus_message::Crime;
 use portunus_relay::stats::{BUCKETS, Histogram, HostStats, PoolStats, RouteStats, Stats};
 use std::fmt::{Display, Write};

@@ -1,4 +1,4 @@
-//! resolver: asks for the addresses of a name: `/etc/hosts` first, then DNS servers, over UDP, and TCP where that is too small.
+//! client: asks for the addresses of a name: `/etc/hosts` first, then DNS servers, over UDP, and TCP where that is too small.
 
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
