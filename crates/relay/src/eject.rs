@@ -45,9 +45,7 @@ impl Heard {
     pub fn crime(crime: Crime) -> Heard {
         match crime {
             Crime::ConnectFailed => Heard::Refused,
-            Crime::ConnectTimeout | Crime::FirstByteTimeout | Crime::UpstreamStalled | Crime::Deadline => {
-                Heard::Timeout
-            }
+            _ if crime.status() == Status::GATEWAY_TIMEOUT => Heard::Timeout,
             _ => Heard::Broken,
         }
     }

@@ -44,6 +44,16 @@ impl Stage {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
+fn what_is_heard_of_a_crime() {
+    assert_eq!(Heard::crime(Crime::ConnectFailed), Heard::Refused);
+    for late in [Crime::ConnectTimeout, Crime::FirstByteTimeout, Crime::UpstreamStalled, Crime::Deadline] {
+        assert_eq!(Heard::crime(late), Heard::Timeout);
+    }
+    assert_eq!(Heard::crime(Crime::UpstreamClosed), Heard::Broken);
+    assert_eq!(Heard::crime(Crime::BadResponse), Heard::Broken);
+}
+
+#[test]
 fn failures_in_a_row_eject_and_a_good_answer_between_them_does_not() {
     let stage = stage(3, Eject { rate_percent: 0, ..Eject::default() });
     for _ in 0..10 {
