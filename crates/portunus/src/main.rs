@@ -20,6 +20,10 @@ use exit::Exit;
 use serde_json::json;
 use std::process::ExitCode;
 
+/// Connections and configurations are many small pieces of memory (docs/decisions/0009).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     boot::hear_panics();
     match perform(Args::parse()) {
