@@ -284,6 +284,10 @@ fn readable(status: &Value) -> String {
         "connections {} open, {} accepted, {} refused; requests {} under way",
         connections["open"], connections["accepted"], connections["refused"], status["requests_active"],
     );
+    for name in list(&status["names"]).iter().filter(|name| !name["failing"].is_null()) {
+        let (kept, why) = (list(&name["addresses"]).len(), word(&name["failing"]));
+        let _ = writeln!(out, "{} cannot be resolved, {kept} addresses are kept: {why}", word(&name["name"]));
+    }
     for pool in list(&status["pools"]) {
         let retries = counted(&pool["retries"], "retry", "retries");
         let _ = writeln!(out, "pool {}, {retries}", word(&pool["name"]));
@@ -383,11 +387,13 @@ mod tests {
             "connections": { "open": 1, "accepted": 2, "refused": 3 }, "requests_active": 4,
             "pools": [{ "name": "web", "retries": 0, "hosts": [{ "name": "h", "state": "ejected", "reason": "refused", "weight": 2, "requests": 1,
                 "failures": 0, "in_flight": 0 }] }],
+            "names": [{ "name": "a:80", "addresses": ["x"], "failing": "why" }, { "name": "b:80", "failing": null }],
             "canaries": [{ "route": "r", "pool": "next", "share": "0%", "to": "50%", "state": "given up",
                 "reason": "errors 2% > 1%", "new": { "requests": 9, "errors": 1 } }],
             "routes": [{ "name": "r", "requests": 1, "mean_ms": 0.5 }],
         }));
-        assert_eq!(page.lines().count(), 11, "{page}");
+        assert!(page.contains("a:80 cannot be resolved, 1 addresses are kept: why\n"));
+        assert_eq!(page.lines().count(), 12, "{page}");
         assert!(
             page.contains("canary next of r, 0% of 50%, given up: errors 2% > 1%, 9 requests, 1 error\n")
         );
