@@ -10,8 +10,8 @@ use portunus_message::{Exchange, Limits, Request};
 use portunus_relay::dispatch::Table;
 use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{
-    Address, Directive, Forward, HostPattern, Keep, KeepAlive, Listen, Matcher, PathMatch, Plan, PoolPlan,
-    RoutePlan, ServerPlan, SitePlan, SlowStart,
+    Address, Directive, Eject, Forward, HostPattern, Keep, KeepAlive, Listen, Matcher, PathMatch, Plan,
+    PoolPlan, RoutePlan, ServerPlan, SitePlan, SlowStart,
 };
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::{Names, Recorder};
@@ -151,6 +151,8 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         connect_timeout: Duration::from_secs(2),
         tries: 2,
         drain: None,
+        eject: Eject::default(),
+        health: None,
         slow_start: SlowStart::default(),
         keep: Keep::default(),
         sticky: None,

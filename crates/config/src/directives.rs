@@ -81,7 +81,6 @@ pub const LATER: &[&str] = &[
     "acme",
     "cache",
     "compress",
-    "health",
     "jwt",
     "protocol",
     "queue",
@@ -199,6 +198,33 @@ pub const FORMS: &[Form] = &[
         "Applies a change of the configuration's files as soon as it is written. A bad configuration is refused, and the old one goes on.",
         "watch",
     ),
+    form(
+        "resolver",
+        &[Scope::Top],
+        &[param(
+            "server",
+            Place::Rest,
+            Kind::Text,
+            "The address of a DNS server, with a port or without; or `system` alone.",
+        )],
+        "Who is asked for the addresses of servers that are written by name: up to three DNS servers. Without it, those of `/etc/resolv.conf`, with its search \
+         list. `/etc/hosts` goes first in any case. A name is asked for again when its time is over, 1 second to 5 minutes; when nobody answers, or \
+         nothing good, the last good addresses are kept. `system` asks in the system's own way, which may know more kinds of names, \
+         every half minute.",
+        "resolver 10.0.0.53 10.0.1.53:5353",
+    ),
+    form(
+        "state",
+        &[Scope::Top],
+        &[param(
+            "directory",
+            Place::Word,
+            Kind::Text,
+            "An absolute path; it is created when it is not there.",
+        )],
+        "Where changes of pools that were made at run time with `--persist` are kept, and read from at the next start. Without it they end with the program.",
+        "state /var/lib/portunus",
+    ),
     Form {
         repeats: true,
         block: Block::Required,
@@ -283,7 +309,7 @@ pub const FORMS: &[Form] = &[
                     "address",
                     Place::Word,
                     Kind::Text,
-                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, or `unix:PATH`.",
+                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `srv:NAME`, or `unix:PATH`.",
                 ),
                 param(
                     "backup",
@@ -299,7 +325,8 @@ pub const FORMS: &[Form] = &[
                 ),
                 param("zone", Place::Option, Kind::Text, "The zone it stands in; see `zone`."),
             ],
-            "A member of the pool. A name is resolved while the program runs.",
+            "A member of the pool. A name is resolved while the program runs, and every address that it has is a server of its own. `srv:_http._tcp.users.internal` \
+             takes addresses, ports and weights from SRV records; those that are not of the first priority are backups.",
             "server 10.0.2.11:8080 weight=2",
         )
     },
@@ -436,6 +463,32 @@ pub const FORMS: &[Form] = &[
         "Whether another server is asked when one fails. That is done only when it is safe: nothing of the request was processed, or it may be repeated; its \
          body can be sent again; and no answer has begun.",
         "retry tries=2",
+    ),
+    Form {
+        open: true,
+        ..form(
+            "health",
+            &[Scope::Pool, Scope::DefaultPool],
+            crate::health::HEALTH,
+            "Asks every server again and again whether it is well, and sends no requests to those that are not. With a path it is a GET \
+             over HTTP/1.1, with `tcp` only a connection, which is closed at once. A server of which nothing is known yet is used. While a \
+             state is in doubt, because an answer did not fit it or the server is ejected, checks come five times as often, but not \
+             more than twice a second. Checks are spread in time: each comes a tenth earlier or later. Without `health` nothing is asked, \
+             and only `eject` keeps bad servers away.",
+            "health /healthz every=5s fails=3 passes=2",
+        )
+    },
+    form(
+        "eject",
+        &[Scope::Pool, Scope::DefaultPool],
+        crate::health::EJECT,
+        "When a server whose requests fail is left out for a while. On unless written `off`. Failures are attempts without an answer: refused or \
+         broken connections, no answer in time, and what is no answer; the statuses 502, 503 and 504 count for the rate only. A server \
+         that refuses connections goes at once, and is back as soon as it accepts one: it is tried in the background, four times \
+         a second. One that is out because it gave no answer in time is asked `OPTIONS *` in the background, and is back soon after it \
+         answers. When its time is over a server is tried with three requests at a time, and is fully back after \
+         three good answers; a failure puts it out again, for longer each time, thirty times as long at most.",
+        "eject errors=5 rate=50% of=20 for=10s keep=50% latency=off",
     ),
     Form {
         repeats: true,

@@ -5,11 +5,11 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
-use crate::{canary, choosing, route, values};
+use crate::{canary, choosing, health, route, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
-    Admin, Directive, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan, Sticky, Text, ValueTest,
+    Admin, Check, Directive, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan, Sticky, Text, ValueTest,
 };
 use std::collections::HashSet;
 use std::path::Path;
@@ -134,6 +134,17 @@ impl Checker<'_, '_> {
         }
         if pool.connect_timeout.is_zero() {
             self.wrong("`connect-timeout` leaves no time at all");
+        }
+        if let Some(wrong) = health::mistake_in_eject(&pool.eject) {
+            self.wrong(&wrong);
+        }
+        if let Some(health) = &mut pool.health {
+            if let Check::Http(check) = &mut health.check {
+                check.send.values_mut().for_each(|text| self.fill(text));
+            }
+            if let Some(wrong) = health::mistake_in(health) {
+                self.wrong(&wrong);
+            }
         }
         if let Some(sticky) = &mut pool.sticky {
             self.sticky(sticky);

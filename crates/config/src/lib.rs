@@ -11,6 +11,7 @@ mod choosing;
 mod draft;
 mod findings;
 mod fmt;
+mod health;
 mod json;
 mod outside;
 mod place;
@@ -43,6 +44,14 @@ pub struct Loaded {
     pub warnings: Vec<Mistake>,
     /// Every file that was read, for whoever watches them.
     pub files: Vec<PathBuf>,
+}
+
+/// The address of a server, as it would be written in a pool.
+pub fn address(text: &str) -> Result<portunus_relay::plan::Address, String> {
+    values::address(text).map_err(|wrong| match wrong.hint {
+        Some(hint) => format!("`{text}` {}; {hint}", wrong.reason),
+        None => format!("`{text}` {}", wrong.reason),
+    })
 }
 
 /// Loads a configuration file: in the block language, or, when it begins with `{`, a plan in JSON.

@@ -5,12 +5,13 @@ use crate::choosing::{self, Choosing};
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
+use crate::health;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::place::Seen;
 use crate::values;
 use portunus_message::Limits;
-use portunus_relay::plan::{Address, Args, Directive, KeepAlive, PoolPlan, ServerPlan, Text};
+use portunus_relay::plan::{Address, Args, Directive, Eject, Health, KeepAlive, PoolPlan, ServerPlan, Text};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct PoolSettings {
     connect_timeout: Duration,
     tries: u32,
     drain: Option<Duration>,
+    eject: Eject,
+    health: Option<Health>,
     choosing: Choosing,
 }
 
@@ -43,6 +46,8 @@ impl PoolSettings {
             connect_timeout: limits.connect,
             tries: TRIES,
             drain: None,
+            eject: Eject::default(),
+            health: None,
             choosing: Choosing::default(),
         }
     }
@@ -89,6 +94,8 @@ impl PoolSettings {
                     self.connect_timeout = time;
                 }
             }
+            "eject" => health::read_eject(draft, &mut self.eject, scene),
+            "health" => health::read(draft, &mut self.health, scene),
             "retry" => match (draft.words.first(), option("tries")) {
                 (Some(_), None) => self.tries = 1,
                 (None, Some(value)) => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
@@ -332,7 +339,8 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, tries, choosing, drain } = self;
+        let PoolSettings { balance, keep_alive, connect_timeout, tries, eject, health, choosing, drain } =
+            self;
         let Choosing { slow_start, keep, sticky } = choosing;
         PoolPlan {
             name,
@@ -341,6 +349,8 @@ impl PoolSettings {
             keep_alive,
             connect_timeout,
             tries,
+            eject,
+            health,
             slow_start,
             keep,
             sticky,

@@ -8,11 +8,14 @@ use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::outside::Wrong;
 use crate::values;
-use portunus_relay::plan::{AccessLog, Admin, LogFormat, LogLevel, LogTarget, Settings};
+use portunus_relay::plan::{AccessLog, Admin, LogFormat, LogLevel, LogTarget, Resolver, Settings};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Where the system's log listens.
 const SYSLOG_SOCKET: &str = "/dev/log";
+/// DNS servers that are asked one after the other.
+const SERVERS_MAX: usize = 3;
 
 /// The settings among the statements outside every block.
 pub fn read(top: &[(&Draft, &'static Form)], scene: &mut Scene<'_, '_>) -> Settings {
@@ -36,6 +39,8 @@ pub fn read(top: &[(&Draft, &'static Form)], scene: &mut Scene<'_, '_>) -> Setti
             ("grace", Some(time)) => {
                 settings.grace = scene.parse(time, values::duration).unwrap_or(settings.grace);
             }
+            ("resolver", _) => settings.resolver = resolver(draft, scene),
+            ("state", Some(path)) => settings.state = scene.parse(path, state),
             ("watch", switch) => settings.watch = switch.is_none_or(|switch| switch.text.value == "on"),
             ("limits", _) => {
                 bounds::read(draft, Scope::Top, &mut settings.limits, scene);
@@ -44,6 +49,37 @@ pub fn read(top: &[(&Draft, &'static Form)], scene: &mut Scene<'_, '_>) -> Setti
         }
     }
     settings
+}
+
+/// `resolver ADDRESS …`, or `resolver system`.
+fn resolver(draft: &Draft, scene: &mut Scene<'_, '_>) -> Resolver {
+    if let [word] = draft.words.as_slice()
+        && word.text.value == "system"
+    {
+        return Resolver::System;
+    }
+    if let Some(more) = draft.words.get(SERVERS_MAX) {
+        let reason = format!("more than {SERVERS_MAX} servers would not be asked");
+        scene.findings.error(more.span, reason);
+    }
+    Resolver::Servers(draft.words.iter().filter_map(|word| scene.parse(word, server)).collect())
+}
+
+/// An address, with a port or without.
+fn server(text: &str) -> Result<SocketAddr, Wrong> {
+    let alone = text.trim_matches(['[', ']']).parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    match text.parse::<SocketAddr>().or(alone) {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => Err(Wrong::new("is not the address of a DNS server")
+            .hint("write it like `10.0.0.53` or `10.0.0.53:5353`")),
+    }
+}
+
+fn state(text: &str) -> Result<PathBuf, Wrong> {
+    match text.starts_with('/') {
+        true => Ok(PathBuf::from(text)),
+        false => Err(Wrong::new("is not an absolute path").hint("write it like `/var/lib/portunus`")),
+    }
 }
 
 fn trusted(text: &str) -> Result<ipnet::IpNet, Wrong> {

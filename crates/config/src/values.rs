@@ -155,7 +155,7 @@ pub fn address(text: &str) -> Result<Address, Wrong> {
         rest = after.strip_suffix('/').unwrap_or(after);
     }
     if rest.starts_with("srv:") {
-        return Err(Wrong::new("wants SRV records, which are not supported yet").hint("write `name:port`"));
+        return srv(rest.trim_start_matches("srv:")).map(Address::Srv);
     }
     if rest.contains(['/', '?', '#']) {
         return Err(Wrong::new("has a path, which a target cannot have")
@@ -178,6 +178,17 @@ pub fn address(text: &str) -> Result<Address, Wrong> {
         Ok(address) => Ok(Address::Socket(SocketAddr::new(address, port))),
         Err(_) => Ok(Address::Name { host, port }),
     }
+}
+
+/// The name of SRV records: `_http._tcp.users.internal`.
+fn srv(name: &str) -> Result<String, Wrong> {
+    let wrong =
+        || Wrong::new("is no name of SRV records").hint("write it like `srv:_http._tcp.users.internal`");
+    let host = host(name).map_err(|_| wrong())?;
+    let mut labels = host.split('.');
+    let service = |label: Option<&str>| label.is_some_and(|label| label.len() > 1 && label.starts_with('_'));
+    let fits = service(labels.next()) && service(labels.next()) && labels.next().is_some();
+    if fits { Ok(host) } else { Err(wrong()) }
 }
 
 /// Where a site listens: `127.0.0.1:8080`, `:8080` (every address, IPv4 and IPv6), `[::1]:8080`, `unix:/path`.
@@ -239,6 +250,7 @@ mod tests {
             ("http://app", "app:80"),
             ("http://app:81/", "app:81"),
             ("unix:/run/x", "unix:/run/x"),
+            ("srv:_http._tcp.Users.internal", "srv:_http._tcp.users.internal"),
         ] {
             assert_eq!(address(written).map(|address| address.to_string()), Ok(means.to_owned()));
         }
@@ -260,7 +272,9 @@ mod tests {
             "unix:",
             "a..b:80",
             "[::1",
-            "srv:_http._tcp.x",
+            "srv:http.tcp.x",
+            "srv:_http._tcp",
+            "srv:_http._tcp.x:80",
             "app:+80",
             "\u{fc}ber:80",
         ] {

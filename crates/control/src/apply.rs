@@ -1,23 +1,29 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::boards::{Checks, Names};
 use crate::canary::Canaries;
+use crate::kept;
 use crate::legacy::Legacy;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
-use crate::observe::metrics::{Facts, HostFacts};
+use crate::observe::metrics::{Facts, HostFacts, NameFacts};
 use crate::observe::process::Process;
+use crate::resolve;
 use crate::source::Source;
+use crate::state::State;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
+use portunus_relay::clock;
 use portunus_relay::hosts::Host;
+use portunus_relay::members::Members;
 use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
 use portunus_relay::pressure::Level;
-use portunus_relay::snapshot::Snapshot;
+use portunus_relay::snapshot::{Pool, Snapshot};
 use portunus_relay::stats::Stats;
 use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -45,6 +51,9 @@ pub struct Supervisor {
     /// Guards what `status` tells of the latest reload.
     latest: Mutex<Option<Latest>>,
     changes: watch::Sender<u64>,
+    host_changes: watch::Sender<u64>,
+    checks: Arc<Checks>,
+    names: Names,
     stop_wanted: watch::Sender<bool>,
     upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
     canaries: Canaries,
@@ -65,7 +74,7 @@ pub struct Running {
     /// Every file that was read for it.
     pub files: Vec<PathBuf>,
     /// The configuration as JSON, without secrets.
-    pub json: String,
+    pub json: Arc<str>,
     /// A number for `json`, in hexadecimal.
     pub hash: String,
     /// What the operator should look at, one line each.
@@ -115,7 +124,7 @@ impl Supervisor {
         open_door: impl FnOnce(&Admin) -> Result<Door, E>,
     ) -> Result<(Arc<Supervisor>, Door, UpgradesWanted), E> {
         let started = SystemTime::now();
-        let (loaded, snapshot) = load(&source, &variable, None)?;
+        let (loaded, snapshot) = load(&source, &variable, None, legacy.members.take())?;
         let settings = loaded.plan.settings.clone();
         log::set_level(settings.log_level);
         let worker_count = settings.workers.unwrap_or_else(cores);
@@ -126,7 +135,6 @@ impl Supervisor {
         let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None, &mut legacy.sockets)
             .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
         let snapshot = Arc::new(snapshot);
-        legacy.bequeath(&snapshot);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
         let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
         let (upgrades, upgrades_wanted) = mpsc::channel(1);
@@ -145,6 +153,9 @@ impl Supervisor {
             refused: AtomicU64::new(0),
             latest: Mutex::new(None),
             changes: watch::Sender::new(0),
+            host_changes: watch::Sender::new(0),
+            checks: Arc::default(),
+            names: Names::default(),
             stop_wanted: watch::Sender::new(false),
             upgrades,
             canaries: Canaries::default(),
@@ -171,7 +182,7 @@ impl Supervisor {
     /// All or nothing: what can fail comes first, and the swap, which cannot, comes last.
     fn exchange(&self, workers: &Workers) -> Result<Arc<Running>, Trouble> {
         let (old, read_from) = (self.running.load_full(), SystemTime::now());
-        let (loaded, snapshot) = load(&self.source, &self.variable, Some(&old.snapshot))?;
+        let (loaded, snapshot) = load(&self.source, &self.variable, Some(&old.snapshot), None)?;
         let sockets = Sockets::open(
             &listen(&loaded.plan),
             self.worker_count,
@@ -186,10 +197,11 @@ impl Supervisor {
         log::set_level(settings.log_level);
         self.access_log.apply(change);
         let snapshot = Arc::new(snapshot);
-        welcome(&old.snapshot, &snapshot);
+        welcome(&snapshot, &old.snapshot);
         workers.apply(&snapshot, &sockets);
         self.running.store(Arc::new(Running::new((loaded, snapshot, read_from), sockets, unheeded)));
         self.changes.send_modify(|generation| *generation += 1);
+        self.host_changes.send_modify(|generation| *generation += 1);
         Ok(self.running())
     }
 
@@ -239,6 +251,44 @@ impl Supervisor {
         self.changes.subscribe()
     }
 
+    /// Tells whenever there may be other hosts in the pools.
+    pub fn host_changes(&self) -> watch::Receiver<u64> {
+        self.host_changes.subscribe()
+    }
+
+    /// Lets the workers go over to other members of the pools; nothing else changes. It blocks: call it off the runtime.
+    pub fn change_members<T, E: From<Trouble>>(
+        &self,
+        change: impl FnOnce(&Running, &mut Members) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _turn = lock(&self.turn);
+        let old = self.running();
+        let Some(workers) = self.workers().filter(|_| !self.is_stopping()) else {
+            return Err(Trouble::Stopping.into());
+        };
+        let mut members = Members::clone(old.snapshot.members());
+        let said = change(&old, &mut members)?;
+        if members == **old.snapshot.members() {
+            return Ok(said);
+        }
+        let snapshot = Arc::new(old.snapshot.with_members(Arc::new(members)).map_err(Trouble::Compile)?);
+        welcome(&snapshot, &old.snapshot);
+        workers.apply(&snapshot, &old.sockets);
+        self.running.store(Arc::new(old.with_snapshot(snapshot)));
+        self.host_changes.send_modify(|generation| *generation += 1);
+        Ok(said)
+    }
+
+    /// What is known of the names of hosts.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// What the health checks have found.
+    pub fn checks(&self) -> &Arc<Checks> {
+        &self.checks
+    }
+
     /// What the workers have counted; none when they do not run any more. It blocks until each has answered.
     pub fn stats(&self) -> Option<Stats> {
         Some(self.workers()?.stats())
@@ -254,9 +304,11 @@ impl Supervisor {
         let host = |(pool, host): (&str, &Arc<Host>)| HostFacts {
             pool: pool.to_owned(),
             name: host.name.to_string(),
-            up: host.is_usable(portunus_relay::clock::read()),
+            up: host.is_usable(clock::read()),
+            state: State::of(host, clock::read()),
+            ejections: host.live.conduct.ejections().map(|(reason, count)| (reason.word(), count)).collect(),
+            checks: self.checks.of(pool, &host.name),
             weight: host.share(),
-            addresses: host.live.addresses.load().len(),
         };
         Facts {
             version: self.version,
@@ -269,8 +321,18 @@ impl Supervisor {
             log_dropped: self.access_log.dropped(),
             hosts: running.snapshot.hosts().map(host).collect(),
             memory_level: self.memory_level(),
+            names: self.name_facts(&running.snapshot),
             process: Process::now(),
         }
+    }
+
+    fn name_facts(&self, snapshot: &Snapshot) -> Vec<NameFacts> {
+        let facts = |(name, failing): (Address, Option<String>)| {
+            let found = snapshot.members().found.get(&name);
+            let addresses = found.into_iter().flatten().map(|found| found.address.to_string()).collect();
+            NameFacts { name: name.to_string(), addresses, failing }
+        };
+        self.names.all().into_iter().map(facts).collect()
     }
 
     /// What became of the latest reload.
@@ -411,23 +473,36 @@ fn load(
     source: &Source,
     variable: &dyn Fn(&str) -> Option<String>,
     previous: Option<&Snapshot>,
+    legacy: Option<Members>,
 ) -> Result<(Loaded, Snapshot), Trouble> {
     let attempt = || {
         let loaded = source.load(variable).map_err(Trouble::Config)?;
-        let snapshot = Snapshot::compile(&loaded.plan, previous).map_err(Trouble::Compile)?;
+        let known = match (previous, legacy) {
+            (Some(previous), _) => Arc::clone(previous.members()),
+            (None, Some(members)) => Arc::new(members),
+            (None, None) => {
+                let wishes = kept::kept(loaded.plan.settings.state.as_ref());
+                Arc::new(Members { wishes, ..Members::default() })
+            }
+        };
+        let members = Arc::new(resolve::first(&loaded.plan, &known));
+        let snapshot = Snapshot::compile_with(&loaded.plan, members, previous).map_err(Trouble::Compile)?;
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))
 }
 
-/// Tells the hosts that are new in a pool which ran before that they came now: their slow start begins.
-fn welcome(old: &Snapshot, new: &Snapshot) {
-    let known: HashSet<(&str, &Address)> = old.hosts().map(|(pool, host)| (pool, &host.address)).collect();
-    let pools: HashSet<&str> = old.pools().iter().map(|pool| &*pool.name).collect();
-    for (pool, host) in new.hosts() {
-        if pools.contains(pool) && !known.contains(&(pool, &host.address)) {
-            host.live.standing.came_back(portunus_relay::clock::read());
+/// Hosts that come to others are new in service from now on; those that come with their pool are not.
+fn welcome(new: &Snapshot, old: &Snapshot) {
+    let before: HashMap<&str, &Arc<Pool>> = old.pools().iter().map(|pool| (&*pool.name, pool)).collect();
+    for pool in new.pools() {
+        let Some(known) = before.get(&*pool.name).filter(|known| !Arc::ptr_eq(known, pool)) else { continue };
+        if known.hosts.is_empty() {
+            continue;
         }
+        let lives: HashSet<_> = known.hosts.iter().map(|(_, host)| Arc::as_ptr(&host.live)).collect();
+        let strangers = pool.hosts.iter().filter(|(_, host)| !lives.contains(&Arc::as_ptr(&host.live)));
+        strangers.for_each(|(_, host)| host.live.standing.came_back(clock::read()));
     }
 }
 
@@ -464,7 +539,7 @@ impl Running {
             snapshot,
             sockets,
             files: loaded.files,
-            json,
+            json: json.into(),
             hash,
             warnings,
             read_from,
@@ -476,11 +551,16 @@ impl Running {
 impl Running {
     /// The same, once the program stops: the listeners close with the last who holds them.
     fn without_sockets(&self) -> Running {
+        Running { sockets: Sockets::default(), ..self.with_snapshot(Arc::clone(&self.snapshot)) }
+    }
+
+    /// The same configuration with other members of its pools.
+    fn with_snapshot(&self, snapshot: Arc<Snapshot>) -> Running {
         Running {
-            snapshot: Arc::clone(&self.snapshot),
-            sockets: Sockets::default(),
+            snapshot,
+            sockets: self.sockets.clone(),
             files: self.files.clone(),
-            json: self.json.clone(),
+            json: Arc::clone(&self.json),
             hash: self.hash.clone(),
             warnings: self.warnings.clone(),
             ..*self

@@ -3,11 +3,12 @@
 use portunus_message::Tick;
 use portunus_relay::snapshot::Pool;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// What has changed since the last look, as lines for the log, each with whether it is a warning.
-pub fn look(pools: &[Pool], below: &mut BTreeSet<String>, now: Tick) -> Vec<(bool, String)> {
+pub fn look(pools: &[Arc<Pool>], below: &mut BTreeSet<String>, now: Tick) -> Vec<(bool, String)> {
     // A pool without any host has nobody to fall back on; that is told by whoever looks for its hosts.
-    let is_below = |pool: &&Pool| !pool.hosts.is_empty() && pool.hosts.is_below_floor(now);
+    let is_below = |pool: &&Arc<Pool>| !pool.hosts.is_empty() && pool.hosts.is_below_floor(now);
     let found: BTreeSet<String> = pools.iter().filter(is_below).map(|pool| pool.name.to_string()).collect();
     let begins = found.difference(below).map(|name| {
         (true, format!("pool {name}: fewer servers are good than it keeps; others are used as well"))

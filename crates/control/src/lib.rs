@@ -2,12 +2,18 @@
 
 pub mod admin;
 pub mod apply;
+pub mod boards;
 pub mod canary;
 pub mod discover;
 pub mod floor;
+pub mod health;
+pub mod kept;
 pub mod legacy;
 pub mod memory;
 pub mod observe;
+pub mod resolve;
 pub mod rounds;
 pub mod source;
+pub mod state;
 pub mod watch;
+pub mod wishes;

@@ -76,6 +76,30 @@ pub enum Command {
     },
     /// Let the program on disk take over from the running one, which finishes what it has
     Upgrade(At),
+    /// Let a host of a pool take nothing new, and finish what it has
+    Drain(AtHost),
+    /// Let a host that drains serve again
+    Undrain(AtHost),
+    /// Give a host of a pool another weight
+    Weight {
+        #[command(flatten)]
+        host: AtHost,
+        /// Its share, 0 to 65535, or `default` for the one written
+        weight: String,
+    },
+    /// Make a host a member of a pool
+    Add {
+        #[command(flatten)]
+        host: AtHost,
+        /// Its share
+        #[arg(long, value_name = "NUMBER")]
+        weight: Option<u32>,
+        /// Use it only when no other is left
+        #[arg(long)]
+        backup: bool,
+    },
+    /// Take a host out of a pool
+    Remove(AtHost),
     /// Let the running program finish what it has, and end
     Stop(At),
     /// Print the completions of a shell
@@ -100,6 +124,20 @@ pub struct Question {
     /// The client's address
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     pub client: IpAddr,
+}
+
+/// A host of a pool of the running program.
+#[derive(Debug, clap::Args)]
+pub struct AtHost {
+    /// The pool's name
+    pub pool: String,
+    /// The host, as `status` names it
+    pub host: String,
+    /// Keep it for the next start, too; wants `state` in the configuration
+    #[arg(long)]
+    pub persist: bool,
+    #[command(flatten)]
+    pub at: At,
 }
 
 /// Where the running program can be spoken to.

@@ -1,6 +1,7 @@
 //! handover: what a program and its successor tell each other over a socket, and the sockets they pass along with it.
 
-use portunus_relay::plan::Listen;
+use portunus_relay::members::{Found, Wish};
+use portunus_relay::plan::{Address, Listen};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
@@ -8,7 +9,6 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -35,22 +35,20 @@ pub enum Note {
         address: String,
     },
     /// What a name of the configuration is known to mean.
-    Addresses {
+    Name {
         /// The name.
-        name: String,
+        address: Address,
         /// Its addresses.
-        addresses: Vec<SocketAddr>,
+        found: Vec<Found>,
     },
     /// What an operator wants of a host, other than what is written.
-    Order {
+    Host {
         /// Its pool.
         pool: String,
-        /// Its name.
-        host: String,
-        /// Whether it takes nothing new.
-        drain: bool,
-        /// Its weight, when that was set by hand.
-        weight: Option<u32>,
+        /// Where it is.
+        address: Address,
+        /// What is wanted.
+        wish: Wish,
     },
     /// That was all.
     Complete,

@@ -7,9 +7,9 @@ use listenfd::ListenFd;
 use portunus_control::apply::Supervisor;
 use portunus_control::legacy::Legacy;
 use portunus_control::observe::log;
+use portunus_relay::members::Members;
 use portunus_relay::net;
 use portunus_relay::plan::Listen;
-use portunus_relay::standing::Order;
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fs::File;
 use std::io;
@@ -62,20 +62,23 @@ impl Predecessor {
     fn receive(&mut self, legacy: &mut Legacy) -> io::Result<()> {
         self.channel.send(&Note::Hello { version: env!("CARGO_PKG_VERSION").into() }, None)?;
         let until = Instant::now() + GIVING_TIME;
+        let mut members = Members::default();
         while Instant::now() < until {
             match self.channel.receive()? {
                 Received::Note(Note::Listen { listen, lent }, Some(socket)) => {
                     legacy.sockets.add(listen, lent, socket);
                 }
                 Received::Note(Note::Admin { address }, Some(socket)) => self.admin = Some((address, socket)),
-                Received::Note(Note::Addresses { name, addresses }, _) => {
-                    legacy.addresses.insert(name, addresses);
+                Received::Note(Note::Name { address, found }, _) => {
+                    members.found.insert(address, found);
                 }
-                Received::Note(Note::Order { pool, host, drain, weight }, _) => {
-                    let order = if drain { Order::Drain } else { Order::Serve };
-                    legacy.orders.insert((pool, host), (order, weight));
+                Received::Note(Note::Host { pool, address, wish }, _) => {
+                    members.wishes.entry(pool).or_default().insert(address, wish);
                 }
-                Received::Note(Note::Complete, _) => return Ok(()),
+                Received::Note(Note::Complete, _) => {
+                    legacy.members = Some(members);
+                    return Ok(());
+                }
                 Received::Note(..) | Received::Nothing => {}
                 Received::End => return Err(io::ErrorKind::UnexpectedEof.into()),
             }

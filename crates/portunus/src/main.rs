@@ -20,6 +20,7 @@ mod upgrade;
 use args::{Args, Command};
 use clap::Parser;
 use exit::Exit;
+use serde_json::json;
 use std::process::ExitCode;
 
 /// Connections and configurations are many small pieces of memory (docs/decisions/0009).
@@ -50,6 +51,13 @@ fn perform(args: Args) -> Result<(), Exit> {
         Some(Command::Reload(at)) => remote::reload(config, &at),
         Some(Command::Status { at, json }) => remote::status(config, &at, json),
         Some(Command::Upgrade(at)) => remote::upgrade(config, &at),
+        Some(Command::Drain(host)) => remote::adjust(config, &host, &json!({ "drain": true })),
+        Some(Command::Undrain(host)) => remote::adjust(config, &host, &json!({ "drain": false })),
+        Some(Command::Weight { host, weight }) => remote::weight(config, &host, &weight),
+        Some(Command::Add { host, weight, backup }) => {
+            remote::add(config, &host, &json!({ "weight": weight, "backup": backup }))
+        }
+        Some(Command::Remove(host)) => remote::remove(config, &host),
         Some(Command::Stop(at)) => remote::stop(config, &at),
         Some(Command::Completions { shell }) => papers::completions(shell),
         Some(Command::Man) => papers::man(),

@@ -1,12 +1,12 @@
 //! remote: speaks to the running program over its admin API — `reload`, `upgrade`, `status`, `stop`.
 
-use crate::args::At;
+use crate::args::{At, AtHost};
 use crate::boot::{environment, find_config};
 use crate::exit::Exit;
 use crate::output::say;
 use portunus_control::source::Source;
 use portunus_relay::plan::{Admin, Text};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// `reload`: fine when the new configuration is in force; 3 with the mistakes when it is refused.
 pub fn reload(config: Option<&Path>, at: &At) -> Result<(), Exit> {
-    let answer = call("POST", "/reload", config, at)?;
+    let answer = call("POST", "/reload", "", config, at)?;
     match answer.status {
         200 => say(&answer.body),
         422 => Err(Exit::config(answer.body)),
@@ -26,7 +26,7 @@ pub fn reload(config: Option<&Path>, at: &At) -> Result<(), Exit> {
 
 /// `status`: what the program does, for people or as JSON.
 pub fn status(config: Option<&Path>, at: &At, as_json: bool) -> Result<(), Exit> {
-    let answer = call("GET", "/status", config, at)?;
+    let answer = call("GET", "/status", "", config, at)?;
     if answer.status != 200 {
         return Err(answer.unexpected());
     }
@@ -40,7 +40,7 @@ pub fn status(config: Option<&Path>, at: &At, as_json: bool) -> Result<(), Exit>
 
 /// `upgrade`: fine when the program on disk serves; 1 with the reason when the running one goes on.
 pub fn upgrade(config: Option<&Path>, at: &At) -> Result<(), Exit> {
-    let answer = call("POST", "/upgrade", config, at)?;
+    let answer = call("POST", "/upgrade", "", config, at)?;
     match answer.status {
         200 => say(&answer.body),
         409 => Err(Exit::failed(answer.body)),
@@ -50,8 +50,73 @@ pub fn upgrade(config: Option<&Path>, at: &At) -> Result<(), Exit> {
 
 /// `stop`: the program finishes what it has, and ends.
 pub fn stop(config: Option<&Path>, at: &At) -> Result<(), Exit> {
-    let answer = call("POST", "/stop", config, at)?;
+    let answer = call("POST", "/stop", "", config, at)?;
     if answer.status == 202 { say(&answer.body) } else { Err(answer.unexpected()) }
+}
+
+/// `drain`, `undrain`.
+pub fn adjust(config: Option<&Path>, host: &AtHost, what: &Value) -> Result<(), Exit> {
+    change("PATCH", config, host, what)
+}
+
+/// `weight`: a number, or `default` for the one written.
+pub fn weight(config: Option<&Path>, host: &AtHost, weight: &str) -> Result<(), Exit> {
+    let weight = match weight {
+        "default" => Value::Null,
+        _ => match weight.parse::<u16>() {
+            Ok(number) => number.into(),
+            Err(_) => {
+                return Err(Exit::usage(format_args!(
+                    "{weight} is neither a number from 0 to 65535 nor `default`"
+                )));
+            }
+        },
+    };
+    change("PATCH", config, host, &json!({ "weight": weight }))
+}
+
+/// `add`.
+pub fn add(config: Option<&Path>, host: &AtHost, what: &Value) -> Result<(), Exit> {
+    change("PUT", config, host, what)
+}
+
+/// `remove`.
+pub fn remove(config: Option<&Path>, host: &AtHost) -> Result<(), Exit> {
+    change("DELETE", config, host, &Value::Null)
+}
+
+/// Changes one host; the program says what holds now, or why not.
+fn change(method: &str, config: Option<&Path>, host: &AtHost, what: &Value) -> Result<(), Exit> {
+    let mut path = format!("/pools/{}/hosts/{}", encoded(&host.pool), encoded(&host.host));
+    let mut body = String::new();
+    match what.as_object() {
+        Some(what) => {
+            let mut what = what.clone();
+            what.insert("persist".into(), host.persist.into());
+            body = Value::Object(what).to_string();
+        }
+        None if host.persist => path.push_str("?persist=true"),
+        None => {}
+    }
+    let answer = call(method, &path, &body, config, &host.at)?;
+    match answer.status {
+        200 => say(&answer.body),
+        _ => Err(Exit::failed(answer.body.trim_end())),
+    }
+}
+
+/// Percent-encoded, as a name has to stand in a path.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
+                out.push(char::from(byte))
+            }
+            _ => _ = write!(out, "%{byte:02X}"),
+        }
+    }
+    out
 }
 
 struct Answer {
@@ -69,7 +134,7 @@ impl Answer {
     }
 }
 
-fn call(method: &str, path: &str, config: Option<&Path>, at: &At) -> Result<Answer, Exit> {
+fn call(method: &str, path: &str, body: &str, config: Option<&Path>, at: &At) -> Result<Answer, Exit> {
     let admin = place(config, at)?;
     let failed = |error: io::Error| {
         let hint = match error.kind() {
@@ -88,12 +153,15 @@ fn call(method: &str, path: &str, config: Option<&Path>, at: &At) -> Result<Answ
             (Stream::Tcp(stream), Some(token.value.as_str()), address.to_string())
         }
     };
-    let mut request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n");
+    let length = body.len();
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n"
+    );
     if let Some(token) = token {
         let _ = write!(request, "Authorization: Bearer {token}\r\n");
     }
     request.push_str("\r\n");
+    request.push_str(body);
     let text = bytes.exchange(request.as_bytes()).map_err(failed)?;
     parse(&text).ok_or_else(|| Exit::failed(format_args!("{} does not speak HTTP", shown(&admin))))
 }
@@ -226,15 +294,24 @@ fn readable(status: &Value) -> String {
         "connections {} open, {} accepted, {} refused; requests {} under way",
         connections["open"], connections["accepted"], connections["refused"], status["requests_active"],
     );
+    for name in list(&status["names"]).iter().filter(|name| !name["failing"].is_null()) {
+        let (kept, why) = (list(&name["addresses"]).len(), word(&name["failing"]));
+        let _ = writeln!(out, "{} cannot be resolved, {kept} addresses are kept: {why}", word(&name["name"]));
+    }
     for pool in list(&status["pools"]) {
         let retries = counted(&pool["retries"], "retry", "retries");
         let _ = writeln!(out, "pool {}, {retries}", word(&pool["name"]));
         for host in list(&pool["hosts"]) {
-            let up = if host["up"] == true { "up" } else { "down" };
+            let reason = match host["reason"].as_str() {
+                Some(reason) => format!(" ({reason})"),
+                None => String::new(),
+            };
             let _ = writeln!(
                 out,
-                "  {} {up}, {}, {}, {} under way",
+                "  {} {}{reason}, weight {}, {}, {}, {} under way",
                 word(&host["name"]),
+                word(&host["state"]),
+                host["weight"],
                 counted(&host["requests"], "request", "requests"),
                 counted(&host["failures"], "failure", "failures"),
                 host["in_flight"],
@@ -318,16 +395,21 @@ mod tests {
             "config": { "source": "x.conf", "hash": "0", "warnings": ["odd"] },
             "reloads": { "latest": { "result": "refused", "time": "now", "mistakes": ["x.conf:1:1: bad"] } },
             "connections": { "open": 1, "accepted": 2, "refused": 3 }, "requests_active": 4,
-            "pools": [{ "name": "web", "retries": 0, "hosts": [{ "name": "h", "up": true, "requests": 1,
+            "pools": [{ "name": "web", "retries": 0, "hosts": [{ "name": "h", "state": "ejected", "reason": "refused", "weight": 2, "requests": 1,
                 "failures": 0, "in_flight": 0 }] }],
+            "names": [{ "name": "a:80", "addresses": ["x"], "failing": "why" }, { "name": "b:80", "failing": null }],
             "canaries": [{ "route": "r", "pool": "next", "share": "0%", "to": "50%", "state": "given up",
                 "reason": "errors 2% > 1%", "new": { "requests": 9, "errors": 1 } }],
             "routes": [{ "name": "r", "requests": 1, "mean_ms": 0.5 }],
         }));
-        assert_eq!(page.lines().count(), 11, "{page}");
+        assert!(page.contains("a:80 cannot be resolved, 1 addresses are kept: why\n"));
+        assert_eq!(page.lines().count(), 12, "{page}");
         assert!(
             page.contains("canary next of r, 0% of 50%, given up: errors 2% > 1%, 9 requests, 1 error\n")
         );
-        assert!(page.contains("x.conf:1:1: bad") && page.contains("h up, 1 request, 0 failures"));
+        assert!(
+            page.contains("x.conf:1:1: bad")
+                && page.contains("h ejected (refused), weight 2, 1 request, 0 failures")
+        );
     }
 }

@@ -4,8 +4,7 @@ use crate::handover::{Channel, Note, Received};
 use crate::systemd;
 use portunus_control::admin::{self, Spare};
 use portunus_control::apply::Supervisor;
-use portunus_relay::plan::{Address, Listen};
-use portunus_relay::standing::Order;
+use portunus_relay::plan::Listen;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -143,18 +142,15 @@ impl Successor {
             let address = admin::shown(&running.snapshot.plan().settings.admin);
             self.send(&Note::Admin { address }, Some(spare.socket()), until)?;
         }
-        for (_, host) in running.snapshot.hosts() {
-            let addresses = host.live.addresses.load().to_vec();
-            if !addresses.is_empty() && matches!(host.address, Address::Name { .. }) {
-                self.send(&Note::Addresses { name: host.name.to_string(), addresses }, None, until)?;
-            }
+        let members = running.snapshot.members();
+        for (address, found) in &members.found {
+            let note = Note::Name { address: address.clone(), found: found.clone() };
+            self.send(&note, None, until)?;
         }
-        for (pool, host) in running.snapshot.hosts() {
-            let standing = &host.live.standing;
-            let (drain, weight) = (standing.order() == Order::Drain, standing.weight());
-            if drain || weight.is_some() {
-                let (pool, host) = (pool.to_owned(), host.name.to_string());
-                self.send(&Note::Order { pool, host, drain, weight }, None, until)?;
+        for (pool, hosts) in &members.wishes {
+            for (address, &wish) in hosts {
+                let note = Note::Host { pool: pool.clone(), address: address.clone(), wish };
+                self.send(&note, None, until)?;
             }
         }
         self.send(&Note::Complete, None, until)

@@ -98,7 +98,7 @@ pub async fn until_answered(
             Err(error) => error,
         };
         if error.side == Side::Upstream {
-            tally::attempt(x, pool, host, false, began, worker.clock.now());
+            tally::attempt(x, pool, host, Some(error.crime), began, worker.clock.now());
         }
         if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
             return Err(error);
@@ -245,7 +245,7 @@ impl Ask<'_> {
             }
             link.expect_body(head.framing, self.limits);
             self.x.times.first_byte = Some(self.worker.clock.now());
-            tally::attempt(self.x, self.pool, &host, true, self.began, self.worker.clock.now());
+            tally::attempt(self.x, self.pool, &host, None, self.began, self.worker.clock.now());
             if let Some(idle) = head.idle {
                 host.learn_idle_time(idle);
             }

@@ -1,11 +1,10 @@
 //! Host, Hosts: address, weight, whether it is up, live counters.
 
+use crate::conduct::Conduct;
 use crate::latency::Latency;
 use crate::plan::Address;
 use crate::standing::Standing;
-use arc_swap::ArcSwap;
 use portunus_message::Tick;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -51,41 +50,24 @@ pub struct Host {
 }
 
 /// What changes of a host while it runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Live {
-    /// Where it is now: filled in by discovery for a name, fixed for the rest, empty for a unix socket.
-    pub addresses: ArcSwap<Vec<SocketAddr>>,
     /// Requests that are on it.
     pub in_flight: AtomicU32,
     /// Whether it may be chosen, and why not.
     pub standing: Standing,
+    /// What ejection has counted against it.
+    pub conduct: Conduct,
     /// How quick it has been, for policies that ask.
     pub latency: Latency,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
     pub idle_ms: AtomicU32,
 }
 
-impl Live {
-    /// A host that nobody has used yet.
-    pub fn new(address: &Address) -> Live {
-        let addresses = match address {
-            Address::Socket(address) => vec![*address],
-            Address::Name { .. } | Address::Unix(_) => Vec::new(),
-        };
-        Live {
-            addresses: ArcSwap::from_pointee(addresses),
-            in_flight: AtomicU32::new(0),
-            standing: Standing::default(),
-            latency: Latency::default(),
-            idle_ms: AtomicU32::new(0),
-        }
-    }
-}
-
 impl Host {
     /// A host with its own fresh state, or with the state that an earlier Snapshot had of it.
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
-        let live = live.unwrap_or_else(|| Arc::new(Live::new(&address)));
+        let live = live.unwrap_or_default();
         Host { name: address.to_string().into(), address, weight, backup, far: false, live }
     }
 
@@ -104,11 +86,18 @@ impl Host {
         self.live.standing.weight().unwrap_or(self.weight)
     }
 
-    /// Whether it may be chosen: nobody has a reason against it, and it is of some weight.
+    /// Whether it may be chosen: nobody has a reason against it, and it is of some weight. One that was ejected gets no
+    /// more than a few requests at a time until it has proved good.
     pub fn is_usable(&self, now: Tick) -> bool {
-        self.share() > 0 && self.live.standing.is_good(now)
+        let standing = &self.live.standing;
+        self.share() > 0
+            && standing.is_good(now)
+            && (!standing.is_on_trial() || self.in_flight() < TRIAL_AT_ONCE)
     }
 }
+
+/// How many requests at a time an ejected host is tried with.
+const TRIAL_AT_ONCE: u32 = 3;
 
 impl Hosts {
     /// These, in this order.

@@ -48,6 +48,12 @@ pub struct Settings {
     pub grace: Duration,
     /// Whether a change of a configuration file is applied at once.
     pub watch: bool,
+    /// Who is asked for the addresses of names.
+    #[serde(skip_serializing_if = "Resolver::is_default")]
+    pub resolver: Resolver,
+    /// Where changes that an operator has made at run time are kept, when asked; none means: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
     /// The bounds that hold where no site or route says otherwise.
     pub limits: Limits,
 }
@@ -63,8 +69,29 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             grace: Duration::from_secs(30),
             watch: false,
+            resolver: Resolver::Default,
+            state: None,
             limits: Limits::default(),
         }
+    }
+}
+
+/// Who is asked for the addresses of names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolver {
+    /// The servers of `/etc/resolv.conf`.
+    #[default]
+    Default,
+    /// These DNS servers.
+    Servers(Vec<SocketAddr>),
+    /// The system's own resolver, with all that `nsswitch.conf` says, but without the times of answers.
+    System,
+}
+
+impl Resolver {
+    fn is_default(&self) -> bool {
+        *self == Resolver::Default
     }
 }
 
@@ -231,6 +258,12 @@ pub struct PoolPlan {
     #[serde(with = "portunus_message::duration::optional", default)]
     #[schemars(with = "Option<String>")]
     pub drain: Option<Duration>,
+    /// When a host whose attempts fail is left out.
+    #[serde(default)]
+    pub eject: Eject,
+    /// How the hosts are asked whether they are well; none means: they are not.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// How a server that came back is brought up.
     #[serde(default)]
     pub slow_start: SlowStart,
@@ -240,6 +273,91 @@ pub struct PoolPlan {
     /// The cookie that brings a client back to its server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
+}
+
+/// How the hosts of a pool are asked, again and again, whether they are well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// How often, a tenth more or less.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub every: Duration,
+    /// How long an answer may take.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+    /// After so many bad answers in a row a host is out.
+    pub fails: u32,
+    /// After so many good answers in a row it is in again.
+    pub passes: u32,
+}
+
+/// What a host is asked to learn whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// Whether it accepts a connection.
+    Tcp,
+    /// A GET over HTTP/1.1.
+    Http(HttpCheck),
+}
+
+/// A request that asks a host whether it is well, and what its answer has to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HttpCheck {
+    /// Path and query.
+    pub path: String,
+    /// Fields of the request; `Host` is the host's address unless one of them is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub send: BTreeMap<String, Text>,
+    /// The statuses that are good, each as its first and last.
+    pub status: Vec<(u16, u16)>,
+    /// What has to stand in the first 64 KiB of the body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// Fields that the answer has to have, each with this value, or with any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Option<String>>,
+}
+
+/// When a host whose attempts fail is left out for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Eject {
+    /// Whether that is done at all.
+    pub on: bool,
+    /// After so many failures in a row; 0 means: they do not count.
+    pub errors: u32,
+    /// When so many of a hundred attempts fail; 0 means: the rate does not count.
+    pub rate_percent: u32,
+    /// Of how many attempts that rate is.
+    pub of: u32,
+    /// For how long; each further time that much longer.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub time: Duration,
+    /// How many of a hundred hosts are kept in any case, and never fewer than one.
+    pub keep_percent: u32,
+    /// When it takes so many hundredths of the time that the median of the others takes; none means: latency does not count.
+    pub latency_percent: Option<u32>,
+}
+
+impl Default for Eject {
+    fn default() -> Eject {
+        Eject {
+            on: true,
+            errors: 5,
+            rate_percent: 50,
+            of: 20,
+            time: Duration::from_secs(10),
+            keep_percent: 50,
+            latency_percent: None,
+        }
+    }
 }
 
 /// The cookie that brings a client back to its server.
@@ -338,6 +456,15 @@ pub enum Address {
     },
     /// At a unix socket.
     Unix(PathBuf),
+    /// Where the SRV records of this name say (RFC 2782).
+    Srv(String),
+}
+
+impl Address {
+    /// Whether it has to be resolved, and may be several.
+    pub fn is_name(&self) -> bool {
+        matches!(self, Address::Name { .. } | Address::Srv(_))
+    }
 }
 
 impl std::fmt::Display for Address {
@@ -346,6 +473,7 @@ impl std::fmt::Display for Address {
             Address::Socket(address) => write!(f, "{address}"),
             Address::Name { host, port } => write!(f, "{host}:{port}"),
             Address::Unix(path) => write!(f, "unix:{}", path.display()),
+            Address::Srv(name) => write!(f, "srv:{name}"),
         }
     }
 }

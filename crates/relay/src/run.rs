@@ -8,7 +8,7 @@ use crate::snapshot::{Pool, Route, Snapshot};
 use crate::stats::{PoolStats, Stats};
 use portunus_message::{Crime, Limits, Request, Tick};
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub struct Run {
     /// What it runs.
     pub snapshot: Arc<Snapshot>,
     /// Its pools, in the Snapshot's order.
-    pub pools: Vec<RunPool>,
-    routes: Vec<Rc<RouteCells>>,
+    pub pools: Vec<Rc<RunPool>>,
+    routes: Rc<Vec<Rc<RouteCells>>>,
     /// The bounds that hold before a route is known.
     pub limits: Rc<Limits>,
     /// Since when it is one too many of those that are not in force any more.
@@ -50,22 +50,44 @@ impl Run {
         workers: usize,
         counters: &Counters,
     ) -> Run {
-        let before: HashMap<&str, &RunPool> = old
-            .map(|old| old.snapshot.pools().iter().map(|pool| &*pool.name).zip(&old.pools).collect())
-            .unwrap_or_default();
-        let pools = snapshot.pools().iter();
-        let pools = pools
-            .map(|pool| RunPool::new(pool, before.get(&*pool.name).copied(), workers, buffers))
+        let before: HashMap<&str, (&Arc<Pool>, &Rc<RunPool>)> = old
+            .into_iter()
+            .flat_map(|old| old.snapshot.pools().iter().zip(&old.pools))
+            .map(|pair| (&*pair.0.name, pair))
             .collect();
-        let routes = counters.take(&snapshot, old);
+        let run_pool = |pool: &Arc<Pool>| match before.get(&*pool.name) {
+            Some((same, known)) if Arc::ptr_eq(same, pool) => Rc::clone(known),
+            other => {
+                let before = other.map(|(old, known)| (&***old, &***known));
+                Rc::new(RunPool::new(pool, before, workers, buffers))
+            }
+        };
+        let pools: Vec<_> = snapshot.pools().iter().map(run_pool).collect();
+        let routes = match old {
+            Some(old) if old.snapshot.has_routes_of(&snapshot) => Rc::clone(&old.routes),
+            _ => Rc::new(counters.take(&snapshot, old)),
+        };
         let limits = Rc::new(snapshot.plan().settings.limits.clone());
         Run { snapshot, pools, routes, limits, retired: Cell::new(None) }
+    }
+
+    /// The hosts that are not in `next` any more: what runs on them comes to its end, nothing is kept for later.
+    pub fn gone_from<'a>(&'a self, next: &Run) -> impl Iterator<Item = &'a Rc<HostPool>> {
+        let stay: HashSet<*const HostPool> =
+            next.pools.iter().flat_map(|pool| &pool.hosts).map(Rc::as_ptr).collect();
+        let hosts = self.pools.iter().flat_map(|pool| &pool.hosts);
+        hosts.filter(move |host| !stay.contains(&Rc::as_ptr(host)))
+    }
+
+    /// Whether the two differ in nothing but the members of pools.
+    pub fn is_configured_like(&self, other: &Run) -> bool {
+        Rc::ptr_eq(&self.routes, &other.routes)
     }
 
     /// Writes down what this worker has counted of each route and pool; `tells_in_flight` when it shall say what all
     /// workers have on a host.
     pub fn read(&self, tells_in_flight: bool, stats: &mut Stats) {
-        let routes = self.snapshot.routes().iter().zip(&self.routes);
+        let routes = self.snapshot.routes().iter().zip(&*self.routes);
         let routes = routes.map(|(route, cells)| (route.name.to_string(), cells.read()));
         let pools = self.snapshot.pools().iter().zip(&self.pools);
         let pools = pools.map(|(pool, mine)| (pool.name.to_string(), mine.read(tells_in_flight)));
@@ -93,8 +115,16 @@ impl Run {
 }
 
 impl RunPool {
-    fn new(pool: &Pool, before: Option<&RunPool>, workers: usize, buffers: &Rc<Buffers>) -> RunPool {
+    /// The same pool with other members keeps what it has of those that stay; with other settings only connections and counts.
+    fn new(pool: &Pool, before: Option<(&Pool, &RunPool)>, workers: usize, buffers: &Rc<Buffers>) -> RunPool {
+        let same_settings = before.is_some_and(|(old, _)| old.connects_like(pool));
+        let before = before.map(|(_, run)| run);
         let hosts = pool.hosts.iter().map(|(_, host)| {
+            let known =
+                before.and_then(|before| before.hosts.iter().find(|old| Arc::ptr_eq(&old.host, host)));
+            if let Some(known) = known.filter(|_| same_settings) {
+                return Rc::clone(known);
+            }
             let new = HostPool::new(
                 Arc::clone(host),
                 pool.keep_alive,

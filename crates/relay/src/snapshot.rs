@@ -3,12 +3,14 @@
 use crate::canary::Canary;
 use crate::context::Bounds;
 use crate::dispatch::Table;
+use crate::eject::{Alarm, Judge};
 use crate::filter::chain::Chain;
 use crate::filter::forwarded::Trust;
-use crate::hosts::{Host, Hosts, Live, Rules};
+use crate::hosts::{Host, Hosts, Rules};
+use crate::members::{Members, Wish};
 use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
-use crate::plan::{Address, CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan};
+use crate::plan::{CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan, ServerPlan};
 use crate::split::{By, Split};
 use crate::sticky::Sticky;
 use portunus_message::Limits;
@@ -16,15 +18,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A Plan compiled to run.
+/// A Plan compiled to run. What does not depend on the members of the pools is shared with the Snapshots of other members.
 pub struct Snapshot {
-    plan: Plan,
+    plan: Arc<Plan>,
+    members: Arc<Members>,
     /// Which route a request takes.
-    pub table: Table,
+    pub table: Arc<Table>,
     /// Whose forwarding headers are believed.
-    pub trust: Trust,
-    routes: Vec<Route>,
-    pools: Vec<Pool>,
+    pub trust: Arc<Trust>,
+    /// Rings when the state of a host has changed.
+    pub alarm: Arc<Alarm>,
+    routes: Arc<[Route]>,
+    pools: Vec<Arc<Pool>>,
 }
 
 /// A route, compiled.
@@ -48,7 +53,9 @@ pub struct Pool {
     /// What it is called.
     pub name: Box<str>,
     /// Its members.
-    pub hosts: Hosts,
+    pub hosts: Arc<Hosts>,
+    /// The same as plans, in the same order.
+    servers: Vec<ServerPlan>,
     /// How one is chosen.
     pub pick: Box<dyn Pick>,
     /// Idle connections.
@@ -59,18 +66,39 @@ pub struct Pool {
     pub tries: u32,
     /// How long what is under way may take when it has to end.
     pub drain: Option<Duration>,
+    /// Who ejects hosts of it.
+    pub judge: Judge,
     /// The cookie that brings a client back to its host.
     pub sticky: Option<Sticky>,
 }
 
+impl Pool {
+    /// Whether connections to its hosts are made and kept in the same way as those of `other`.
+    pub fn connects_like(&self, other: &Pool) -> bool {
+        self.keep_alive == other.keep_alive && self.connect_timeout == other.connect_timeout
+    }
+}
+
 impl Snapshot {
-    /// Compiles `plan`. Hosts that `previous` has, in a pool of the same name, keep their state and counters.
+    /// Compiles `plan`, with the members that `previous` has. Hosts that it has, in a pool of the same name, keep their state and
+    /// counters; pools of which nothing has changed are the same.
     pub fn compile(plan: &Plan, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileMistake>> {
+        let members = previous.map(|previous| Arc::clone(&previous.members)).unwrap_or_default();
+        Snapshot::compile_with(plan, members, previous)
+    }
+
+    /// The same with these members.
+    pub fn compile_with(
+        plan: &Plan,
+        members: Arc<Members>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, Vec<CompileMistake>> {
         let mut mistakes = Vec::new();
-        let old = previous.map(live_hosts).unwrap_or_default();
+        let alarm = previous.map(|previous| Arc::clone(&previous.alarm)).unwrap_or_default();
+        let old = Old::new(previous);
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, plan.settings.zone.as_deref(), &old) {
+            match compile_pool(pool, plan.settings.zone.as_deref(), &members, &old, &alarm) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -92,11 +120,38 @@ impl Snapshot {
             Table::default()
         });
         if mistakes.is_empty() {
-            let trust = Trust::new(&plan.settings.trusted_proxies);
-            Ok(Snapshot { plan: plan.clone(), table, trust, routes, pools })
+            let trust = Arc::new(Trust::new(&plan.settings.trusted_proxies));
+            let (plan, table, routes) = (Arc::new(plan.clone()), Arc::new(table), routes.into());
+            Ok(Snapshot { plan, members, table, trust, alarm, routes, pools })
         } else {
             Err(mistakes)
         }
+    }
+
+    /// The same plan with other members: only the pools that they concern are compiled anew.
+    pub fn with_members(&self, members: Arc<Members>) -> Result<Snapshot, Vec<CompileMistake>> {
+        let old = Old::new(Some(self));
+        let zone = self.plan.settings.zone.as_deref();
+        let pools = self.plan.pools.iter().map(|pool| compile_pool(pool, zone, &members, &old, &self.alarm));
+        Ok(Snapshot {
+            plan: Arc::clone(&self.plan),
+            table: Arc::clone(&self.table),
+            trust: Arc::clone(&self.trust),
+            alarm: Arc::clone(&self.alarm),
+            routes: Arc::clone(&self.routes),
+            pools: pools.collect::<Result<_, _>>().map_err(|mistake| vec![mistake])?,
+            members,
+        })
+    }
+
+    /// Who is in the pools beside what the plan says.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.members
+    }
+
+    /// Whether both lead requests by the same routes.
+    pub fn has_routes_of(&self, other: &Snapshot) -> bool {
+        Arc::ptr_eq(&self.routes, &other.routes)
     }
 
     /// What it was compiled from.
@@ -116,11 +171,11 @@ impl Snapshot {
 
     /// The pool with this index.
     pub fn pool(&self, at: u32) -> Option<&Pool> {
-        self.pools.get(at as usize)
+        self.pools.get(at as usize).map(|pool| &**pool)
     }
 
     /// All pools.
-    pub fn pools(&self) -> &[Pool] {
+    pub fn pools(&self) -> &[Arc<Pool>] {
         &self.pools
     }
 
@@ -141,41 +196,99 @@ impl std::fmt::Debug for Snapshot {
     }
 }
 
-type LiveHosts = HashMap<(Box<str>, Address), Arc<Live>>;
-
-fn live_hosts(snapshot: &Snapshot) -> LiveHosts {
-    snapshot
-        .hosts()
-        .map(|(pool, host)| ((pool.into(), host.address.clone()), Arc::clone(&host.live)))
-        .collect()
+/// What an earlier Snapshot has, by the names of its pools.
+struct Old<'a> {
+    snapshot: Option<&'a Snapshot>,
+    pools: HashMap<&'a str, (&'a PoolPlan, &'a Arc<Pool>)>,
 }
 
-fn compile_pool(plan: &PoolPlan, zone: Option<&str>, old: &LiveHosts) -> Result<Pool, CompileMistake> {
+impl<'a> Old<'a> {
+    fn new(snapshot: Option<&'a Snapshot>) -> Old<'a> {
+        let pairs = snapshot.into_iter().flat_map(|old| old.plan.pools.iter().zip(&old.pools));
+        Old { snapshot, pools: pairs.map(|(plan, pool)| (&*plan.name, (plan, pool))).collect() }
+    }
+
+    /// The old pool, when it would be compiled to the same one.
+    fn same(
+        &self,
+        plan: &PoolPlan,
+        zone: Option<&str>,
+        servers: &[ServerPlan],
+        members: &Members,
+    ) -> Option<Arc<Pool>> {
+        let (old_plan, old) = self.pools.get(&*plan.name)?;
+        let snapshot = self.snapshot?;
+        let same_wishes = snapshot.members.wishes_of(&plan.name) == members.wishes_of(&plan.name);
+        let same_zone = snapshot.plan.settings.zone.as_deref() == zone;
+        let same = same_wishes && same_zone && *old_plan == plan && old.servers == servers;
+        same.then(|| Arc::clone(old))
+    }
+
+    /// The old host for a server: itself when nothing about it has changed, or with its state.
+    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan) -> Arc<Host> {
+        let known = self.pools.get(pool).and_then(|(_, pool)| {
+            let hosts = pool.servers.iter().zip(pool.hosts.iter());
+            hosts.map(|(plan, (_, host))| (plan, host)).find(|(plan, _)| plan.address == server.address)
+        });
+        // Whoever has no zone, proxy or server, is near everybody.
+        let far = zone.zip(server.zone.as_deref()).is_some_and(|(own, its)| own != its);
+        match known {
+            Some((plan, host)) if plan == server && host.far == far => Arc::clone(host),
+            _ => {
+                let live = known.map(|(_, host)| Arc::clone(&host.live));
+                let host = Host::new(server.address.clone(), server.weight, server.backup, live);
+                Arc::new(host.placed(far))
+            }
+        }
+    }
+}
+
+fn compile_pool(
+    plan: &PoolPlan,
+    zone: Option<&str>,
+    members: &Members,
+    old: &Old<'_>,
+    alarm: &Arc<Alarm>,
+) -> Result<Arc<Pool>, CompileMistake> {
+    let servers = members.of(plan);
+    if let Some(same) = old.same(plan, zone, &servers, members) {
+        return Ok(same);
+    }
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
     let mut pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
-    let host = |server: &crate::plan::ServerPlan| {
-        let live = old.get(&(plan.name.as_str().into(), server.address.clone())).cloned();
-        // Whoever has no zone, proxy or server, is near everybody.
-        let far = zone.zip(server.zone.as_deref()).is_some_and(|(own, its)| own != its);
-        Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live).placed(far))
-    };
-    let hosts = Hosts::new(plan.servers.iter().map(host).collect());
+    let hosts: Vec<_> = servers.iter().map(|server| old.host(&plan.name, zone, server)).collect();
+    for host in &hosts {
+        let wishes = members.wishes_of(&plan.name);
+        let wish = wishes.and_then(|wishes| wishes.get(&host.address)).copied().unwrap_or_default();
+        obey(host, wish);
+    }
+    let hosts = Hosts::new(hosts);
     pick.prepare(&hosts);
     let sticky = plan.sticky.as_ref().map(|sticky| Sticky::new(sticky, &plan.name, &hosts));
     let sticky = sticky.transpose().map_err(|reason| mistake(format!("sticky: {reason}")))?;
     let rules = Rules { keep: plan.keep.hosts, slow_start: plan.slow_start.time };
-    Ok(Pool {
+    let hosts = Arc::new(hosts.ruled(rules));
+    let judge = Judge::new(plan.eject, Arc::clone(&hosts), Arc::clone(alarm));
+    Ok(Arc::new(Pool {
         name: plan.name.as_str().into(),
-        hosts: hosts.ruled(rules),
+        hosts,
+        servers,
         pick,
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
         tries: plan.tries.max(1),
         drain: plan.drain,
+        judge,
         sticky,
-    })
+    }))
+}
+
+/// What an operator wants of a host holds from the moment that the Snapshot is made, also for exchanges of an earlier one.
+fn obey(host: &Host, wish: Wish) {
+    host.live.standing.set_weight(wish.weight);
+    host.live.standing.set_order(wish.order());
 }
 
 /// Limits that many routes have in common are stored once.

@@ -90,6 +90,16 @@ impl Standing {
         Tick(self.ejected_until.load(Relaxed))
     }
 
+    /// Whether an ejection has come to its end, but not yet to its good one: only a few requests at a time are for it.
+    pub fn is_on_trial(&self) -> bool {
+        self.ejected_until.load(Relaxed) != 0
+    }
+
+    /// Puts it out until `until`, if `before` is still what stands there; says whether it was.
+    pub fn exchange_ejected(&self, before: Tick, until: Tick) -> bool {
+        self.ejected_until.compare_exchange(before.0, until.0, Relaxed, Relaxed).is_ok()
+    }
+
     /// Puts it out until then; [`Tick`] 0 lets it back in.
     pub fn eject_until(&self, until: Tick) {
         self.ejected_until.store(until.0, Relaxed);

@@ -2,6 +2,7 @@
 
 use crate::canary::Canary;
 use crate::cells;
+use crate::eject::Heard;
 use crate::hosts::HostId;
 use crate::pick::Outcome;
 use crate::pool::HostPool;
@@ -9,7 +10,7 @@ use crate::run::Run;
 use crate::snapshot::Pool;
 use crate::stats::Names;
 use crate::worker::Worker;
-use portunus_message::{Exchange, Side, Status, Tick};
+use portunus_message::{Crime, Exchange, Side, Status, Tick};
 
 /// The end of an exchange. Nothing else counts requests or writes records.
 pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
@@ -45,20 +46,29 @@ fn watch(x: &Exchange, canary: &Canary, now: Tick) {
     seen.count(took, failed);
 }
 
-/// One attempt at a host of `pool`, begun at `began`, is over: with the head of an answer, or without. Whoever has to
-/// hear how it went hears it here, once.
-pub fn attempt(x: &Exchange, pool: &Pool, host: &HostPool, answered: bool, began: Tick, now: Tick) {
-    if answered {
-        host.cells.statuses.add(x.response.status);
-        if let Some(picked) = x.times.picked {
-            cells::observe(&host.cells.duration, now.since(picked));
+/// One attempt at a host of `pool`, begun at `began`, is over: with the head of an answer, or for want of it. Whoever has
+/// to hear how it went hears it here, once.
+pub fn attempt(x: &Exchange, pool: &Pool, host: &HostPool, failed: Option<Crime>, began: Tick, now: Tick) {
+    let latency = now.since(began);
+    match failed {
+        None => {
+            host.cells.statuses.add(x.response.status);
+            if let Some(picked) = x.times.picked {
+                cells::observe(&host.cells.duration, now.since(picked));
+            }
+            pool.judge.answered(&host.host, Heard::answer(x.response.status), latency, now);
         }
-    } else {
-        host.cells.failures.add(1);
+        Some(crime) => {
+            host.cells.failures.add(1);
+            // What an earlier attempt has taken of the request's time is not this host's doing.
+            if crime != Crime::Deadline || x.tries == 1 {
+                pool.judge.heard(&host.host, Heard::crime(crime), now);
+            }
+        }
     }
     if let Some(id) = x.labels.host {
-        let failed = !answered || x.response.status.code() >= 500;
-        pool.pick.heard(&pool.hosts, HostId(id), &Outcome { latency: now.since(began), failed, at: now });
+        let failed = failed.is_some() || x.response.status.code() >= 500;
+        pool.pick.heard(&pool.hosts, HostId(id), &Outcome { latency, failed, at: now });
     }
 }
 

@@ -399,23 +399,30 @@ impl Worker {
         let workers = self.shared.mail.len();
         let run = Run::new(snapshot, Some(&self.run()), &self.buffers, workers, &self.counters);
         self.shared.seats.heed(&run.limits);
-        let old = self.run.replace(Rc::new(run));
+        let run = Rc::new(run);
+        let old = self.run.replace(Rc::clone(&run));
         let now = self.clock.refresh();
-        let retired = old.pools.iter().flat_map(|pool| &pool.hosts).filter(|host| host.retire(now)).count();
-        if retired + self.bury(&old, now) > 0 {
+        let retired = old.gone_from(&run).filter(|host| host.retire(now)).count();
+        if retired + self.bury(&old, &run, now) > 0 {
             self.deadlines.wake_all(); // tunnels have an end now that had none
         }
     }
 
-    /// Remembers what was in force, and lets the oldest end when there are too many of them: each holds its whole configuration.
-    fn bury(&self, old: &Rc<Run>, now: Tick) -> usize {
+    /// Remembers what was in force, and lets the oldest end when they hold too many configurations. A change of a
+    /// pool's members is no other configuration.
+    fn bury(&self, old: &Rc<Run>, new: &Rc<Run>, now: Tick) -> usize {
         let mut past = self.past.borrow_mut();
         past.push(Rc::downgrade(old));
         past.retain(|run| run.strong_count() > 0);
-        let too_many = past.len().saturating_sub(PAST_MAX);
-        let oldest = past.iter().take(too_many).filter_map(Weak::upgrade);
-        let news = oldest.filter(|run| run.retired.get().is_none());
-        news.inspect(|run| run.retired.set(Some(now))).count()
+        let (mut configurations, mut later, mut news) = (0, Rc::clone(new), 0);
+        for run in past.iter().rev().filter_map(Weak::upgrade) {
+            configurations += usize::from(!run.is_configured_like(&later));
+            if configurations > PAST_MAX && run.retired.replace(Some(now)).is_none() {
+                news += 1;
+            }
+            later = run;
+        }
+        news
     }
 }
 

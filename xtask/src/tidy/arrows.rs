@@ -11,10 +11,12 @@ const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "port
 const NOUNS: &[&str] = &[
     "args",
     "candidates",
+    "conduct",
     "context",
     "entry",
     "hosts",
     "latency",
+    "members",
     "plan",
     "standing",
     "stats",
@@ -35,10 +37,12 @@ const RELAY: &[(&str, &[&str])] = &[
     ("entry", &["plan"]),
     ("args", &["entry", "plan", "template", "values"]),
     ("standing", &[]),
+    ("conduct", &[]),
     ("latency", &[]),
-    ("hosts", &["latency", "plan", "standing"]),
+    ("hosts", &["conduct", "latency", "plan", "standing"]),
     ("candidates", &["hosts", "standing"]),
     // what a worker has
+    ("members", &["plan", "standing"]),
     ("clock", &[]),
     ("buffers", &[]),
     ("deadlines", &["clock"]),
@@ -57,7 +61,10 @@ const RELAY: &[(&str, &[&str])] = &[
     ("canary", &[]),
     ("split", &["canary"]),
     ("sticky", &[]),
-    ("snapshot", &["breaker", "canary", "dispatch", "filter", "mirror", "pick", "retry", "split", "sticky"]),
+    (
+        "snapshot",
+        &["breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky"],
+    ),
     ("asker", &["filter"]),
     ("mirror", &["cells", "clock", "deadlines", "pool"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
@@ -80,7 +87,7 @@ const RELAY: &[(&str, &[&str])] = &[
         ],
     ),
     // the verbs that wait
-    ("tally", &["canary", "cells", "pick", "pool", "run", "snapshot", "worker"]),
+    ("tally", &["canary", "cells", "eject", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["client", "clock", "link", "net", "pressure", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (

@@ -1,10 +1,11 @@
 //! answer: what the admin API says to each request.
 
 use super::gate::{Gate, Refusal};
-use super::status;
+use super::{pools, status};
 use crate::apply::{Supervisor, Trouble};
 use crate::observe::{log, metrics};
-use http_body_util::Full;
+use crate::wishes::{self, Refused};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, WWW_AUTHENTICATE,
@@ -21,6 +22,9 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
         log::warn(format_args!("the admin API has refused a call: {}", refusal.reason));
         return refused(refusal);
     }
+    if let Some(named) = pools::host_of(request.uri().path()) {
+        return change_host(request, named, supervisor).await;
+    }
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
     let writes = request.method() == Method::POST;
     match (request.uri().path(), reads, writes) {
@@ -30,6 +34,13 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
             true => text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
         },
         ("/status", true, _) => blocking(supervisor, |s| json_page(StatusCode::OK, &status::of(s))).await,
+        ("/pools", true, _) => {
+            blocking(supervisor, |s| {
+                let mut status = status::of(s);
+                json_page(StatusCode::OK, &status["pools"].take())
+            })
+            .await
+        }
         ("/metrics", true, _) => blocking(supervisor, metrics_page).await,
         ("/config", true, _) => config(request.headers(), supervisor),
         ("/reload", _, true) => reload(wants_json(request.headers()), supervisor).await,
@@ -39,9 +50,52 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
             supervisor.want_stop();
             text(StatusCode::ACCEPTED, "stopping\n")
         }
-        ("/live" | "/ready" | "/status" | "/metrics" | "/config", ..) => not_allowed("GET, HEAD"),
+        ("/live" | "/ready" | "/status" | "/pools" | "/metrics" | "/config", ..) => not_allowed("GET, HEAD"),
         ("/reload" | "/upgrade" | "/stop", ..) => not_allowed("POST"),
         _ => text(StatusCode::NOT_FOUND, PAGES),
+    }
+}
+
+/// Adds, removes, drains or weights a host.
+async fn change_host(
+    request: Request<Incoming>,
+    named: (String, String),
+    supervisor: &Arc<Supervisor>,
+) -> Answer {
+    let as_json = wants_json(request.headers());
+    let (head, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broke off\n");
+    };
+    let change = match pools::change(&head.method, named, head.uri.query(), &body.to_bytes()) {
+        Some(Ok(change)) => change,
+        Some(Err(reason)) => return told(StatusCode::BAD_REQUEST, &reason, &[], as_json),
+        None => return not_allowed("PUT, PATCH, DELETE"),
+    };
+    let own = Arc::clone(supervisor);
+    let done = tokio::task::spawn_blocking(move || wishes::make(&own, &change)).await;
+    match done {
+        Ok(Ok(said)) => told(StatusCode::OK, &said, &[], as_json),
+        Ok(Err(refused)) => {
+            let known: &[String] = if let Refused::Unknown { known, .. } = &refused { known } else { &[] };
+            let status = match &refused {
+                Refused::Unknown { .. } => StatusCode::NOT_FOUND,
+                Refused::Wrong(_) => StatusCode::BAD_REQUEST,
+                Refused::Conflict(_) => StatusCode::CONFLICT,
+                Refused::Trouble(Trouble::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+                Refused::Unkept(_) | Refused::Trouble(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            told(status, &refused.to_string(), known, as_json)
+        }
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "this change has panicked\n"),
+    }
+}
+
+fn told(status: StatusCode, said: &str, known: &[String], as_json: bool) -> Answer {
+    match (as_json, status.is_success()) {
+        (true, true) => json_page(status, &json!({ "result": "ok", "now": said })),
+        (true, false) => json_page(status, &json!({ "result": "refused", "reason": said, "known": known })),
+        (false, _) => text(status, format!("{said}\n")),
     }
 }
 
@@ -72,7 +126,7 @@ fn config(fields: &HeaderMap, supervisor: &Supervisor) -> Answer {
     });
     let mut answer = match known {
         true => answer(StatusCode::NOT_MODIFIED, JSON, ""),
-        false => answer(StatusCode::OK, JSON, running.json.clone()),
+        false => answer(StatusCode::OK, JSON, &*running.json),
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         answer.headers_mut().insert(ETAG, tag);
@@ -152,8 +206,9 @@ fn answer(status: StatusCode, media: &'static str, body: impl Into<String>) -> A
     answer
 }
 
+const BODY_BYTES_MAX: usize = 64 << 10;
 const JSON: &str = "application/json";
 
 /// What there is, for whoever asks for something else.
-const PAGES: &str =
-    "not found; there is GET /live /ready /status /metrics /config, and POST /reload /upgrade /stop\n";
+const PAGES: &str = "not found; there is GET /live /ready /status /pools /metrics /config, POST /reload /upgrade /stop, and PUT, \
+                     PATCH, DELETE /pools/POOL/hosts/HOST\n";

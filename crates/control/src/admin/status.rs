@@ -1,7 +1,11 @@
 //! status: everything at a glance, as JSON.
 
 use crate::apply::Supervisor;
+use crate::boards::Found;
+use crate::observe::metrics::NameFacts;
 use crate::observe::wall::rfc3339;
+use crate::state::{self, State};
+use portunus_relay::clock;
 use portunus_relay::hosts::Host;
 use portunus_relay::stats::{HostStats, PoolStats, RouteStats, Stats};
 use serde_json::{Value, json};
@@ -41,14 +45,19 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "log_lines_dropped": facts.log_dropped,
         "memory_bytes": facts.process.resident_bytes,
         "memory_level": facts.memory_level.word(),
-        "pools": pools(&stats, running.snapshot.hosts()),
+        "names": facts.names.iter().map(name).collect::<Vec<_>>(),
+        "pools": pools(supervisor, &stats, running.snapshot.hosts()),
         "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
 }
 
 /// The pools of the Snapshot in force, in its order, with what was counted of them.
-fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)>) -> Vec<Value> {
+fn pools<'a>(
+    supervisor: &Supervisor,
+    stats: &Stats,
+    hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)>,
+) -> Vec<Value> {
     let counted: BTreeMap<&str, &PoolStats> =
         stats.pools.iter().map(|(name, seen)| (name.as_str(), seen)).collect();
     let mut pools: Vec<(&str, Vec<Value>)> = Vec::new();
@@ -56,7 +65,7 @@ fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)
         let seen = counted
             .get(pool)
             .and_then(|seen| seen.hosts.iter().find(|(name, _)| **name == *known.name).map(|(_, seen)| seen));
-        let entry = host(known, seen);
+        let entry = host(known, seen, supervisor.checks().of(pool, &known.name));
         match pools.last_mut() {
             Some((name, list)) if *name == pool => list.push(entry),
             _ => pools.push((pool, vec![entry])),
@@ -78,15 +87,20 @@ fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)
     pools.into_iter().map(entry).collect()
 }
 
-fn host(host: &Host, seen: Option<&HostStats>) -> Value {
+fn host(host: &Host, seen: Option<&HostStats>, checks: Option<Found>) -> Value {
+    let now = clock::read();
+    let state = State::of(host, now);
+    let ejections: u64 = host.live.conduct.ejections().map(|(_, count)| count).sum();
     let nothing = HostStats::default();
     let seen = seen.unwrap_or(&nothing);
     let answered: u64 = seen.statuses.iter().map(|(_, count)| count).sum();
-    let addresses: Vec<_> = host.live.addresses.load().iter().map(ToString::to_string).collect();
     json!({
         "name": host.name,
-        "addresses": addresses,
-        "up": host.is_usable(portunus_relay::clock::read()),
+        "up": host.is_usable(now),
+        "state": state.word(),
+        "reason": state::reason(host, state, checks.and_then(|checks| checks.latest)),
+        "ejected_ms": state::ejected_for(host, now).as_millis(),
+        "ejections": ejections,
         "weight": host.share(),
         "backup": host.backup,
         "in_flight": host.in_flight(),
@@ -97,6 +111,10 @@ fn host(host: &Host, seen: Option<&HostStats>) -> Value {
         "idle": seen.idle,
         "statuses": statuses(&seen.statuses),
     })
+}
+
+fn name(known: &NameFacts) -> Value {
+    json!({ "name": known.name, "addresses": known.addresses, "failing": known.failing })
 }
 
 fn route(name: &str, seen: &RouteStats) -> Value {

@@ -1,160 +1,139 @@
-//! dns: finds the addresses of hosts that are known by name, again and again, and keeps the last good ones.
+//! dns: finds the addresses of hosts that are known by name, again when their time is over, and keeps the last good ones.
 
-use crate::apply::Supervisor;
+use crate::apply::{Supervisor, Trouble};
 use crate::observe::log;
-use portunus_relay::hosts::Live;
-use portunus_relay::plan::Address;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::resolve::{Resolver, names, resolve};
+use portunus_relay::members::Found;
+use portunus_relay::plan::{self, Address};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 
-/// Resolves every name of the configuration in force, at once and then every half minute; never waited for.
+/// Resolves every name that the configuration in force has, or an operator has added, as often as its answers ask for.
 pub async fn run(supervisor: Arc<Supervisor>) {
-    let mut changes = supervisor.changes();
-    let mut failing = BTreeSet::new();
+    let mut changes = supervisor.host_changes();
+    let (tell, mut told) = mpsc::channel(FOUND_QUEUE);
+    let room = Arc::new(Semaphore::new(AT_ONCE_MAX));
+    let mut tasks: BTreeMap<Address, Task> = BTreeMap::new();
+    let mut settings = supervisor.running().snapshot.plan().settings.resolver.clone();
     loop {
-        round(&supervisor, &mut failing).await;
+        let snapshot = Arc::clone(&supervisor.running().snapshot);
+        let now = snapshot.plan().settings.resolver.clone();
+        if now != settings {
+            tasks.clear();
+            settings = now;
+        }
+        let names = names(snapshot.plan(), snapshot.members());
+        drop(snapshot);
+        tasks.retain(|name, _| {
+            let stays = names.contains(name);
+            if !stays {
+                supervisor.names().forget(name);
+            }
+            stays
+        });
+        for name in names {
+            tasks.entry(name.clone()).or_insert_with(|| {
+                let (settings, room, tell) = (settings.clone(), Arc::clone(&room), tell.clone());
+                Task(tokio::spawn(keep(name, settings, room, tell, Arc::clone(&supervisor))))
+            });
+        }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(pause()) => {}
+            found = told.recv() => {
+                let mut all: Vec<_> = found.into_iter().collect();
+                // What comes at nearly the same time is put into force together.
+                tokio::time::sleep(TOGETHER).await;
+                while let Ok(more) = told.try_recv() {
+                    all.push(more);
+                }
+                put_in_force(&supervisor, all).await;
+            }
         }
     }
 }
 
-/// Resolves every name once, a few at a time; `failing` are the names that could not be resolved before.
-async fn round(supervisor: &Supervisor, failing: &mut BTreeSet<Name>) {
-    let mut waiting = names(supervisor).into_iter();
-    let mut under_way = JoinSet::new();
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Resolves one name again and again, and tells of every other set of addresses.
+async fn keep(
+    name: Address,
+    settings: plan::Resolver,
+    room: Arc<Semaphore>,
+    tell: mpsc::Sender<(Address, Vec<Found>)>,
+    supervisor: Arc<Supervisor>,
+) {
+    let (mut failing, mut failures) = (false, 0u32);
     loop {
-        while under_way.len() < AT_ONCE_MAX
-            && let Some((name, hosts)) = waiting.next()
-        {
-            under_way.spawn(async move { (resolve(&name).await, name, hosts) });
-        }
-        match under_way.join_next().await {
-            None => return,
-            Some(Ok((Ok(found), name, hosts))) => {
-                if failing.remove(&name) {
-                    log::info(format_args!("{} is resolved again", name.0));
+        let known = supervisor.running().snapshot.members().found.get(&name).cloned().unwrap_or_default();
+        let place = room.acquire().await;
+        let result = resolve(&Resolver::new(&settings), &name, &known).await;
+        drop(place);
+        supervisor.names().note(&name, result.as_ref().err());
+        let pause = match result {
+            Ok((found, ttl)) => {
+                if failing {
+                    log::info(format_args!("{name} is resolved again"));
                 }
-                keep(&name, found, &hosts);
-            }
-            Some(Ok((Err(reason), name, _))) => {
-                if failing.insert(name.clone()) {
-                    log::warn(format_args!("{} cannot be resolved: {reason}", name.0));
+                (failing, failures) = (false, 0);
+                if found != known {
+                    let texts: Vec<_> = found.iter().map(|found| found.address.to_string()).collect();
+                    log::info(format_args!("{name} is at {}", texts.join(", ")));
+                    if tell.send((name.clone(), found)).await.is_err() {
+                        return;
+                    }
                 }
+                ttl
             }
-            Some(Err(error)) => log::error(format_args!("resolving has failed: {error}")),
-        }
+            Err(reason) => {
+                if !failing {
+                    let kept = match known.len() {
+                        0 => "it has no address yet".to_owned(),
+                        count => format!("its last {count} addresses are kept"),
+                    };
+                    log::warn(format_args!("{name} cannot be resolved: {reason}; {kept}"));
+                }
+                (failing, failures) = (true, failures.saturating_add(1));
+                FAILED_PAUSE.saturating_mul(failures).min(FAILED_PAUSE_MAX)
+            }
+        };
+        tokio::time::sleep(pause.clamp(TTL_MIN, TTL_MAX) + jitter()).await;
     }
 }
 
-/// Host and port.
-type Name = (String, u16);
-
-fn names(supervisor: &Supervisor) -> BTreeMap<Name, Vec<Arc<Live>>> {
-    let mut names: BTreeMap<Name, Vec<Arc<Live>>> = BTreeMap::new();
-    for (_, host) in supervisor.running().snapshot.hosts() {
-        if let Address::Name { host: name, port } = &host.address {
-            names.entry((name.clone(), *port)).or_default().push(Arc::clone(&host.live));
-        }
-    }
-    names
-}
-
-async fn resolve(name: &Name) -> Result<Vec<SocketAddr>, String> {
-    let mut reason = String::new();
-    for _ in 0..ATTEMPTS {
-        match tokio::time::timeout(ATTEMPT_TIME, tokio::net::lookup_host((name.0.as_str(), name.1))).await {
-            Ok(Ok(found)) => return usable(found),
-            Ok(Err(error)) => reason = error.to_string(),
-            Err(_) => reason = format!("no answer within {} s", ATTEMPT_TIME.as_secs()),
-        }
-    }
-    Err(reason)
-}
-
-/// Each address once, in the resolver's order. Link-local and other special addresses are not believed: a name that
-/// suddenly points at a machine's metadata service is an attack (I13).
-fn usable(found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, String> {
-    let mut addresses = Vec::new();
-    let mut refused = 0;
-    for address in found {
-        if is_special(address.ip().to_canonical()) {
-            refused += 1;
-        } else if !addresses.contains(&address) && addresses.len() < ADDRESSES_MAX {
-            addresses.push(address);
-        }
-    }
-    match (addresses.is_empty(), refused) {
-        (false, _) => Ok(addresses),
-        (true, 0) => Err("it has no address".into()),
-        (true, count) => Err(format!("its {count} addresses are link-local, multicast or unspecified")),
+/// Puts other addresses into force.
+async fn put_in_force(supervisor: &Arc<Supervisor>, found: Vec<(Address, Vec<Found>)>) {
+    let own = Arc::clone(supervisor);
+    // It takes the turn of reloads, for which it may have to wait.
+    let done = tokio::task::spawn_blocking(move || {
+        own.change_members(|_, members| {
+            members.found.extend(found);
+            Ok::<(), Trouble>(())
+        })
+    });
+    if let Ok(Err(trouble)) = done.await {
+        log::error(format_args!("other addresses cannot be used: {trouble}"));
     }
 }
 
-fn is_special(ip: IpAddr) -> bool {
-    ip.is_unspecified()
-        || ip.is_multicast()
-        || match ip {
-            IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
-            IpAddr::V6(ip) => ip.is_unicast_link_local(),
-        }
+/// Up to a tenth of a second, so that many names do not ask at the same moment.
+fn jitter() -> Duration {
+    Duration::from_millis(RandomState::new().hash_one(0) % 100)
 }
 
-/// Hands new addresses to the hosts; the same set in another order is no change, because resolvers rotate it.
-fn keep(name: &Name, found: Vec<SocketAddr>, hosts: &[Arc<Live>]) {
-    let sorted = |list: &[SocketAddr]| list.iter().copied().collect::<BTreeSet<_>>();
-    for live in hosts {
-        if sorted(&live.addresses.load()) != sorted(&found) {
-            log::debug(format_args!("{} is at {found:?}", name.0));
-            live.addresses.store(Arc::new(found.clone()));
-        }
-    }
-}
-
-/// Half a minute, a tenth more or less, so that many proxies do not ask at the same moment.
-fn pause() -> Duration {
-    let random = RandomState::new().hash_one(0) % 6000;
-    Duration::from_millis(27_000 + random)
-}
-
-const AT_ONCE_MAX: usize = 8;
-const ATTEMPTS: usize = 2;
-const ATTEMPT_TIME: Duration = Duration::from_secs(2);
-const ADDRESSES_MAX: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn found(texts: &[&str]) -> Result<Vec<SocketAddr>, String> {
-        usable(texts.iter().map(|text| text.parse().unwrap()))
-    }
-
-    #[test]
-    fn i13_special_addresses_are_not_believed() {
-        assert!(
-            found(&["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.1.1]:80", "0.0.0.0:80"]).is_err()
-        );
-        assert!(found(&[]).is_err());
-        let both = found(&["10.0.0.1:80", "169.254.169.254:80", "10.0.0.1:80", "[2001:db8::1]:80"]).unwrap();
-        assert_eq!(both, ["10.0.0.1:80".parse().unwrap(), "[2001:db8::1]:80".parse().unwrap()]);
-    }
-
-    #[test]
-    fn the_last_good_addresses_stay() {
-        let live = Arc::new(Live::new(&Address::Name { host: "a".into(), port: 80 }));
-        let name = ("a".to_owned(), 80);
-        let (one, two) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        keep(&name, vec![one, two], &[Arc::clone(&live)]);
-        let before = live.addresses.load_full();
-        keep(&name, vec![two, one], &[Arc::clone(&live)]);
-        assert!(Arc::ptr_eq(&before, &live.addresses.load_full()));
-        keep(&name, vec![two], &[Arc::clone(&live)]);
-        assert_eq!(**live.addresses.load(), [two]);
-    }
-}
+const AT_ONCE_MAX: usize = 16;
+const FOUND_QUEUE: usize = 64;
+const TOGETHER: Duration = Duration::from_millis(5);
+const TTL_MIN: Duration = Duration::from_secs(1);
+const TTL_MAX: Duration = Duration::from_secs(300);
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -4,7 +4,9 @@
 //! `portunus_` otherwise. Labels: `http_route` is the name of the route, empty for requests that found none;
 //! `pool` and `server_address` are as written in the configuration.
 
+use crate::boards::Found;
 use crate::observe::process::Process;
+use crate::state::State;
 use portunus_message::Crime;
 use portunus_relay::pressure::Level;
 use portunus_relay::stats::{BUCKETS, Histogram, HostStats, PoolStats, REFUSALS, RouteStats, Stats};
@@ -33,6 +35,8 @@ pub struct Facts {
     pub memory_level: Level,
     /// Every host as the Snapshot in force knows it.
     pub hosts: Vec<HostFacts>,
+    /// Every name of a server.
+    pub names: Vec<NameFacts>,
     /// What the kernel says.
     pub process: Process,
 }
@@ -46,10 +50,25 @@ pub struct HostFacts {
     pub name: String,
     /// Whether it may be chosen.
     pub up: bool,
+    /// What its standing is called.
+    pub state: State,
+    /// How often it was ejected, by reason.
+    pub ejections: Vec<(&'static str, u64)>,
+    /// What its health checks have found, when it has any.
+    pub checks: Option<Found>,
     /// Its share.
     pub weight: u32,
-    /// How many addresses it has now.
-    pub addresses: usize,
+}
+
+/// One name of a server as discovery knows it.
+#[derive(Clone, Debug, Default)]
+pub struct NameFacts {
+    /// The name, with its port.
+    pub name: String,
+    /// The addresses that it has now, or had last.
+    pub addresses: Vec<String>,
+    /// Why it cannot be resolved now.
+    pub failing: Option<String>,
 }
 
 /// The whole page.
@@ -150,10 +169,46 @@ fn each_host(stats: &Stats) -> impl Iterator<Item = ([(&str, &str); 2], &HostSta
 fn hosts(page: &mut Page, facts: &Facts) {
     let help = "Whether the host may be chosen.";
     page.per_known_host("portunus_upstream_up", help, facts, |host| host.up.into());
+    let name = "portunus_upstream_state";
+    page.family(name, "gauge", "1 for the state that the host is in, 0 for the others.");
+    for host in &facts.hosts {
+        for state in State::ALL {
+            let labels = [("pool", &*host.pool), ("server_address", &*host.name), ("state", state.word())];
+            page.sample(name, &labels, u8::from(host.state == state));
+        }
+    }
+    let name = "portunus_upstream_ejections_total";
+    page.family(name, "counter", "Times that the host was ejected.");
+    for host in &facts.hosts {
+        for (reason, count) in host.ejections.iter().filter(|(_, count)| *count > 0) {
+            let labels = [("pool", &*host.pool), ("server_address", &*host.name), ("reason", *reason)];
+            page.sample(name, &labels, count);
+        }
+    }
+    let name = "portunus_health_checks_total";
+    page.family(name, "counter", "Health checks of the host, by what became of them.");
+    for (host, checks) in facts.hosts.iter().filter_map(|host| Some((host, host.checks.as_ref()?))) {
+        for (result, count) in [("passed", checks.passed), ("failed", checks.failed)] {
+            let labels = [("pool", &*host.pool), ("server_address", &*host.name), ("result", result)];
+            page.sample(name, &labels, count);
+        }
+    }
     let help = "The host's share, against the others of its pool.";
     page.per_known_host("portunus_upstream_weight", help, facts, |host| host.weight.into());
-    let help = "Addresses that the host's name has.";
-    page.per_known_host("portunus_upstream_addresses", help, facts, |host| host.addresses as u64);
+    let name = "portunus_name_addresses";
+    page.family(name, "gauge", "Addresses that the name of a server has, each of which is a host.");
+    for known in &facts.names {
+        page.sample(name, &[("name", &known.name)], known.addresses.len());
+    }
+    let name = "portunus_name_failing";
+    page.family(
+        name,
+        "gauge",
+        "Whether the name of a server cannot be resolved now; its last addresses are kept.",
+    );
+    for known in &facts.names {
+        page.sample(name, &[("name", &known.name)], u8::from(known.failing.is_some()));
+    }
 }
 
 fn connections(page: &mut Page, stats: &Stats) {
@@ -322,8 +377,13 @@ mod tests {
             crimes: vec![1; Crime::ALL.len()],
             ..Stats::default()
         };
-        let host =
-            HostFacts { pool: "web".into(), name: "10.0.0.1:80".into(), up: true, weight: 1, addresses: 1 };
+        let host = HostFacts {
+            pool: "web".into(),
+            name: "10.0.0.1:80".into(),
+            up: true,
+            weight: 1,
+            ..HostFacts::default()
+        };
         text(&stats, &Facts { version: "0.0.0", hosts: vec![host], ..Facts::default() })
     }
 

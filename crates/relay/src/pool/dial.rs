@@ -1,4 +1,4 @@
-//! Dialling: a connection to one of a host's addresses, within the connect timeout.
+//! Dialling: a connection to a host, within the connect timeout.
 
 use crate::clock::Clock;
 use crate::deadlines::Deadline;
@@ -23,7 +23,7 @@ pub async fn dial(
     let until = clock.now() + timeout;
     let before = deadline.at();
     deadline.set(until.min(before));
-    let mut attempt = pin!(dial_any(host, keep));
+    let mut attempt = pin!(open(host, keep));
     let done = poll_fn(|cx| match attempt.as_mut().poll(cx) {
         Poll::Ready(done) => {
             clock.refresh();
@@ -37,24 +37,34 @@ pub async fn dial(
     let failed = |crime| Error::upstream(Phase::Connect, crime, Retry::Untouched);
     match done {
         Some(Ok(stream)) => Ok(stream),
+        Some(Err(error)) if is_ours(&error) => {
+            let ours = Error::proxy(Phase::Connect, Crime::ConnectFailed);
+            Err(Error { retry: Retry::Untouched, ..ours })
+        }
         Some(Err(_)) => Err(failed(Crime::ConnectFailed)),
         None if before <= until => Err(Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never)),
         None => Err(failed(Crime::ConnectTimeout)),
     }
 }
 
-/// Tries the addresses of `host` in order until one answers.
-async fn dial_any(host: &Host, keep: bool) -> io::Result<Stream> {
-    if let Address::Unix(path) = &host.address {
-        return net::connect_unix(path).await;
-    }
-    let addresses = host.live.addresses.load_full();
-    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for &address in addresses.iter() {
-        match net::connect_tcp(address, keep).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// Whether it is for want of something here that there is no connection: ports, descriptors, memory, room in a queue. That says
+/// nothing about the host.
+fn is_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory, WouldBlock};
+    let kind = matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory | WouldBlock);
+    kind || matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS))
 }
+
+async fn open(host: &Host, keep: bool) -> io::Result<Stream> {
+    match &host.address {
+        Address::Socket(address) => net::connect_tcp(*address, keep).await,
+        Address::Unix(path) => net::connect_unix(path).await,
+        // No member of a pool: its addresses are.
+        Address::Name { .. } | Address::Srv(_) => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+// `errno` values of Linux.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const ENOBUFS: i32 = 105;

@@ -192,7 +192,8 @@ impl HostPool {
             }
             Err(error) => {
                 self.cells.connect_failures.add(1);
-                if error.crime == Crime::ConnectFailed {
+                // What failed for want of something of ours says nothing about the host.
+                if error.crime == Crime::ConnectFailed && error.side == Side::Upstream {
                     self.host.live.standing.refused(clock.now());
                 }
                 Err(error)

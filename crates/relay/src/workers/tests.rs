@@ -56,6 +56,8 @@ impl Proxy {
             connect_timeout: Duration::from_secs(5),
             tries: 1,
             drain: None,
+            eject: crate::plan::Eject::default(),
+            health: None,
             slow_start: SlowStart::default(),
             keep: Keep::default(),
             sticky: None,

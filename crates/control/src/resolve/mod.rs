@@ -1,0 +1,159 @@
+//! resolve: from the name of a server to its addresses, once.
+
+mod client;
+
+pub use client::Resolver;
+
+use client::{Answer, Family};
+use portunus_relay::members::{Found, Members};
+use portunus_relay::plan::{Address, Plan};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+/// Every name that has to be resolved.
+pub fn names(plan: &Plan, members: &Members) -> BTreeSet<Address> {
+    let written = plan.pools.iter().flat_map(|pool| &pool.servers).map(|server| &server.address);
+    let wished = members.wishes.values().flat_map(BTreeMap::keys);
+    written.chain(wished).filter(|address| address.is_name()).cloned().collect()
+}
+
+/// What is known before anybody is served: names that are not resolved yet are given a moment. Without DNS it starts all the same.
+pub fn first(plan: &Plan, members: &Members) -> Members {
+    let mut members = members.clone();
+    let mut names = names(plan, &members);
+    members.found.retain(|name, _| names.contains(name));
+    names.retain(|name| !members.found.contains_key(name));
+    if names.is_empty() {
+        return members;
+    }
+    let resolver = Resolver::new(&plan.settings.resolver);
+    // A thread of its own: whoever starts or reloads blocks, and may be in a runtime.
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let found = runtime.block_on(async {
+            let mut all = tokio::task::JoinSet::new();
+            for name in names.into_iter().take(FIRST_MAX) {
+                let resolver = resolver.clone();
+                all.spawn(async move { (resolve(&resolver, &name, &[]).await, name) });
+            }
+            let mut found = BTreeMap::new();
+            let until = tokio::time::Instant::now() + FIRST_TIME;
+            while let Ok(Some(Ok((result, name)))) = tokio::time::timeout_at(until, all.join_next()).await {
+                if let Ok((addresses, _)) = result {
+                    found.insert(name, addresses);
+                }
+            }
+            found
+        });
+        runtime.shutdown_background();
+        Some(found)
+    });
+    members.found.extend(thread.join().ok().flatten().unwrap_or_default());
+    members
+}
+
+/// The addresses of a name, in a fixed order, and how long they hold. `known` is what it had before.
+pub async fn resolve(
+    resolver: &Resolver,
+    name: &Address,
+    known: &[Found],
+) -> Result<(Vec<Found>, Duration), String> {
+    let mut found = BTreeSet::new();
+    let ttl = match name {
+        Address::Name { host, port } => {
+            let answer = resolver.addresses(host).await?;
+            let one = |ip| Found { address: SocketAddr::new(ip, *port), weight: 1, backup: false };
+            found.extend(usable(&answer, known)?.into_iter().map(one));
+            answer.ttl
+        }
+        Address::Srv(name) => {
+            let (services, mut ttl) = resolver.services(name).await?;
+            let first =
+                services.iter().map(|service| service.priority).min().ok_or("the service is not there")?;
+            for service in services {
+                let answer = match resolver.addresses(&service.target).await {
+                    Ok(answer) => answer,
+                    // One target that is gone is no reason to keep the others from being used, unless something better is known.
+                    Err(_) if known.is_empty() => continue,
+                    Err(reason) => return Err(format!("{}: {reason}", service.target)),
+                };
+                ttl = ttl.min(answer.ttl);
+                let (weight, backup) = (u32::from(service.weight.max(1)), service.priority > first);
+                let one = |ip| Found { address: SocketAddr::new(ip, service.port), weight, backup };
+                found.extend(usable(&answer, known)?.into_iter().map(one));
+            }
+            ttl
+        }
+        Address::Socket(_) | Address::Unix(_) => return Err("it is no name".into()),
+    };
+    if found.is_empty() {
+        return Err("it has no address".into());
+    }
+    Ok((found.into_iter().take(ADDRESSES_MAX).collect(), ttl))
+}
+
+/// The addresses of an answer that may be used. Link-local and other special addresses are not believed: a name that suddenly
+/// points at a machine's metadata service is an attack (I13). Those that there is no way to (IPv6 on a machine without
+/// it) are left out, as long as others are there.
+fn usable(answer: &Answer, known: &[Found]) -> Result<Vec<IpAddr>, String> {
+    let special = answer.addresses.iter().filter(|ip| is_special(ip.to_canonical())).count();
+    let mut addresses: Vec<IpAddr> =
+        answer.addresses.iter().copied().filter(|ip| !is_special(ip.to_canonical())).collect();
+    if let Some(family) = answer.incomplete {
+        let fits = |ip: &IpAddr| ip.is_ipv4() == (family == Family::V4);
+        addresses.extend(known.iter().map(|found| found.address.ip()).filter(fits));
+    }
+    if addresses.is_empty() && special > 0 {
+        return Err(format!("its {special} addresses are link-local, multicast or unspecified"));
+    }
+    let reachable: Vec<_> = addresses.iter().copied().filter(|ip| has_way_to(*ip)).collect();
+    Ok(if reachable.is_empty() { addresses } else { reachable })
+}
+
+fn is_special(ip: IpAddr) -> bool {
+    ip.is_unspecified()
+        || ip.is_multicast()
+        || match ip {
+            IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        }
+}
+
+/// Whether the kernel knows a way to `ip`; nothing is sent.
+fn has_way_to(ip: IpAddr) -> bool {
+    let any = if ip.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    UdpSocket::bind(any).and_then(|socket| socket.connect((ip, 9))).is_ok()
+}
+
+const ADDRESSES_MAX: usize = 64;
+const FIRST_TIME: Duration = Duration::from_secs(1);
+const FIRST_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(texts: &[&str], incomplete: Option<Family>) -> Answer {
+        let addresses = texts.iter().map(|text| text.parse().unwrap()).collect();
+        Answer { addresses, ttl: Duration::ZERO, incomplete }
+    }
+
+    #[test]
+    fn i13_special_addresses_are_not_believed() {
+        let special = ["169.254.169.254", "fe80::1", "::ffff:169.254.1.1", "0.0.0.0", "224.0.0.1"];
+        assert!(usable(&answer(&special, None), &[]).is_err());
+        let both = usable(&answer(&["127.0.0.1", "169.254.169.254"], None), &[]).unwrap();
+        assert_eq!(both, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn what_could_not_be_asked_for_stays() {
+        let found = |text: &str| Found { address: text.parse().unwrap(), weight: 1, backup: false };
+        let known = [found("127.0.0.2:80"), found("[::1]:80")];
+        let kept = usable(&answer(&["::1"], Some(Family::V4)), &known).unwrap();
+        assert!(kept.contains(&"127.0.0.2".parse().unwrap()), "{kept:?}");
+        let kept = usable(&answer(&["127.0.0.1"], None), &known).unwrap();
+        assert_eq!(kept, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    }
+}

@@ -1,0 +1,215 @@
+//! wishes: what an operator changes of pools at run time.
+
+use crate::apply::{Running, Supervisor, Trouble};
+use crate::kept::keep;
+use crate::observe::log;
+use portunus_relay::members::{Members, Membership, Wish};
+use portunus_relay::plan::Address;
+use portunus_relay::snapshot::Pool;
+use portunus_relay::values::nearest;
+
+/// A change of one host of one pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The pool's name.
+    pub pool: String,
+    /// The host, as written or as the status names it.
+    pub host: String,
+    /// What is to become of it.
+    pub what: What,
+    /// Whether it shall hold after the next start, too.
+    pub persist: bool,
+}
+
+/// What is to become of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// What is named changes.
+    Adjust {
+        /// This weight; `None` inside goes back to the one written.
+        weight: Option<Option<u32>>,
+        /// Take nothing new, or serve again.
+        drain: Option<bool>,
+    },
+    /// It becomes a member.
+    Add {
+        /// Its weight.
+        weight: Option<u32>,
+        /// Used only when no other is left.
+        backup: bool,
+    },
+    /// It is a member no more.
+    Remove,
+}
+
+/// Why a change cannot be.
+#[derive(Debug)]
+pub enum Refused {
+    /// There is no such pool or host.
+    Unknown {
+        /// As one sentence.
+        reason: String,
+        /// The names that there are, the nearest first.
+        known: Vec<String>,
+    },
+    /// It makes no sense as it is said.
+    Wrong(String),
+    /// It would leave a state that must not be.
+    Conflict(String),
+    /// It cannot be kept.
+    Unkept(String),
+    /// It cannot be put into force.
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Refused {
+    fn from(trouble: Trouble) -> Refused {
+        Refused::Trouble(trouble)
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refused::Unknown { reason, known } if known.is_empty() => f.write_str(reason),
+            Refused::Unknown { reason, known } => write!(f, "{reason}; there is {}", known.join(", ")),
+            Refused::Wrong(reason) | Refused::Conflict(reason) | Refused::Unkept(reason) => {
+                f.write_str(reason)
+            }
+            Refused::Trouble(trouble) => trouble.fmt(f),
+        }
+    }
+}
+
+/// Puts `change` into force, and keeps it when asked; says in one line what holds now. It blocks: call it off the runtime.
+pub fn make(supervisor: &Supervisor, change: &Change) -> Result<String, Refused> {
+    let said = supervisor.change_members(|running, members| apply(running, members, change))?;
+    log::info(format_args!("asked over the admin API: {said}"));
+    Ok(said)
+}
+
+fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<String, Refused> {
+    let pools = running.snapshot.pools();
+    let Some(pool) = pools.iter().find(|pool| *pool.name == *change.pool) else {
+        let names = pools.iter().map(|pool| &*pool.name);
+        return Err(unknown(format!("there is no pool `{}`", change.pool), &change.pool, names.collect()));
+    };
+    let written = running.snapshot.plan().pools.iter().find(|plan| *plan.name == *pool.name);
+    let written: Vec<_> =
+        written.into_iter().flat_map(|plan| &plan.servers).map(|server| &server.address).collect();
+    let address = match change.what {
+        What::Add { .. } => portunus_config::address(&change.host).map_err(Refused::Wrong)?,
+        What::Remove => known(pool, &written, &change.host)?,
+        What::Adjust { .. } => known(pool, &[], &change.host)?,
+    };
+    if matches!(change.what, What::Add { .. }) && pool.hosts.len() >= HOSTS_MAX {
+        return Err(Refused::Conflict(format!("pool `{}` has {HOSTS_MAX} hosts already", change.pool)));
+    }
+    let wishes = members.wishes.entry(change.pool.clone()).or_default();
+    let mut wish = wishes.get(&address).copied().unwrap_or_default();
+    wish = wished(wish, change.what, written.contains(&&address));
+    match wish.is_empty() {
+        true => _ = wishes.remove(&address),
+        false => _ = wishes.insert(address.clone(), wish),
+    }
+    if wishes.is_empty() {
+        members.wishes.remove(&change.pool);
+    }
+    if change.what == What::Remove && is_last(running, members, &change.pool) {
+        let reason = format!("`{address}` is the last host of pool `{}`", change.pool);
+        return Err(Refused::Conflict(reason));
+    }
+    if change.persist {
+        let Some(directory) = &running.snapshot.plan().settings.state else {
+            let reason = "nothing can be kept: the configuration has no `state DIRECTORY`";
+            return Err(Refused::Unkept(reason.into()));
+        };
+        keep(directory, &change.pool, &address, wish).map_err(|error| {
+            Refused::Unkept(format!("cannot keep it in {}: {error}", directory.display()))
+        })?;
+    }
+    Ok(told(&change.pool, &address, change, wish))
+}
+
+/// What an operator wants after a change. Whatever only repeats what was written needs no wish.
+fn wished(mut wish: Wish, what: What, is_written: bool) -> Wish {
+    match what {
+        What::Adjust { weight, drain } => {
+            wish.weight = weight.unwrap_or(wish.weight);
+            wish.drain = drain.unwrap_or(wish.drain);
+        }
+        What::Add { weight, backup } => {
+            let member = if is_written { None } else { Some(Membership::Added { backup }) };
+            wish = Wish { weight, drain: false, member };
+        }
+        What::Remove => {
+            let was_added = matches!(wish.member, Some(Membership::Added { .. })) && !is_written;
+            wish = Wish::default();
+            wish.member = if was_added { None } else { Some(Membership::Removed) };
+        }
+    }
+    wish
+}
+
+fn is_last(running: &Running, members: &Members, pool: &str) -> bool {
+    let plan = running.snapshot.plan().pools.iter().find(|plan| plan.name == pool);
+    plan.is_some_and(|plan| members.of(plan).is_empty())
+}
+
+fn told(pool: &str, address: &Address, change: &Change, wish: Wish) -> String {
+    let mut text = match change.what {
+        What::Adjust { .. } => format!("pool {pool}: {address}"),
+        What::Add { .. } => format!("pool {pool}: {address} is added"),
+        What::Remove => format!("pool {pool}: {address} is removed"),
+    };
+    if change.what != What::Remove {
+        let order = if wish.drain { "drains" } else { "serves" };
+        let weight = wish.weight.map_or("the weight written".to_owned(), |weight| format!("weight {weight}"));
+        text.push_str(&format!(" {order} with {weight}"));
+    }
+    if change.persist {
+        text.push_str(", kept for the next start");
+    }
+    text
+}
+
+/// The address of a member, or of a server that is written, by its name.
+fn known(pool: &Pool, written: &[&Address], host: &str) -> Result<Address, Refused> {
+    let members = pool.hosts.iter().map(|(_, host)| &host.address);
+    let mut all = members.chain(written.iter().copied());
+    if let Some(address) = all.find(|address| address.to_string() == host) {
+        return Ok(address.clone());
+    }
+    let names: Vec<_> = pool.hosts.iter().map(|(_, host)| &*host.name).collect();
+    Err(unknown(format!("there is no host `{host}` in pool `{}`", pool.name), host, names))
+}
+
+fn unknown(reason: String, asked: &str, names: Vec<&str>) -> Refused {
+    let near = nearest(asked, names.iter().copied());
+    let others = names.iter().copied().filter(|name| Some(*name) != near);
+    let known = near.into_iter().chain(others).take(KNOWN_MAX).map(str::to_owned).collect();
+    Refused::Unknown { reason, known }
+}
+
+const KNOWN_MAX: usize = 20;
+/// Hosts that can be added to a pool at run time, those that it has included.
+const HOSTS_MAX: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_that_only_repeats_what_is_written_is_none() {
+        let none = Wish::default();
+        let add = What::Add { weight: None, backup: true };
+        assert_eq!(wished(none, add, false).member, Some(Membership::Added { backup: true }));
+        let removed = wished(none, What::Remove, true);
+        assert_eq!(removed.member, Some(Membership::Removed));
+        assert!(wished(removed, add, true).is_empty());
+        assert!(wished(wished(none, add, false), What::Remove, false).is_empty());
+        let drained = wished(none, What::Adjust { weight: Some(Some(7)), drain: Some(true) }, true);
+        assert_eq!((drained.weight, drained.drain), (Some(7), true));
+        assert!(wished(drained, What::Adjust { weight: Some(None), drain: Some(false) }, true).is_empty());
+    }
+}

@@ -1,0 +1,234 @@
+//! knowing: bad hosts are found out and left alone, by what they do and by asking them, and good ones are used again.
+
+use portunus_tests::load::{Load, failed, get};
+use portunus_tests::proxy::site;
+use portunus_tests::{Answer, Origin, Port, Proxy, Request, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(15);
+
+fn answer(request: &Request) -> Answer {
+    Answer::text(request.query("id").unwrap_or("-"))
+}
+
+/// A proxy for one pool, `p`, of these servers.
+fn pool(servers: &[&dyn std::fmt::Display], more: &str) -> Proxy {
+    let servers: String = servers.iter().map(|server| format!(" server {server}\n")).collect();
+    Proxy::start(&format!("workers 2\npool p {{\n{servers}{more}\n}}\n{}", site("proxy p")))
+}
+
+/// What the status says of a host: its state and the reason.
+fn state(proxy: &Proxy, host: &dyn std::fmt::Display) -> (String, String) {
+    let status: serde_json::Value =
+        serde_json::from_str(&proxy.admin("GET", "/status").expect(200).text()).expect("JSON");
+    let pools = status["pools"].as_array().cloned().unwrap_or_default();
+    let mut hosts = pools.iter().flat_map(|pool| pool["hosts"].as_array().cloned().unwrap_or_default());
+    let found = hosts.find(|known| known["name"] == host.to_string()).expect("the host in the status");
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("reason"))
+}
+
+/// Waits until the host is in this state, and says how long that took.
+#[track_caller]
+fn wait_for_state(proxy: &Proxy, host: &dyn std::fmt::Display, wanted: &str) -> Duration {
+    let began = Instant::now();
+    eventually(&format!("{host} to be {wanted}"), PATIENCE, || {
+        (state(proxy, host).0 == wanted).then_some(())
+    });
+    began.elapsed()
+}
+
+#[test]
+fn t11_a_killed_origin_is_ejected_at_once_and_back_soon_after_it_is() {
+    let origins = [Origin::serve(answer), Origin::serve(answer), Origin::serve(answer)];
+    let proxy = pool(&[&origins[0], &origins[1], &origins[2]], "");
+    let load = Load::start(proxy.address(), 3, get);
+    load.wait_for(300);
+    origins[1].kill();
+    wait_for_state(&proxy, &origins[1], "ejected");
+    assert_eq!(state(&proxy, &origins[1]).1, "refused");
+    load.wait_for(600);
+    let failures = proxy.metric("portunus_upstream_connect_failures_total", &[]);
+    load.wait_for(600);
+    let back = Origin::serve_at(origins[1].address(), answer);
+    let began = Instant::now();
+    back.wait_for(1);
+    let took = began.elapsed();
+    wait_for_state(&proxy, &back, "good");
+    let lost = failed(&load.finish()).len();
+    assert_eq!(lost, 0, "GETs that failed");
+    assert!(took < Duration::from_secs(2), "back in use after {took:?}");
+    assert!(failures <= 12.0, "{failures} connects to a dead host");
+    assert_eq!(
+        proxy.metric("portunus_upstream_connect_failures_total", &[]),
+        failures,
+        "none while it was out"
+    );
+    proxy.wait_for_stderr(&format!("{} is ejected for", origins[1]));
+    proxy.wait_for_stderr(&format!("{} is back", origins[1]));
+    assert!(proxy.metric("portunus_upstream_ejections_total", &["reason=\"refused\""]) >= 1.0);
+}
+
+#[test]
+fn t17_a_host_that_was_never_there_costs_no_connect_each_turn() {
+    let (dead, good) = (Port::free(), Origin::says("good"));
+    let proxy = pool(&[&dead, &good], "");
+    let mut client = proxy.client();
+    for _ in 0..500 {
+        client.get("/").expect(200);
+    }
+    let failures = proxy.metric("portunus_upstream_connect_failures_total", &[]);
+    assert!((1.0..=4.0).contains(&failures), "{failures} connects to a dead host for 500 requests");
+}
+
+#[test]
+fn t18_a_pool_that_refuses_is_503_at_once_and_serves_soon_after_it_is_back() {
+    let origin = Origin::says("one");
+    let proxy = pool(&[&origin], "");
+    proxy.get("/").expect(200);
+    origin.kill();
+    eventually("no host left", PATIENCE, || (proxy.get("/").status == 503).then_some(()));
+    let began = Instant::now();
+    (0..20).for_each(|_| _ = proxy.get("/").expect(503));
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?} for 20 answers", began.elapsed());
+    let _back = Origin::serve_at(origin.address(), |_| Answer::text("two"));
+    let began = Instant::now();
+    eventually("an answer", PATIENCE, || (proxy.get("/").status == 200).then_some(()));
+    assert!(began.elapsed() < Duration::from_secs(2), "back after {:?}", began.elapsed());
+}
+
+/// An origin that gives no answer while it is frozen; its connections stay open.
+fn freezable() -> (Origin, Arc<AtomicBool>) {
+    let frozen = Arc::new(AtomicBool::new(false));
+    let flag = frozen.clone();
+    let origin = Origin::serve(move |request| {
+        while flag.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        answer(request)
+    });
+    (origin, frozen)
+}
+
+#[test]
+fn t12_a_frozen_origin_is_ejected_and_back_soon_after_it_continues() {
+    let (frozen, flag) = freezable();
+    let (one, two) = (Origin::serve(answer), Origin::serve(answer));
+    let servers = format!(" server {frozen}\n server {one}\n server {two}\n");
+    let proxy = Proxy::start(&format!(
+        "workers 2\nlimits {{ first-byte 500ms }}\npool p {{\n{servers}}}\n{}",
+        site("proxy p")
+    ));
+    let load = Load::start(proxy.address(), 6, get);
+    load.wait_for(200);
+    flag.store(true, SeqCst);
+    let took = wait_for_state(&proxy, &frozen, "ejected");
+    assert!(took < Duration::from_secs(3), "ejected after {took:?}");
+    assert_eq!(state(&proxy, &frozen).1, "timeouts");
+    proxy.wait_for_stderr("is ejected for 10.0 s: timeouts");
+    eventually("a probe that got no answer", PATIENCE, || {
+        (frozen.requests().iter().filter(|request| request.method == "OPTIONS").count() > 1).then_some(())
+    });
+    flag.store(false, SeqCst);
+    let took = wait_for_state(&proxy, &frozen, "good");
+    assert!(took < Duration::from_secs(4), "back after {took:?}, long before its time is over");
+    load.finish();
+}
+
+#[test]
+fn statuses_of_a_gateway_count_for_the_rate_and_500_does_not() {
+    let bad = Origin::serve(|request| match request.target.as_str() {
+        "/500" => Answer::status(500, b""),
+        _ => Answer::status(503, b""),
+    });
+    let good = Origin::says("good");
+    let proxy = pool(&[&bad, &good], "");
+    (0..60).for_each(|_| _ = proxy.get("/500"));
+    assert_eq!(state(&proxy, &bad).0, "good");
+    (0..60).for_each(|_| _ = proxy.get("/"));
+    assert_eq!(state(&proxy, &bad), ("ejected".into(), "rate".into()));
+    assert_eq!(state(&proxy, &good).0, "good");
+}
+
+#[test]
+fn eject_off_leaves_every_host_in() {
+    let (dead, good) = (Port::free(), Origin::says("good"));
+    let proxy = pool(&[&dead, &good], " eject off");
+    (0..20).for_each(|_| _ = proxy.get("/").expect(200));
+    assert_eq!(state(&proxy, &dead).0, "good");
+    assert!(proxy.metric("portunus_upstream_connect_failures_total", &[]) >= 5.0);
+}
+
+#[test]
+fn a_health_check_takes_a_host_out_and_in_again() {
+    let well = Arc::new(AtomicBool::new(true));
+    let flag = well.clone();
+    let checked = Origin::serve(move |request| match request.target.as_str() {
+        "/healthz" if !flag.load(SeqCst) => Answer::status(200, b"ill"),
+        "/healthz" => Answer::status(200, b"I am well"),
+        _ => Answer::text("checked"),
+    });
+    let other = Origin::serve(|request| match request.target.as_str() {
+        "/healthz" => Answer::status(200, b"well, too"),
+        _ => Answer::text("other"),
+    });
+    let proxy = pool(&[&checked, &other], " health /healthz every=200ms fails=2 passes=2 body=well");
+    eventually("the first checks", PATIENCE, || (checked.count() > 0 && other.count() > 0).then_some(()));
+    assert_eq!(state(&proxy, &checked).0, "good");
+    well.store(false, SeqCst);
+    wait_for_state(&proxy, &checked, "failing");
+    assert_eq!(state(&proxy, &checked).1, "the body has another text");
+    (0..10).for_each(|_| assert_eq!(proxy.get("/").expect(200).text(), "other"));
+    proxy.wait_for_stderr("fails its health check: the body has another text");
+    let state_of = |state: &str| {
+        let labels = [format!("server_address=\"{checked}\""), format!("state=\"{state}\"")];
+        proxy.metric("portunus_upstream_state", &[&labels[0], &labels[1]])
+    };
+    assert_eq!((state_of("failing"), state_of("good")), (1.0, 0.0));
+    assert!(proxy.metric("portunus_health_checks_total", &["result=\"failed\""]) >= 2.0);
+    well.store(true, SeqCst);
+    wait_for_state(&proxy, &checked, "good");
+    proxy.wait_for_stderr("passes its health check again");
+    let answers: Vec<String> = (0..4).map(|_| proxy.get("/").expect(200).text()).collect();
+    assert!(answers.contains(&"checked".to_owned()), "{answers:?}");
+}
+
+#[test]
+fn checks_follow_the_configuration_in_force() {
+    let origin = Origin::says("x");
+    let config = |health: &str| {
+        format!(
+            "pool p {{\n server {origin}\n server {} backup\n{health}\n}}\n{}",
+            Port::free(),
+            site("proxy p")
+        )
+    };
+    let proxy = Proxy::start(&config(" health /one every=100ms"));
+    let asked = |path: &str| origin.requests().iter().filter(|request| request.target == path).count();
+    eventually("the first check", PATIENCE, || (asked("/one") > 1).then_some(()));
+    proxy.write_config(&config(" health /two every=100ms status=204"));
+    proxy.command(&["reload"]).expect(0);
+    eventually("the other check", PATIENCE, || (asked("/two") > 1).then_some(()));
+    wait_for_state(&proxy, &origin, "failing");
+    let before = asked("/one");
+    proxy.write_config(&config(""));
+    proxy.command(&["reload"]).expect(0);
+    wait_for_state(&proxy, &origin, "good");
+    let two = asked("/two");
+    proxy.get("/").expect(200);
+    assert_eq!((asked("/one"), asked("/two")), (before, two));
+}
+
+#[test]
+fn a_reload_keeps_who_is_ejected() {
+    let (dead, good) = (Port::free(), Origin::says("good"));
+    let text = format!("pool p {{\n server {dead}\n server {good}\n}}\n{}", site("proxy p"));
+    let proxy = Proxy::start(&text);
+    (0..4).for_each(|_| _ = proxy.get("/").expect(200));
+    assert_eq!(state(&proxy, &dead).0, "ejected");
+    proxy.write_config(&format!("{text}\nsite other.test {{\n listen @listen2\n respond 200 x\n}}\n"));
+    proxy.command(&["reload"]).expect(0);
+    assert_eq!(state(&proxy, &dead).0, "ejected");
+}
