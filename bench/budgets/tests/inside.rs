@@ -144,11 +144,18 @@ impl Recorder for Nobody {
 fn plan(origin: SocketAddr, routes: usize) -> Plan {
     let pool = PoolPlan {
         name: "origin".to_owned(),
-        servers: vec![ServerPlan { address: Address::Socket(origin), weight: 1, backup: false }],
+        servers: vec![ServerPlan {
+            address: Address::Socket(origin),
+            weight: 1,
+            backup: false,
+            max_in_flight: None,
+        }],
         balance: Directive { name: "round-robin".to_owned(), args: Default::default() },
         keep_alive: KeepAlive { idle: 256, time: None },
         connect_timeout: Duration::from_secs(2),
-        tries: 2,
+        retry: Default::default(),
+        queue: Default::default(),
+        hedge: None,
     };
     let paths = (0..routes).map(|number| PathMatch::Prefix(format!("/service-{number}")));
     let routes = paths.chain([PathMatch::Any]).map(|path| RoutePlan {

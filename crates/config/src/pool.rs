@@ -1,5 +1,6 @@
 //! Pools: those with a name, and those that a plain `proxy` target makes; one for each set of servers and settings.
 
+use crate::again::{self, some_time};
 use crate::args::Scene;
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
@@ -9,16 +10,14 @@ use crate::outside::Wrong;
 use crate::place::Seen;
 use crate::values;
 use portunus_message::Limits;
-use portunus_relay::plan::{Address, Args, Directive, KeepAlive, PoolPlan, ServerPlan, Text};
+use portunus_relay::plan::{
+    Address, Args, Directive, Hedge, KeepAlive, PoolPlan, Queue, Retry, ServerPlan, Text,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// Idle connections to each server, unless written.
 const IDLE: usize = 64;
-/// Attempts of a request, unless written: one retry.
-const TRIES: u32 = 2;
-/// The most attempts that may be asked for.
-const TRIES_MAX: u64 = 16;
 /// The largest weight of a server or a share.
 pub const WEIGHT_MAX: u64 = 65535;
 
@@ -28,7 +27,9 @@ pub struct PoolSettings {
     balance: Directive,
     keep_alive: KeepAlive,
     connect_timeout: Duration,
-    tries: u32,
+    retry: Retry,
+    queue: Queue,
+    hedge: Option<Hedge>,
 }
 
 impl PoolSettings {
@@ -38,7 +39,9 @@ impl PoolSettings {
             balance: Directive { name: "round-robin".to_owned(), args: Args::default() },
             keep_alive: KeepAlive { idle: IDLE, time: None },
             connect_timeout: limits.connect,
-            tries: TRIES,
+            retry: Retry::default(),
+            queue: Queue::default(),
+            hedge: None,
         }
     }
 
@@ -79,17 +82,10 @@ impl PoolSettings {
                     self.connect_timeout = time;
                 }
             }
-            "retry" => match (draft.words.first(), option("tries")) {
-                (Some(_), None) => self.tries = 1,
-                (None, Some(value)) => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
-                (Some(_), Some(value)) => {
-                    _ = scene.findings.error(value.span, "`retry off` takes no options")
-                }
-                (None, None) if !draft.options.is_empty() => {}
-                (None, None) => {
-                    scene.findings.error(draft.span, "`retry` says nothing").hint("write `tries=2` or `off`");
-                }
-            },
+            "retry" => again::retry(draft, &mut self.retry, scene),
+            "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
+            "queue" => again::queue(draft, &mut self.queue, scene),
+            "hedge" => again::hedge(draft, &mut self.hedge, scene),
             _ => {}
         }
     }
@@ -139,7 +135,9 @@ impl PoolSettings {
             "connect-timeout" => {
                 self.connect_timeout = scene.parse(value, some_time).unwrap_or(self.connect_timeout);
             }
-            "tries" => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
+            "tries" => {
+                self.retry.tries = scene.parse(value, again::tries).unwrap_or(self.retry.tries);
+            }
             _ => {}
         }
     }
@@ -151,21 +149,9 @@ fn idle(text: &str) -> Result<usize, Wrong> {
     values::number(text, 0, 1_000_000).map_err(wrong).map(|idle| usize::try_from(idle).unwrap_or(usize::MAX))
 }
 
-fn tries(text: &str) -> Result<u32, Wrong> {
-    values::number(text, 1, TRIES_MAX).map(|tries| u32::try_from(tries).unwrap_or(1))
-}
-
 /// A weight or a share.
 pub fn weight(text: &str) -> Result<u32, Wrong> {
     values::number(text, 0, WEIGHT_MAX).map(|weight| u32::try_from(weight).unwrap_or(u32::MAX))
-}
-
-/// A duration that is longer than nothing.
-fn some_time(text: &str) -> Result<Duration, Wrong> {
-    match values::duration(text)? {
-        Duration::ZERO => Err(Wrong::new("leaves no time at all")),
-        time => Ok(time),
-    }
 }
 
 /// All pools, as they are found.
@@ -256,7 +242,7 @@ impl Pools {
                 scene.findings.error(word.span, format!("there is no pool {}", word.shown())).hint(hint);
                 servers.tried = true;
             } else {
-                servers.add(word, 1, false, scene);
+                servers.add(word, 1, false, None, scene);
             }
         }
         let mut settings = self.defaults.clone();
@@ -322,8 +308,8 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, tries } = self;
-        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries }
+        let PoolSettings { balance, keep_alive, connect_timeout, retry, queue, hedge } = self;
+        PoolPlan { name, servers, balance, keep_alive, connect_timeout, retry, queue, hedge }
     }
 }
 
@@ -352,10 +338,19 @@ impl Servers {
         let backup = draft.words.len() > 1;
         let option = draft.options.iter().find(|(key, _)| &**key == "weight");
         let weight = option.map_or(Some(1), |(_, value)| scene.parse(value, weight));
-        self.add(address, weight.unwrap_or(1), backup, scene);
+        let option = draft.options.iter().find(|(key, _)| &**key == "max-in-flight");
+        let max_in_flight = option.and_then(|(_, value)| again::of_server(value, scene));
+        self.add(address, weight.unwrap_or(1), backup, max_in_flight, scene);
     }
 
-    fn add(&mut self, value: &Value, weight: u32, backup: bool, scene: &mut Scene<'_, '_>) {
+    fn add(
+        &mut self,
+        value: &Value,
+        weight: u32,
+        backup: bool,
+        max_in_flight: Option<u32>,
+        scene: &mut Scene<'_, '_>,
+    ) {
         let Some(address) = scene.parse(value, values::address) else {
             self.tried = true;
             return;
@@ -363,6 +358,6 @@ impl Servers {
         if let Some(first) = self.seen.insert(address.clone(), value.span) {
             scene.twice(value.span, &format!("server {}", value.shown()), first);
         }
-        self.list.push(ServerPlan { address, weight, backup });
+        self.list.push(ServerPlan { address, weight, backup, max_in_flight });
     }
 }

@@ -6,11 +6,11 @@ use crate::hosts::HostId;
 use crate::pick::Key;
 use crate::pool::{HostPool, Lease};
 use crate::pump::{Pace, Transfer};
-use crate::run::Run;
+use crate::run::{Run, RunPool};
 use crate::snapshot::{Pool, Route};
 use crate::tally;
 use crate::worker::Worker;
-use portunus_message::{Crime, Error, Exchange, Limits, Method, Phase, Retry, Side, Status, Tick};
+use portunus_message::{Crime, Error, Exchange, Known, Limits, Method, Phase, Retry, Side, Status, Tick};
 use portunus_wire::h1::HeadBounds;
 use portunus_wire::h1::emit;
 use portunus_wire::h1::parse::{self, ResponseHead};
@@ -19,6 +19,10 @@ use portunus_wire::websocket;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// The longest that a host is left alone because it asked for that (`Retry-After`).
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// A host that has answered: its connection, the head that came, and the request's body, which may still be moving.
 pub struct Answered {
@@ -48,43 +52,101 @@ pub async fn until_answered(
         return Err(Error::proxy(Phase::Pick, Crime::Internal));
     };
     x.labels.pool = Some(at);
+    mine.cells.requests.add(1);
     scratch.tried.clear();
     let framing = framing_upstream(x);
     let mut up = upload(x, pool, bounds, &route.limits);
-    let mut last = None;
+    let Some(mut id) = choose(x, scratch, pool, worker) else {
+        mine.cells.no_host.add(1);
+        return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
+    };
     loop {
-        let Some(id) = choose(x, scratch, pool, worker) else {
-            if last.is_none() {
-                mine.cells.no_host.add(1);
-            }
-            return Err(last.unwrap_or(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never)));
-        };
         let Some(host) = mine.hosts.get(id.0 as usize) else {
             return Err(Error::proxy(Phase::Pick, Crime::Internal));
         };
-        if last.is_some() {
-            mine.cells.retries.add(1);
-        }
         scratch.tried.insert(id);
         x.labels.host = Some(id.0);
         x.tries += 1;
         let began = worker.clock.now();
         x.times.picked.get_or_insert(began);
         let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
-        let error = match ask.one_host(host, &mut up).await {
-            Ok((lease, head, up_failed)) => return Ok(Answered { lease, head, up, up_failed }),
-            Err(error) => error,
+        let asked = ask.one_host(host, &mut up).await;
+        let again = match &asked {
+            Ok(_) => pool.retry.follows_answer(x.response.status, &x.request),
+            Err(error) => {
+                if error.side == Side::Upstream {
+                    tally::attempt(x, pool, host, false, began, worker.clock.now());
+                }
+                pool.retry.follows(error, &x.request)
+            }
         };
-        if error.side == Side::Upstream {
-            tally::attempt(x, pool, host, false, began, worker.clock.now());
+        let next =
+            if again { another(x, scratch, pool, mine, &mut up, bounds, &asked, worker) } else { None };
+        match (asked, next) {
+            (Ok((lease, head, up_failed)), None) => return Ok(Answered { lease, head, up, up_failed }),
+            (Err(error), None) => return Err(error),
+            (Ok((lease, head, up_failed)), Some(next)) => {
+                drop_answer(lease, head.keep_alive && !up_failed, worker).await;
+                id = next;
+            }
+            (Err(_), Some(next)) => id = next,
         }
-        if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
-            return Err(error);
-        }
-        last = Some(error);
     }
 }
 
+type Asked = Result<(Lease, ResponseHead, bool), Error>;
+
+/// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
+/// there is time, and the budget allows it.
+#[allow(clippy::too_many_arguments)]
+fn another(
+    x: &mut Exchange,
+    scratch: &mut Scratch,
+    pool: &Pool,
+    mine: &RunPool,
+    up: &mut Transfer,
+    bounds: &Bounds,
+    asked: &Asked,
+    worker: &Worker,
+) -> Option<HostId> {
+    let now = worker.clock.now();
+    if x.tries >= pool.retry.tries || bounds.request.is_some_and(|time| now >= x.times.began + time) {
+        return None;
+    }
+    let next = choose(x, scratch, pool, worker)?;
+    if !up.can_rewind() {
+        return None;
+    }
+    let cost_nothing = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
+    if !cost_nothing && !mine.may_try_again(pool, now) {
+        x.refused_by_budget = true;
+        return None;
+    }
+    mine.cells.retries.add(1);
+    up.rewind().then_some(next)
+}
+
+/// Drops an answer that is not passed on. Its connection is kept when all of it is here already.
+async fn drop_answer(mut lease: Lease, may_be_kept: bool, worker: &Worker) {
+    let is_over = may_be_kept
+        && poll_fn(|cx| {
+            let Some(link) = lease.link() else { return Poll::Ready(false) };
+            while let Poll::Ready(Ok(more)) = link.poll_data(cx) {
+                if !more {
+                    return Poll::Ready(link.is_clean());
+                }
+                let count = link.data().len();
+                link.consume(count);
+            }
+            Poll::Ready(false)
+        })
+        .await;
+    if is_over {
+        lease.give_back(worker.clock.now());
+    }
+}
+
+/// One of the hosts that have not been tried; those that have asked to be left alone only when no other is there.
 fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
     scratch.key.clear();
     if let Some(template) = pool.pick.key() {
@@ -98,29 +160,37 @@ fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> 
         };
         template.render(&scope, &mut scratch.key);
     }
-    let key = Key {
-        text: &scratch.key,
-        client_ip: x.client_ip(),
-        random: worker.random(),
-        now: worker.clock.now(),
-    };
+    let now = worker.clock.now();
+    let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random(), now };
+    if now < pool.live.rest_until() {
+        let mut without = scratch.tried.clone();
+        pool.hosts
+            .iter()
+            .filter(|(_, host)| host.live.is_resting(now))
+            .for_each(|(id, _)| without.insert(id));
+        if let Some(id) = pool.pick.pick(&pool.hosts, &key, &without) {
+            return Some(id);
+        }
+    }
     pool.pick.pick(&pool.hosts, &key, &scratch.tried)
 }
 
 fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Transfer {
     let mut up = Transfer::new(Side::Client, std::mem::take(&mut x.request.body.stages), bounds.body_bytes);
-    let may_be_sent_again = pool.tries > 1 || pool.keep_alive.idle > 0;
-    if !x.request.body.is_empty() && may_be_sent_again && x.request.method.is_idempotent() {
+    let may_be_sent_again = pool.retry.tries > 1 || pool.keep_alive.idle > 0;
+    if !x.request.body.is_empty() && may_be_sent_again && pool.retry.is_repeatable(&x.request) {
         up.keep_up_to(limits.replay_bytes);
     }
     up
 }
 
-fn may_repeat(error: &Error, x: &Exchange) -> bool {
+/// Whether what was written to a connection that turned out dead may be written to a new one to the same host. That is
+/// no further attempt: whatever a pool wants of those, it is done.
+fn may_repeat(error: &Error, pool: &Pool, x: &Exchange) -> bool {
     match error.retry {
         Retry::Never => false,
         Retry::Untouched => true,
-        Retry::IfIdempotent => x.request.method.is_idempotent() && !x.request.websocket,
+        Retry::IfIdempotent => pool.retry.is_repeatable(&x.request),
     }
 }
 
@@ -150,15 +220,21 @@ impl Ask<'_> {
             match self.over(lease, up).await {
                 Err(error) if error.crime == Crime::UpstreamClosed => {
                     host.was_stale(self.worker.clock.now());
-                    if !may_repeat(&error, self.x) || !up.rewind() {
+                    if !may_repeat(&error, self.pool, self.x) || !up.rewind() {
                         return Err(error);
                     }
                 }
                 done => return done,
             }
         }
-        self.client.deadline.set(self.request_deadline());
-        let lease = host.connect(&self.client.deadline, &self.worker.clock).await?;
+        self.client.deadline.set(self.request_deadline().min(self.try_deadline()));
+        let connected = host.connect(&self.client.deadline, &self.worker.clock).await;
+        let lease = connected.map_err(|error| match error.crime {
+            Crime::Deadline if self.worker.clock.now() < self.request_deadline() => {
+                Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched)
+            }
+            _ => error,
+        })?;
         self.over(lease, up).await
     }
 
@@ -199,8 +275,23 @@ impl Ask<'_> {
             if let Some(idle) = head.idle {
                 host.learn_idle_time(idle);
             }
+            if matches!(self.x.response.status, Status::TOO_MANY_REQUESTS | Status::UNAVAILABLE) {
+                self.hear_retry_after(&host);
+            }
             return Ok((lease, head, sending.up_failed.is_some()));
         }
+    }
+
+    /// A host that says when to come back gets no new requests until then, while others are there (RFC 9110 §10.2.3).
+    fn hear_retry_after(&self, host: &HostPool) {
+        let Some(value) = self.x.response.fields.get(Known::RETRY_AFTER) else { return };
+        let seconds = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        let Some(time) = seconds.map(Duration::from_secs).or_else(|| self.worker.clock.until(value)) else {
+            return;
+        };
+        let until = self.worker.clock.now() + time.min(REST_MAX);
+        host.host.live.rest_until(until);
+        self.pool.live.rests_until(until);
     }
 
     fn parse(&mut self, head: &[u8]) -> Result<ResponseHead, Error> {
@@ -280,6 +371,7 @@ impl Ask<'_> {
                 first = (at, error);
             }
         };
+        may_be_earlier(self.try_deadline(), late(Crime::TryTimeout));
         may_be_earlier(self.client.patience_ends(), Error::client(Phase::Wait, Crime::ClientGone));
         if let Some(sent_at) = sending.sent_at {
             may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
@@ -289,6 +381,11 @@ impl Ask<'_> {
             may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
         }
         first
+    }
+
+    /// Until when this attempt may take.
+    fn try_deadline(&self) -> Tick {
+        self.pool.retry.per_try.map_or(Tick::NEVER, |time| self.began + time)
     }
 
     fn request_deadline(&self) -> Tick {
@@ -316,7 +413,6 @@ fn framing_upstream(x: &Exchange) -> Framing {
 }
 
 fn accepts(x: &Exchange) -> bool {
-    use portunus_message::Known;
     let key = x.request.fields.get(Known::SEC_WEBSOCKET_KEY);
     let accept = x.response.fields.get(Known::SEC_WEBSOCKET_ACCEPT);
     key.zip(accept).is_some_and(|(key, accept)| websocket::accepts(key, accept))

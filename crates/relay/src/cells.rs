@@ -80,6 +80,10 @@ impl RouteCells {
 /// What a worker has counted of one pool.
 #[derive(Debug, Default)]
 pub struct PoolCells {
+    /// Requests.
+    pub requests: Count,
+    /// Attempts that were wanted and had no place in the budget.
+    pub retries_refused: Count,
     /// Attempts after the first.
     pub retries: Count,
     /// Requests for which no host could be chosen.
@@ -89,7 +93,13 @@ pub struct PoolCells {
 impl PoolCells {
     /// As plain data, with those of its hosts.
     pub fn read(&self, hosts: Vec<(String, HostStats)>) -> PoolStats {
-        PoolStats { hosts, retries: self.retries.get(), no_host: self.no_host.get() }
+        PoolStats {
+            hosts,
+            requests: self.requests.get(),
+            retries: self.retries.get(),
+            retries_refused: self.retries_refused.get(),
+            no_host: self.no_host.get(),
+        }
     }
 }
 

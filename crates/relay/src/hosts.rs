@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use portunus_message::Tick;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The index of a host in its [`Hosts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +47,8 @@ pub struct Live {
     pub latency: Latency,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
     pub idle_ms: AtomicU32,
+    /// Until when it asked to be left alone (`Retry-After`), in microseconds of a [`Tick`].
+    rests_until: AtomicU64,
 }
 
 impl Live {
@@ -62,7 +64,18 @@ impl Live {
             standing: Standing::default(),
             latency: Latency::default(),
             idle_ms: AtomicU32::new(0),
+            rests_until: AtomicU64::new(0),
         }
+    }
+
+    /// Hears that it wants to be left alone until then.
+    pub fn rest_until(&self, until: Tick) {
+        self.rests_until.store(until.0, Relaxed);
+    }
+
+    /// Whether it asked to be left alone: it is chosen only when no other host is there.
+    pub fn is_resting(&self, now: Tick) -> bool {
+        now.0 < self.rests_until.load(Relaxed)
     }
 }
 
@@ -155,6 +168,11 @@ impl HostSet {
             bit @ 0..64 => self.first & (1 << bit) != 0,
             _ => self.rest.contains(&id),
         }
+    }
+
+    /// Whether there is none in it.
+    pub fn is_empty(&self) -> bool {
+        self.first == 0 && self.rest.is_empty()
     }
 
     /// Forgets all.

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod pool;
 pub mod pump;
 pub mod reply;
+pub mod retry;
 pub mod run;
 pub mod serve;
 pub mod snapshot;

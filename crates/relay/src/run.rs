@@ -6,8 +6,8 @@ use crate::plan::Listen;
 use crate::pool::HostPool;
 use crate::snapshot::{Pool, Route, Snapshot};
 use crate::stats::{PoolStats, Stats};
-use portunus_message::{Crime, Limits, Request};
-use std::cell::RefCell;
+use portunus_message::{Crime, Limits, Request, Tick};
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -37,6 +37,8 @@ pub struct RunPool {
     pub hosts: Vec<Rc<HostPool>>,
     /// What this worker has counted of it.
     pub cells: Rc<PoolCells>,
+    /// How many of its requests the budget for further attempts has heard of.
+    told: Cell<u64>,
 }
 
 impl Run {
@@ -109,7 +111,25 @@ impl RunPool {
         RunPool {
             hosts: hosts.collect(),
             cells: before.map(|pool| Rc::clone(&pool.cells)).unwrap_or_default(),
+            told: Cell::new(before.map_or(0, |pool| pool.told.get())),
         }
+    }
+
+    /// Tells the budget, which all workers share, of the requests it has not heard of.
+    pub fn tell_budget(&self, pool: &Pool, now: Tick) {
+        let requests = self.cells.requests.get();
+        let more = requests.saturating_sub(self.told.replace(requests));
+        pool.live.budget.requests(u32::try_from(more).unwrap_or(u32::MAX), now);
+    }
+
+    /// Takes one further attempt out of the budget, if one is left in it.
+    pub fn may_try_again(&self, pool: &Pool, now: Tick) -> bool {
+        self.tell_budget(pool, now);
+        let may = pool.live.budget.take(pool.retry.budget_percent, now);
+        if !may {
+            self.cells.retries_refused.add(1);
+        }
+        may
     }
 
     fn read(&self, tells_in_flight: bool) -> PoolStats {

@@ -7,9 +7,11 @@ use crate::filter::forwarded::Trust;
 use crate::hosts::{Host, Hosts, Live};
 use crate::pick::{self, Pick};
 use crate::plan::{Address, CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan};
-use portunus_message::Limits;
+use crate::retry::{Budget, Rule};
+use portunus_message::{Limits, Tick};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A Plan compiled to run.
@@ -49,8 +51,31 @@ pub struct Pool {
     pub keep_alive: KeepAlive,
     /// How long a connect may take.
     pub connect_timeout: Duration,
-    /// Attempts in all.
-    pub tries: u32,
+    /// When a request is sent to another host.
+    pub retry: Rule,
+    /// What every Snapshot shares of it.
+    pub live: Arc<PoolLive>,
+}
+
+/// What changes of a pool while it runs. It outlives reloads that keep the pool.
+#[derive(Debug, Default)]
+pub struct PoolLive {
+    /// How many further attempts its requests have had.
+    pub budget: Budget,
+    /// Until when one of its hosts asked to be left alone, in microseconds of a [`Tick`].
+    rests_until: AtomicU64,
+}
+
+impl PoolLive {
+    /// Until when one of its hosts asked to be left alone.
+    pub fn rest_until(&self) -> Tick {
+        Tick(self.rests_until.load(Relaxed))
+    }
+
+    /// Hears that one of its hosts wants to be left alone until then.
+    pub fn rests_until(&self, until: Tick) {
+        self.rests_until.fetch_max(until.0, Relaxed);
+    }
 }
 
 impl Snapshot {
@@ -58,9 +83,11 @@ impl Snapshot {
     pub fn compile(plan: &Plan, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileMistake>> {
         let mut mistakes = Vec::new();
         let old = previous.map(live_hosts).unwrap_or_default();
+        let live = previous.map_or(&[][..], |old| &old.pools).iter();
+        let live: HashMap<&str, &Arc<PoolLive>> = live.map(|pool| (&*pool.name, &pool.live)).collect();
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, &old) {
+            match compile_pool(pool, &old, live.get(&*pool.name).map(|live| Arc::clone(live))) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -132,7 +159,11 @@ fn live_hosts(snapshot: &Snapshot) -> LiveHosts {
         .collect()
 }
 
-fn compile_pool(plan: &PoolPlan, old: &LiveHosts) -> Result<Pool, CompileMistake> {
+fn compile_pool(
+    plan: &PoolPlan,
+    old: &LiveHosts,
+    live: Option<Arc<PoolLive>>,
+) -> Result<Pool, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
@@ -147,7 +178,8 @@ fn compile_pool(plan: &PoolPlan, old: &LiveHosts) -> Result<Pool, CompileMistake
         pick,
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
-        tries: plan.tries.max(1),
+        retry: Rule::new(&plan.retry),
+        live: live.unwrap_or_default(),
     })
 }
 

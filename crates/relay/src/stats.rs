@@ -67,7 +67,9 @@ impl RouteStats {
 impl PoolStats {
     fn add(&mut self, other: &PoolStats) {
         add_named(&mut self.hosts, &other.hosts, HostStats::add);
+        self.requests += other.requests;
         self.retries += other.retries;
+        self.retries_refused += other.retries_refused;
         self.no_host += other.no_host;
     }
 }
@@ -134,8 +136,12 @@ pub struct RouteStats {
 pub struct PoolStats {
     /// By host.
     pub hosts: Vec<(String, HostStats)>,
+    /// Requests.
+    pub requests: u64,
     /// Attempts after the first.
     pub retries: u64,
+    /// Attempts that were wanted and had no place in the budget.
+    pub retries_refused: u64,
     /// Requests for which no host could be chosen.
     pub no_host: u64,
 }

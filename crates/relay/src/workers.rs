@@ -224,8 +224,10 @@ async fn sweep(worker: Rc<Worker>) {
         worker.recorder.borrow_mut().flush();
         round = round.wrapping_add(1);
         if round.is_multiple_of(10) {
-            for host in worker.run().pools.iter().flat_map(|pool| &pool.hosts) {
-                host.sweep(now);
+            let run = worker.run();
+            for (pool, mine) in run.snapshot.pools().iter().zip(&run.pools) {
+                mine.tell_budget(pool, now);
+                mine.hosts.iter().for_each(|host| host.sweep(now));
             }
         }
     }

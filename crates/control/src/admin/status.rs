@@ -65,6 +65,7 @@ fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)
         json!({
             "name": name,
             "retries": seen.map_or(0, |seen| seen.retries),
+            "retries_refused": seen.map_or(0, |seen| seen.retries_refused),
             "no_host": seen.map_or(0, |seen| seen.no_host),
             "hosts": hosts,
         })

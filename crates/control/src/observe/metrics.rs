@@ -126,6 +126,8 @@ fn upstreams(page: &mut Page, stats: &Stats) {
     let help = "Requests that are on a host.";
     page.per_host("http_client_active_requests", "gauge", help, stats, |seen| seen.in_flight);
     page.per_pool("portunus_retries_total", "Attempts after the first.", stats, |seen| seen.retries);
+    let help = "Attempts that were wanted and had no place in the budget.";
+    page.per_pool("portunus_retries_refused_total", help, stats, |seen| seen.retries_refused);
     let help = "Requests for which no host could be chosen.";
     page.per_pool("portunus_no_host_total", help, stats, |seen| seen.no_host);
 }
@@ -298,7 +300,8 @@ mod tests {
             ..RouteStats::default()
         };
         let host = HostStats { statuses: vec![(200, 3)], failures: 1, duration, ..HostStats::default() };
-        let pool = PoolStats { hosts: vec![("10.0.0.1:80".into(), host)], retries: 2, no_host: 0 };
+        let pool =
+            PoolStats { hosts: vec![("10.0.0.1:80".into(), host)], retries: 2, ..PoolStats::default() };
         let stats = Stats {
             connections: 9,
             routes: vec![("odd\"\\\nname/*".into(), route)],

@@ -36,7 +36,8 @@ impl Pick for RoundRobin {
             total += u64::from(host.share());
         }
         let total = total.checked_div(u64::from(divisor))?;
-        let turn = self.turn.fetch_add(1, Relaxed) % total;
+        // Only a first choice takes a turn: a second one would make every host follow on the same one for ever.
+        let turn = if tried.is_empty() { self.turn.fetch_add(1, Relaxed) } else { key.random } % total;
         let mut place = if alike { turn } else { mixed(turn, total) };
         for (id, host) in candidates {
             let share = u64::from(host.share() / divisor);

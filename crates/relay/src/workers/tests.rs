@@ -47,11 +47,14 @@ impl Proxy {
                 address: crate::plan::Address::Socket(origin),
                 weight: 1,
                 backup: false,
+                max_in_flight: None,
             }],
             balance: directive("round-robin"),
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
-            tries: 1,
+            retry: crate::plan::Retry { tries: 1, ..Default::default() },
+            queue: Default::default(),
+            hedge: None,
         });
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
