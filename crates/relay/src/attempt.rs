@@ -21,6 +21,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+mod door;
+
+pub use door::Held;
+
 /// The longest that a host is left alone because it asked for that (`Retry-After`).
 const REST_MAX: Duration = Duration::from_secs(60);
 
@@ -34,6 +38,8 @@ pub struct Answered {
     pub up: Transfer,
     /// Whether the host has stopped taking the request's body.
     pub up_failed: bool,
+    /// Its room on the pool, where that is counted to the end of the answer.
+    pub held: Option<Held>,
 }
 
 /// Tries hosts of the route's pool until one answers, within the rule of RFC 9110 §9.2.2: a request is sent again
@@ -56,9 +62,14 @@ pub async fn until_answered(
     scratch.tried.clear();
     let framing = framing_upstream(x);
     let mut up = upload(x, pool, bounds, &route.limits);
-    let Some(mut id) = choose(x, scratch, pool, worker) else {
-        mine.cells.no_host.add(1);
-        return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
+    let room = match door::at_once(pool) {
+        Some(room) => room,
+        None => Box::pin(door::room(x, client, pool, bounds, worker)).await?,
+    };
+    let at_once = if pool.bound.per_server { None } else { choose(x, scratch, pool, worker) };
+    let mut id = match at_once {
+        Some(id) => id,
+        None => first(x, client, scratch, pool, mine, None, bounds, worker).await?,
     };
     loop {
         let Some(host) = mine.hosts.get(id.0 as usize) else {
@@ -72,6 +83,13 @@ pub async fn until_answered(
         let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
         let asked = ask.one_host(host, &mut up).await;
         let again = match &asked {
+            Err(error) if error.crime == Crime::QueueFull => {
+                // Another worker was quicker to take the last place on the host.
+                x.tries -= 1;
+                scratch.tried.remove(id);
+                id = first(x, client, scratch, pool, mine, Some(began), bounds, worker).await?;
+                continue;
+            }
             Ok(_) => pool.retry.follows_answer(x.response.status, &x.request),
             Err(error) => {
                 if error.side == Side::Upstream {
@@ -83,7 +101,9 @@ pub async fn until_answered(
         let next =
             if again { another(x, scratch, pool, mine, &mut up, bounds, &asked, worker) } else { None };
         match (asked, next) {
-            (Ok((lease, head, up_failed)), None) => return Ok(Answered { lease, head, up, up_failed }),
+            (Ok((lease, head, up_failed)), None) => {
+                return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
+            }
             (Err(error), None) => return Err(error),
             (Ok((lease, head, up_failed)), Some(next)) => {
                 drop_answer(lease, head.keep_alive && !up_failed, worker).await;
@@ -91,6 +111,34 @@ pub async fn until_answered(
             }
             (Err(_), Some(next)) => id = next,
         }
+    }
+}
+
+/// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded.
+#[allow(clippy::too_many_arguments)]
+async fn first(
+    x: &Exchange,
+    client: &mut Client,
+    scratch: &mut Scratch,
+    pool: &Pool,
+    mine: &RunPool,
+    mut since: Option<Tick>,
+    bounds: &Bounds,
+    worker: &Worker,
+) -> Result<HostId, Error> {
+    loop {
+        // Whoever comes goes behind those who wait; whoever was called goes before them.
+        if since.is_some() || pool.live.gate.servers.is_empty() {
+            if let Some(id) = choose(x, scratch, pool, worker) {
+                return Ok(id);
+            }
+            let is_bounded = pool.bound.per_server;
+            if !is_bounded || pool.hosts.candidates(&scratch.tried, worker.clock.now()).next().is_none() {
+                mine.cells.no_host.add(1);
+                return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
+            }
+        }
+        since = Some(Box::pin(door::server(x, client, pool, since, bounds, worker)).await?);
     }
 }
 
@@ -146,7 +194,8 @@ async fn drop_answer(mut lease: Lease, may_be_kept: bool, worker: &Worker) {
     }
 }
 
-/// One of the hosts that have not been tried; those that have asked to be left alone only when no other is there.
+/// One of the hosts that have not been tried and have room; those that have asked to be left alone only when no other
+/// is there.
 fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
     scratch.key.clear();
     if let Some(template) = pool.pick.key() {
@@ -162,17 +211,14 @@ fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> 
     }
     let now = worker.clock.now();
     let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random(), now };
-    if now < pool.live.rest_until() {
-        let mut without = scratch.tried.clone();
-        pool.hosts
-            .iter()
-            .filter(|(_, host)| host.live.is_resting(now))
-            .for_each(|(id, _)| without.insert(id));
-        if let Some(id) = pool.pick.pick(&pool.hosts, &key, &without) {
-            return Some(id);
-        }
+    if now >= pool.live.rest_until() && !pool.bound.per_server {
+        return pool.pick.pick(&pool.hosts, &key, &scratch.tried);
     }
-    pool.pick.pick(&pool.hosts, &key, &scratch.tried)
+    let mut without = scratch.tried.clone();
+    pool.hosts.iter().filter(|(_, host)| host.is_full()).for_each(|(id, _)| without.insert(id));
+    let mut rested = without.clone();
+    pool.hosts.iter().filter(|(_, host)| host.live.is_resting(now)).for_each(|(id, _)| rested.insert(id));
+    pool.pick.pick(&pool.hosts, &key, &rested).or_else(|| pool.pick.pick(&pool.hosts, &key, &without))
 }
 
 fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Transfer {

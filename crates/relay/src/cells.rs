@@ -99,6 +99,7 @@ impl PoolCells {
             retries: self.retries.get(),
             retries_refused: self.retries_refused.get(),
             no_host: self.no_host.get(),
+            ..PoolStats::default()
         }
     }
 }

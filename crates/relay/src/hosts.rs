@@ -30,6 +30,8 @@ pub struct Host {
     pub weight: u32,
     /// Whether it is used only when no other is left.
     pub backup: bool,
+    /// Requests that may be on it at one time; `u32::MAX`: as many as the pool has.
+    pub max_in_flight: u32,
     /// What every Snapshot shares of it.
     pub live: Arc<Live>,
 }
@@ -83,7 +85,18 @@ impl Host {
     /// A host with its own fresh state, or with the state that an earlier Snapshot had of it.
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
         let live = live.unwrap_or_else(|| Arc::new(Live::new(&address)));
-        Host { name: address.to_string().into(), address, weight, backup, live }
+        let name = address.to_string().into();
+        Host { name, address, weight, backup, max_in_flight: u32::MAX, live }
+    }
+
+    /// The same with a bound on the requests that may be on it at one time.
+    pub fn bounded(self, max_in_flight: Option<u32>) -> Host {
+        Host { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Whether as many requests are on it as may be.
+    pub fn is_full(&self) -> bool {
+        self.in_flight() >= self.max_in_flight
     }
 
     /// Requests that are on it.
@@ -167,6 +180,14 @@ impl HostSet {
         match id.0 {
             bit @ 0..64 => self.first & (1 << bit) != 0,
             _ => self.rest.contains(&id),
+        }
+    }
+
+    /// Takes `id` out.
+    pub fn remove(&mut self, id: HostId) {
+        match id.0 {
+            bit @ 0..64 => self.first &= !(1 << bit),
+            _ => self.rest.retain(|known| *known != id),
         }
     }
 

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod args;
 pub mod asker;
 pub mod attempt;
+pub mod breaker;
 pub mod buffers;
 pub mod cells;
 pub mod client;

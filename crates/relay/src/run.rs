@@ -2,7 +2,7 @@
 
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
-use crate::plan::Listen;
+use crate::plan::{InFlight, Listen};
 use crate::pool::HostPool;
 use crate::snapshot::{Pool, Route, Snapshot};
 use crate::stats::{PoolStats, Stats};
@@ -68,7 +68,8 @@ impl Run {
         let routes = self.snapshot.routes().iter().zip(&self.routes);
         let routes = routes.map(|(route, cells)| (route.name.to_string(), cells.read()));
         let pools = self.snapshot.pools().iter().zip(&self.pools);
-        let pools = pools.map(|(pool, mine)| (pool.name.to_string(), mine.read(tells_in_flight)));
+        let pools =
+            pools.map(|(pool, mine)| (pool.name.to_string(), mine.read(tells_in_flight.then_some(pool))));
         stats.routes.extend(routes);
         stats.pools.extend(pools);
     }
@@ -94,6 +95,7 @@ impl Run {
 
 impl RunPool {
     fn new(pool: &Pool, before: Option<&RunPool>, workers: usize, buffers: &Rc<Buffers>) -> RunPool {
+        pool.live.gate.bound(&pool.bound);
         let hosts = pool.hosts.iter().map(|(_, host)| {
             let new = HostPool::new(
                 Arc::clone(host),
@@ -132,12 +134,20 @@ impl RunPool {
         may
     }
 
-    fn read(&self, tells_in_flight: bool) -> PoolStats {
+    /// `pool`: what all workers have on it is to be told, too.
+    fn read(&self, pool: Option<&Pool>) -> PoolStats {
         let hosts = self.hosts.iter().map(|host| {
-            let in_flight = if tells_in_flight { host.host.in_flight() } else { 0 };
+            let in_flight = if pool.is_some() { host.host.in_flight() } else { 0 };
             (host.host.name.to_string(), host.cells.read(host.idle_count(), in_flight))
         });
-        self.cells.read(hosts.collect())
+        let gate = pool.filter(|pool| !matches!(pool.bound.most, InFlight::Unlimited));
+        let gate = gate.map(|pool| &pool.live.gate);
+        PoolStats {
+            in_flight: gate.map_or(0, |gate| gate.in_flight().into()),
+            limit: gate.map_or(0, |gate| gate.limit().into()),
+            queued: pool.map_or(0, |pool| pool.live.gate.queued()),
+            ..self.cells.read(hosts.collect())
+        }
     }
 }
 

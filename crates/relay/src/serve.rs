@@ -248,7 +248,7 @@ async fn relay(
     bounds: &Bounds,
     worker: &Worker,
 ) -> Result<(), Error> {
-    let Answered { mut lease, head, mut up, up_failed } = answered;
+    let Answered { mut lease, head, mut up, up_failed, held } = answered;
     if x.request.websocket {
         client.keep_alive = false; // what follows was meant for a tunnel that is not there (attack A30)
     }
@@ -284,6 +284,7 @@ async fn relay(
     } else {
         drop(lease);
     }
+    drop(held);
     if up.is_over() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! Snapshot: a Plan compiled to run; immutable, shared, swapped whole.
 
+use crate::breaker::{Bound, Gate};
 use crate::context::Bounds;
 use crate::dispatch::Table;
 use crate::filter::chain::Chain;
@@ -53,6 +54,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// When a request is sent to another host.
     pub retry: Rule,
+    /// How many requests it has at one time.
+    pub bound: Bound,
     /// What every Snapshot shares of it.
     pub live: Arc<PoolLive>,
 }
@@ -62,6 +65,8 @@ pub struct Pool {
 pub struct PoolLive {
     /// How many further attempts its requests have had.
     pub budget: Budget,
+    /// Where its requests come in.
+    pub gate: Gate,
     /// Until when one of its hosts asked to be left alone, in microseconds of a [`Tick`].
     rests_until: AtomicU64,
 }
@@ -170,7 +175,8 @@ fn compile_pool(
     let pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
     let host = |server: &crate::plan::ServerPlan| {
         let live = old.get(&(plan.name.as_str().into(), server.address.clone())).cloned();
-        Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live))
+        let host = Host::new(server.address.clone(), server.weight, server.backup, live);
+        Arc::new(host.bounded(server.max_in_flight))
     };
     Ok(Pool {
         name: plan.name.as_str().into(),
@@ -179,6 +185,7 @@ fn compile_pool(
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
         retry: Rule::new(&plan.retry),
+        bound: Bound::new(&plan.queue, plan.servers.iter().any(|server| server.max_in_flight.is_some())),
         live: live.unwrap_or_default(),
     })
 }

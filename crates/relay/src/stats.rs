@@ -71,6 +71,9 @@ impl PoolStats {
         self.retries += other.retries;
         self.retries_refused += other.retries_refused;
         self.no_host += other.no_host;
+        self.in_flight += other.in_flight;
+        self.limit += other.limit;
+        self.queued += other.queued;
     }
 }
 
@@ -144,6 +147,12 @@ pub struct PoolStats {
     pub retries_refused: u64,
     /// Requests for which no host could be chosen.
     pub no_host: u64,
+    /// Requests that count against its bound now.
+    pub in_flight: u64,
+    /// How many there may be; 0: as many as come.
+    pub limit: u64,
+    /// Requests that wait for room now.
+    pub queued: u64,
 }
 
 /// What one host has seen.

@@ -66,6 +66,9 @@ fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)
             "name": name,
             "retries": seen.map_or(0, |seen| seen.retries),
             "retries_refused": seen.map_or(0, |seen| seen.retries_refused),
+            "in_flight": seen.map_or(0, |seen| seen.in_flight),
+            "limit": seen.map_or(0, |seen| seen.limit),
+            "queued": seen.map_or(0, |seen| seen.queued),
             "no_host": seen.map_or(0, |seen| seen.no_host),
             "hosts": hosts,
         })

@@ -130,6 +130,12 @@ fn upstreams(page: &mut Page, stats: &Stats) {
     page.per_pool("portunus_retries_refused_total", help, stats, |seen| seen.retries_refused);
     let help = "Requests for which no host could be chosen.";
     page.per_pool("portunus_no_host_total", help, stats, |seen| seen.no_host);
+    let help = "Requests that wait for room on a pool.";
+    page.now_per_pool("portunus_pool_queued", help, stats, |seen| seen.queued);
+    let help = "Requests that count against the bound of a pool.";
+    page.now_per_pool("portunus_pool_in_flight", help, stats, |seen| seen.in_flight);
+    let help = "How many requests there may be on a pool at one time; 0: as many as come.";
+    page.now_per_pool("portunus_pool_limit", help, stats, |seen| seen.limit);
 }
 
 fn each_host(stats: &Stats) -> impl Iterator<Item = ([(&str, &str); 2], &HostStats)> {
@@ -213,6 +219,13 @@ impl Page {
 
     fn per_pool(&mut self, name: &str, help: &str, stats: &Stats, of: impl Fn(&PoolStats) -> u64) {
         self.family(name, "counter", help);
+        for (pool, seen) in &stats.pools {
+            self.sample(name, &[("pool", pool)], of(seen));
+        }
+    }
+
+    fn now_per_pool(&mut self, name: &str, help: &str, stats: &Stats, of: impl Fn(&PoolStats) -> u64) {
+        self.family(name, "gauge", help);
         for (pool, seen) in &stats.pools {
             self.sample(name, &[("pool", pool)], of(seen));
         }
