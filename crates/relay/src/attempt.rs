@@ -102,6 +102,8 @@ pub async fn until_answered(
             if again { another(x, scratch, pool, mine, &mut up, bounds, &asked, worker) } else { None };
         match (asked, next) {
             (Ok((lease, head, up_failed)), None) => {
+                let now = worker.clock.now();
+                mine.heard(pool, now.since(began), now);
                 return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
             }
             (Err(error), None) => return Err(error),

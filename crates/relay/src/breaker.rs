@@ -8,6 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub mod adaptive;
+pub mod spread;
+
+use adaptive::Adaptive;
+use spread::Spread;
+
 /// How long a request may wait when nothing else is written.
 const WAIT: Duration = Duration::from_secs(1);
 /// A line in which somebody waited no longer than this is one that gets empty: a burst, no overload.
@@ -43,6 +49,11 @@ impl Bound {
         Bound { most, per_server, length: queue.length, wait, controlled }
     }
 
+    /// Whether it follows what is seen.
+    pub fn is_adaptive(&self) -> bool {
+        matches!(self.most, InFlight::Adaptive)
+    }
+
     /// Whether requests count to their end; with an adaptive bound they count until their answer begins, so that
     /// long answers and tunnels take nobody's place.
     pub fn is_held(&self) -> bool {
@@ -55,6 +66,8 @@ impl Bound {
 pub struct Gate {
     in_flight: AtomicU32,
     limit: AtomicU32,
+    /// Guards what is known of how many it can take.
+    adaptive: Mutex<Adaptive>,
     /// Those who wait for room on the pool.
     pub rooms: Line,
     /// Those who have room on the pool and wait for a server that has.
@@ -66,6 +79,7 @@ impl Default for Gate {
         Gate {
             in_flight: AtomicU32::new(0),
             limit: AtomicU32::new(u32::MAX),
+            adaptive: Mutex::default(),
             rooms: Line::default(),
             servers: Line::default(),
         }
@@ -93,7 +107,28 @@ impl Gate {
         match bound.most {
             InFlight::Unlimited => self.set_limit(u32::MAX),
             InFlight::Most(most) => self.set_limit(most),
-            InFlight::Adaptive => {}
+            InFlight::Adaptive => {
+                let limit = lock(&self.adaptive).limit();
+                self.set_limit(limit);
+            }
+        }
+    }
+
+    /// Hears how long answers took, and how many requests there were at one time: an adaptive bound follows.
+    pub fn hear(&self, seen: &Spread, most: u32, now: Tick) {
+        let limit = lock(&self.adaptive).hear(seen, most, now);
+        self.follow(limit);
+    }
+
+    /// Hears that somebody found no room under an adaptive bound.
+    pub fn hear_full(&self, now: Tick) {
+        let limit = lock(&self.adaptive).hear_full(now);
+        self.follow(limit);
+    }
+
+    fn follow(&self, limit: u32) {
+        if limit != self.limit() {
+            self.set_limit(limit);
         }
     }
 

@@ -16,6 +16,7 @@ pub mod dispatch;
 pub mod entry;
 pub mod filter;
 pub mod hosts;
+pub mod lag;
 pub mod latency;
 pub mod link;
 pub mod net;

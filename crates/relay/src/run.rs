@@ -1,5 +1,6 @@
 //! Run: a Snapshot as one worker runs it, with that worker's own pools and counters.
 
+use crate::breaker::spread::Spread;
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
 use crate::plan::{InFlight, Listen};
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Routes that are no longer there and still have their counters.
 const RETIRED_MAX: usize = 1000;
@@ -39,7 +41,19 @@ pub struct RunPool {
     pub cells: Rc<PoolCells>,
     /// How many of its requests the budget for further attempts has heard of.
     told: Cell<u64>,
+    window: RefCell<Window>,
 }
+
+/// What a worker has seen of a pool's answers and has not told the others.
+#[derive(Default)]
+struct Window {
+    seen: Spread,
+    most: u32,
+    told: Tick,
+}
+
+/// How often workers tell each other how long answers take.
+const TELL_EVERY: Duration = Duration::from_millis(50);
 
 impl Run {
     /// Runs `snapshot` after `old`: connections and counters of what is in both go on.
@@ -114,6 +128,21 @@ impl RunPool {
             hosts: hosts.collect(),
             cells: before.map(|pool| Rc::clone(&pool.cells)).unwrap_or_default(),
             told: Cell::new(before.map_or(0, |pool| pool.told.get())),
+            window: RefCell::default(),
+        }
+    }
+
+    /// Hears how long a host took to answer.
+    pub fn heard(&self, pool: &Pool, time: Duration, now: Tick) {
+        if !pool.bound.is_adaptive() {
+            return;
+        }
+        let window = &mut *self.window.borrow_mut();
+        window.seen.add(time);
+        window.most = window.most.max(pool.live.gate.in_flight());
+        if now.since(window.told) >= TELL_EVERY {
+            pool.live.gate.hear(&window.seen, window.most, now);
+            *window = Window { told: now, ..Window::default() };
         }
     }
 

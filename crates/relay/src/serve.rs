@@ -51,6 +51,10 @@ async fn follow(
     run: &Run,
     worker: &Worker,
 ) -> Result<(), Error> {
+    // What needs no upstream is always answered: health, for one.
+    if worker.lag.refuses(|| worker.random()) && !route.forward.is_empty() {
+        return refuse(x, client, Error::proxy(Phase::Head, Crime::Overloaded), worker).await;
+    }
     let mut bounds = route.bounds;
     let (ran, verdict) = filter(x, client, scratch, route, &mut bounds, worker).await;
     let answered = match verdict {

@@ -6,6 +6,7 @@ use crate::cells::WorkerCells;
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
+use crate::lag::Lag;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::run::{Counters, Run};
@@ -37,6 +38,8 @@ pub struct Worker {
     pub buffers: Rc<Buffers>,
     /// What it has counted.
     pub cells: WorkerCells,
+    /// How late it is.
+    pub lag: Lag,
     /// Who hears of finished exchanges.
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
@@ -105,6 +108,7 @@ impl Worker {
             deadlines: Rc::default(),
             buffers,
             cells: WorkerCells::default(),
+            lag: Lag::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
             index,

@@ -41,6 +41,12 @@ pub async fn room<'a>(
     bounds: &Bounds,
     worker: &Worker,
 ) -> Result<Room<'a>, Error> {
+    if pool.bound.is_adaptive() {
+        pool.live.gate.hear_full(worker.clock.now());
+        if let Some(room) = at_once(pool) {
+            return Ok(room);
+        }
+    }
     let waits = Waits::begin(pool, false, None, worker)?;
     pool.live.gate.settle(); // room may have come between the look and the place in the line
     let room = |_: &Waits<'_>| false;
