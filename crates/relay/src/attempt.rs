@@ -62,7 +62,7 @@ pub async fn until_answered(
     scratch.tried.clear();
     let framing = framing_upstream(x);
     let mut up = upload(x, pool, bounds, &route.limits);
-    let room = match door::at_once(pool) {
+    let room = match door::at_once(pool, client) {
         Some(room) => room,
         None => Box::pin(door::room(x, client, pool, bounds, worker)).await?,
     };
@@ -103,7 +103,9 @@ pub async fn until_answered(
         match (asked, next) {
             (Ok((lease, head, up_failed)), None) => {
                 let now = worker.clock.now();
-                mine.heard(pool, now.since(began), now);
+                if room.is_counted() {
+                    mine.heard(pool, now.since(began), now);
+                }
                 return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
             }
             (Err(error), None) => return Err(error),

@@ -4,10 +4,11 @@ use portunus_message::Tick;
 use std::cell::Cell;
 use std::time::Duration;
 
-/// How long the least lateness has to be too much until requests are refused.
-const INTERVAL: Duration = Duration::from_millis(200);
-/// How often it has to be felt until that means anything: a pause of the whole process is felt once.
-const FELT_LEAST: u32 = 3;
+/// How long the least lateness has to be too much until requests are refused, and how often it has to be felt: a pause
+/// of the whole process, or a thousand new connections at once, are over by then.
+const STANDING: (Duration, u32) = (Duration::from_secs(1), 8);
+/// The same while requests are refused.
+const LOOK_AGAIN: (Duration, u32) = (Duration::from_millis(200), 3);
 /// How much more is refused after each such interval, in 256ths.
 const STEP: u16 = 26;
 /// The most that is refused: some must get through to show that it has become better.
@@ -30,14 +31,19 @@ impl Lag {
         let least = self.least.get().map_or(late, |least| least.min(late));
         self.least.set(Some(least));
         self.felt.set(self.felt.get() + 1);
-        if now < self.interval_ends.get() || self.felt.get() < FELT_LEAST {
+        let (_, felt_least) = self.interval();
+        if now < self.interval_ends.get() || self.felt.get() < felt_least {
             return;
         }
         self.felt.set(0);
         let share = self.share.get();
         self.share.set(if least > most { (share + STEP).min(MOST) } else { share / 2 });
         self.least.set(None);
-        self.interval_ends.set(now + INTERVAL);
+        self.interval_ends.set(now + self.interval().0);
+    }
+
+    fn interval(&self) -> (Duration, u32) {
+        if self.is_felt() { LOOK_AGAIN } else { STANDING }
     }
 
     /// Whether requests are refused at all.
@@ -70,11 +76,11 @@ mod tests {
     fn a_standing_delay_is_answered_by_refusing_more_and_more() {
         let lag = Lag::default();
         assert_eq!(feel(&lag, 0, 1000, |_| 5), 0);
-        let some = feel(&lag, 1000, 500, |_| 50);
+        let some = feel(&lag, 1000, 2200, |_| 50);
         assert!(some > 0 && lag.is_felt());
-        assert!(feel(&lag, 1500, 500, |_| 50) > some);
-        assert_eq!(feel(&lag, 2000, 10_000, |_| 50), u64::from(MOST));
-        assert_eq!(feel(&lag, 12_000, 2_000, |_| 1), 0, "good again within two seconds");
+        assert!(feel(&lag, 3200, 500, |_| 50) > some);
+        assert_eq!(feel(&lag, 3700, 10_000, |_| 50), u64::from(MOST));
+        assert_eq!(feel(&lag, 13_700, 2_000, |_| 1), 0, "good again within two seconds");
     }
 
     #[test]

@@ -27,9 +27,14 @@ pub struct Held {
     counted: bool,
 }
 
-/// Room on `pool`, if it is there at once.
-pub fn at_once(pool: &Pool) -> Option<Room<'_>> {
-    let counted = !matches!(pool.bound.most, InFlight::Unlimited);
+/// Room on `pool`, if it is there at once. Where only those count that wait for their answer to begin, one whose body
+/// has not come does not: slow clients must not take the room of others.
+pub fn at_once<'a>(pool: &'a Pool, client: &Client) -> Option<Room<'a>> {
+    let counted = match pool.bound.most {
+        InFlight::Unlimited => false,
+        InFlight::Adaptive => client.link.is_read() || client.link.data_is_last(),
+        InFlight::Most(_) => true,
+    };
     (!counted || pool.live.gate.enter()).then(|| Room { pool, counted })
 }
 
@@ -43,7 +48,7 @@ pub async fn room<'a>(
 ) -> Result<Room<'a>, Error> {
     if pool.bound.is_adaptive() {
         pool.live.gate.hear_full(worker.clock.now());
-        if let Some(room) = at_once(pool) {
+        if let Some(room) = at_once(pool, client) {
             return Ok(room);
         }
     }
@@ -169,6 +174,11 @@ impl Drop for Waits<'_> {
 }
 
 impl Room<'_> {
+    /// Whether it was taken from others.
+    pub fn is_counted(&self) -> bool {
+        self.counted
+    }
+
     /// The same to the end of the answer, where the pool counts requests to their end; otherwise the room is free now.
     pub fn hold(mut self) -> Option<Held> {
         if !self.pool.bound.is_held() {
