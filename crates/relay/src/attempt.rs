@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 mod door;
+mod hedge;
 
 pub use door::Held;
 
@@ -81,7 +82,14 @@ pub async fn until_answered(
         let began = worker.clock.now();
         x.times.picked.get_or_insert(began);
         let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
-        let asked = ask.one_host(host, &mut up).await;
+        let hedged = if ask.x.tries == 1 { mine.hedge_after(pool) } else { None };
+        let asked = match hedged {
+            Some(delay) if ask.may_be_hedged() => {
+                up = Transfer::over(); // there is no body
+                Box::pin(ask.either_host(scratch, mine, id, delay)).await
+            }
+            _ => ask.one_host(host, &mut up).await,
+        };
         let again = match &asked {
             Err(error) if error.crime == Crime::QueueFull => {
                 // Another worker was quicker to take the last place on the host.
@@ -92,7 +100,7 @@ pub async fn until_answered(
             }
             Ok(_) => pool.retry.follows_answer(x.response.status, &x.request),
             Err(error) => {
-                if error.side == Side::Upstream {
+                if error.side == Side::Upstream && hedged.is_none() {
                     tally::attempt(x, pool, host, false, began, worker.clock.now());
                 }
                 pool.retry.follows(error, &x.request)
@@ -320,16 +328,50 @@ impl Ask<'_> {
                 continue;
             }
             link.expect_body(head.framing, self.limits);
-            self.x.times.first_byte = Some(self.worker.clock.now());
-            tally::attempt(self.x, self.pool, &host, true, self.began, self.worker.clock.now());
-            if let Some(idle) = head.idle {
-                host.learn_idle_time(idle);
-            }
-            if matches!(self.x.response.status, Status::TOO_MANY_REQUESTS | Status::UNAVAILABLE) {
-                self.hear_retry_after(&host);
-            }
+            self.has_answered(&host, &head);
             return Ok((lease, head, sending.up_failed.is_some()));
         }
+    }
+
+    /// Hears of an answer whose head has been read.
+    fn has_answered(&mut self, host: &HostPool, head: &ResponseHead) {
+        let now = self.worker.clock.now();
+        self.x.times.first_byte = Some(now);
+        tally::attempt(self.x, self.pool, host, true, self.began, now);
+        if let Some(idle) = head.idle {
+            host.learn_idle_time(idle);
+        }
+        if matches!(self.x.response.status, Status::TOO_MANY_REQUESTS | Status::UNAVAILABLE) {
+            self.hear_retry_after(host);
+        }
+    }
+
+    /// Whether another host may be asked while this one is: nothing is lost when either of them is cut short.
+    fn may_be_hedged(&self) -> bool {
+        self.framing == Framing::None
+            && self.pool.retry.tries > 1
+            && self.pool.retry.is_repeatable(&self.x.request)
+    }
+
+    /// Asks one host, and after `delay` another one, too.
+    async fn either_host(
+        &mut self,
+        scratch: &mut Scratch,
+        mine: &RunPool,
+        id: HostId,
+        delay: Duration,
+    ) -> Asked {
+        let mut winner = hedge::race(self, scratch, mine, id, delay).await?;
+        self.x.times.connected = Some(self.worker.clock.now());
+        let host = Rc::clone(winner.lease.pool());
+        let link = winner.lease.link().ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
+        let head = self.parse(link.here().get(..winner.length).unwrap_or(&[])).inspect_err(|_| {
+            tally::attempt(self.x, self.pool, &host, false, self.began, self.worker.clock.now());
+        })?;
+        link.take_head(winner.length);
+        link.expect_body(head.framing, self.limits);
+        self.has_answered(&host, &head);
+        Ok((winner.lease, head, false))
     }
 
     /// A host that says when to come back gets no new requests until then, while others are there (RFC 9110 §10.2.3).

@@ -84,6 +84,12 @@ pub struct PoolCells {
     pub requests: Count,
     /// Attempts that were wanted and had no place in the budget.
     pub retries_refused: Count,
+    /// Second hosts asked because the first was slow.
+    pub hedges: Count,
+    /// Those of them that answered first.
+    pub hedges_won: Count,
+    /// Those that had no place in the budget.
+    pub hedges_refused: Count,
     /// Attempts after the first.
     pub retries: Count,
     /// Requests for which no host could be chosen.
@@ -99,6 +105,9 @@ impl PoolCells {
             retries: self.retries.get(),
             retries_refused: self.retries_refused.get(),
             no_host: self.no_host.get(),
+            hedges: self.hedges.get(),
+            hedges_won: self.hedges_won.get(),
+            hedges_refused: self.hedges_refused.get(),
             ..PoolStats::default()
         }
     }

@@ -134,14 +134,19 @@ impl RunPool {
 
     /// Hears how long a host took to answer.
     pub fn heard(&self, pool: &Pool, time: Duration, now: Tick) {
-        if !pool.bound.is_adaptive() {
+        if !pool.bound.is_adaptive() && pool.hedge.is_none() {
             return;
         }
         let window = &mut *self.window.borrow_mut();
         window.seen.add(time);
         window.most = window.most.max(pool.live.gate.in_flight());
         if now.since(window.told) >= TELL_EVERY {
-            pool.live.gate.hear(&window.seen, window.most, now);
+            if pool.bound.is_adaptive() {
+                pool.live.gate.hear(&window.seen, window.most, now);
+            }
+            if let Some(hedge) = &pool.hedge {
+                pool.live.pace.hear(&window.seen, hedge.percentile);
+            }
             *window = Window { told: now, ..Window::default() };
         }
     }
@@ -151,6 +156,13 @@ impl RunPool {
         let requests = self.cells.requests.get();
         let more = requests.saturating_sub(self.told.replace(requests));
         pool.live.budget.requests(u32::try_from(more).unwrap_or(u32::MAX), now);
+    }
+
+    /// After how long another host is asked, too; none while too little is known of the pool, or it is not wanted.
+    pub fn hedge_after(&self, pool: &Pool) -> Option<Duration> {
+        let hedge = pool.hedge.as_ref()?;
+        let slow = pool.live.pace.slow();
+        slow.into_iter().chain(hedge.max).min()
     }
 
     /// Takes one further attempt out of the budget, if one is left in it.

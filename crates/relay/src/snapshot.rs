@@ -1,5 +1,6 @@
 //! Snapshot: a Plan compiled to run; immutable, shared, swapped whole.
 
+use crate::breaker::spread::Pace;
 use crate::breaker::{Bound, Gate};
 use crate::context::Bounds;
 use crate::dispatch::Table;
@@ -7,7 +8,7 @@ use crate::filter::chain::Chain;
 use crate::filter::forwarded::Trust;
 use crate::hosts::{Host, Hosts, Live};
 use crate::pick::{self, Pick};
-use crate::plan::{Address, CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan};
+use crate::plan::{Address, CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RoutePlan};
 use crate::retry::{Budget, Rule};
 use portunus_message::{Limits, Tick};
 use std::collections::HashMap;
@@ -56,6 +57,8 @@ pub struct Pool {
     pub retry: Rule,
     /// How many requests it has at one time.
     pub bound: Bound,
+    /// Whether a second host is asked when the first one is slow.
+    pub hedge: Option<Hedge>,
     /// What every Snapshot shares of it.
     pub live: Arc<PoolLive>,
 }
@@ -67,6 +70,8 @@ pub struct PoolLive {
     pub budget: Budget,
     /// Where its requests come in.
     pub gate: Gate,
+    /// How long its answers take of late, where that is asked for.
+    pub pace: Pace,
     /// Until when one of its hosts asked to be left alone, in microseconds of a [`Tick`].
     rests_until: AtomicU64,
 }
@@ -186,6 +191,7 @@ fn compile_pool(
         connect_timeout: plan.connect_timeout,
         retry: Rule::new(&plan.retry),
         bound: Bound::new(&plan.queue, plan.servers.iter().any(|server| server.max_in_flight.is_some())),
+        hedge: plan.hedge,
         live: live.unwrap_or_default(),
     })
 }

@@ -71,6 +71,9 @@ impl PoolStats {
         self.retries += other.retries;
         self.retries_refused += other.retries_refused;
         self.no_host += other.no_host;
+        self.hedges += other.hedges;
+        self.hedges_won += other.hedges_won;
+        self.hedges_refused += other.hedges_refused;
         self.in_flight += other.in_flight;
         self.limit += other.limit;
         self.queued += other.queued;
@@ -147,6 +150,12 @@ pub struct PoolStats {
     pub retries_refused: u64,
     /// Requests for which no host could be chosen.
     pub no_host: u64,
+    /// Second hosts asked because the first was slow.
+    pub hedges: u64,
+    /// Those of them that answered first.
+    pub hedges_won: u64,
+    /// Those that had no place in the budget.
+    pub hedges_refused: u64,
     /// Requests that count against its bound now.
     pub in_flight: u64,
     /// How many there may be; 0: as many as come.

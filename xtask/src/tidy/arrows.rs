@@ -68,8 +68,19 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "attempt",
         &[
-            "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "run", "snapshot",
-            "tally", "worker",
+            "breaker",
+            "client",
+            "deadlines",
+            "eject",
+            "link",
+            "pick",
+            "pool",
+            "pump",
+            "retry",
+            "run",
+            "snapshot",
+            "tally",
+            "worker",
         ],
     ),
     (

@@ -130,6 +130,12 @@ fn upstreams(page: &mut Page, stats: &Stats) {
     page.per_pool("portunus_retries_refused_total", help, stats, |seen| seen.retries_refused);
     let help = "Requests for which no host could be chosen.";
     page.per_pool("portunus_no_host_total", help, stats, |seen| seen.no_host);
+    let help = "Second hosts asked because the first was slow.";
+    page.per_pool("portunus_hedges_total", help, stats, |seen| seen.hedges);
+    let help = "Second hosts asked because the first was slow, that answered first.";
+    page.per_pool("portunus_hedges_won_total", help, stats, |seen| seen.hedges_won);
+    let help = "Second hosts that were wanted and had no place in the budget.";
+    page.per_pool("portunus_hedges_refused_total", help, stats, |seen| seen.hedges_refused);
     let help = "Requests that wait for room on a pool.";
     page.now_per_pool("portunus_pool_queued", help, stats, |seen| seen.queued);
     let help = "Requests that count against the bound of a pool.";

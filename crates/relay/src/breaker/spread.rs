@@ -1,5 +1,7 @@
 //! spread: how times are spread, in steps of a fifth; what a quantile is read from.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Steps in each doubling.
@@ -71,6 +73,41 @@ impl Spread {
     }
 }
 
+/// Times that a quantile means anything from.
+const ENOUGH: u32 = 50;
+/// Times after which the older ones count for less.
+const MANY: u32 = 2000;
+
+/// How long a pool's answers take of late: one quantile of it, for all workers.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// The quantile, in microseconds; 0 while too little is known.
+    slow_us: AtomicU64,
+    /// Guards what it is read from.
+    spread: Mutex<Spread>,
+}
+
+impl Pace {
+    /// Hears of further times; `percent` of all are to be within the quantile.
+    pub fn hear(&self, seen: &Spread, percent: u32) {
+        let mut spread = self.spread.lock().unwrap_or_else(PoisonError::into_inner);
+        spread.merge(seen);
+        if spread.len() >= ENOUGH
+            && let Some(slow) = spread.quantile(percent)
+        {
+            self.slow_us.store(u64::try_from(slow.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        }
+        if spread.len() >= MANY {
+            spread.fade();
+        }
+    }
+
+    /// The quantile, once enough is known.
+    pub fn slow(&self) -> Option<Duration> {
+        Some(self.slow_us.load(Relaxed)).filter(|&us| us > 0).map(Duration::from_micros)
+    }
+}
+
 fn step(time: Duration) -> usize {
     let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1 << LEAST);
     let octave = us.ilog2();
@@ -113,6 +150,20 @@ mod tests {
         let mut other = Spread::default();
         other.merge(&spread);
         assert_eq!(other.quantile(50), spread.quantile(50));
+    }
+
+    #[test]
+    fn a_pace_is_told_once_enough_is_known_and_follows() {
+        let (pace, mut seen) = (Pace::default(), Spread::default());
+        (0..49).for_each(|_| seen.add(Duration::from_millis(1)));
+        pace.hear(&seen, 95);
+        assert_eq!(pace.slow(), None);
+        pace.hear(&seen, 95);
+        assert!(pace.slow().is_some_and(|slow| slow < Duration::from_millis(2)));
+        seen.clear();
+        (0..100).for_each(|_| seen.add(Duration::from_millis(100)));
+        (0..100).for_each(|_| pace.hear(&seen, 95));
+        assert!(pace.slow().is_some_and(|slow| slow >= Duration::from_millis(100)));
     }
 
     #[test]

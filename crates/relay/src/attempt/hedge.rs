@@ -1,0 +1,201 @@
+//! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
+
+use super::{Ask, choose, closed};
+use crate::client::Scratch;
+use crate::deadlines::Deadline;
+use crate::hosts::HostId;
+use crate::pool::{HostPool, Lease};
+use crate::run::RunPool;
+use crate::tally;
+use crate::worker::Worker;
+use portunus_message::{Crime, Error, Limits, Phase, Retry, Side, Tick};
+use portunus_wire::h1::emit;
+use portunus_wire::h1::{Framing, HeadBounds};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How often time is looked at while both are waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// An answer whose head has come and has not been read.
+pub struct Winner {
+    /// Its connection.
+    pub lease: Lease,
+    /// How long the head is.
+    pub length: usize,
+    /// Who gave it.
+    pub id: HostId,
+    began: Tick,
+    /// Whether it is only passed on when the other attempt gives none: the server has failed.
+    is_poor: bool,
+}
+
+/// One of the two attempts. Nothing of it is shared with the other, so that dropping it cancels it.
+struct Try<'a> {
+    id: HostId,
+    began: Tick,
+    host: Rc<HostPool>,
+    run: Option<Pin<Box<dyn Future<Output = Result<(Lease, usize), Error>> + 'a>>>,
+}
+
+/// Asks the host `id`, and after `delay` another one, too, if the budget has room. Failures are heard here.
+pub async fn race(
+    ask: &mut Ask<'_>,
+    scratch: &mut Scratch,
+    mine: &RunPool,
+    id: HostId,
+    delay: Duration,
+) -> Result<Winner, Error> {
+    let mut timer = pin!(tokio::time::sleep(delay));
+    let mut tries = vec![begin(ask, mine, id)?];
+    let mut may_follow = true;
+    let mut poor = None;
+    let mut failed = None;
+    poll_fn(|cx| {
+        let now = ask.worker.clock.refresh();
+        if may_follow && timer.as_mut().poll(cx).is_ready() {
+            may_follow = false;
+            if let Some(other) = second(ask, scratch, mine, now) {
+                tries.push(begin(ask, mine, other)?);
+            }
+        }
+        for one in &mut tries {
+            match one.poll(cx, ask, now) {
+                Poll::Pending => {}
+                Poll::Ready(Err(error)) => failed = Some(error),
+                Poll::Ready(Ok(winner)) if winner.is_poor => poor = Some(winner),
+                Poll::Ready(Ok(winner)) => return Poll::Ready(Ok(winner)),
+            }
+        }
+        if tries.iter().all(|one| one.run.is_none()) {
+            let nothing = Error::proxy(Phase::Wait, Crime::Internal);
+            return Poll::Ready(poor.take().ok_or(failed.unwrap_or(nothing)));
+        }
+        if let Poll::Ready(error) = ask.client.poll_gone(cx, now) {
+            return Poll::Ready(Err(error));
+        }
+        if now >= ask.request_deadline() {
+            return Poll::Ready(Err(Error::upstream(Phase::Wait, Crime::Deadline, Retry::Never)));
+        }
+        ask.client.deadline.set(ask.request_deadline().min(ask.client.patience_ends()).min(now + LOOK_EVERY));
+        Poll::Pending
+    })
+    .await
+    .inspect(|winner| {
+        if winner.id != id {
+            mine.cells.hedges_won.add(1);
+        }
+        ask.began = winner.began;
+        ask.x.labels.host = Some(winner.id.0);
+    })
+}
+
+/// The host for the second attempt, if there is one and the budget has room for it.
+fn second(ask: &mut Ask<'_>, scratch: &mut Scratch, mine: &RunPool, now: Tick) -> Option<HostId> {
+    let other = choose(ask.x, scratch, ask.pool, ask.worker)?;
+    if !mine.may_try_again(ask.pool, now) {
+        ask.x.refused_by_budget = true;
+        mine.cells.hedges_refused.add(1);
+        return None;
+    }
+    mine.cells.hedges.add(1);
+    scratch.tried.insert(other);
+    ask.x.tries += 1;
+    Some(other)
+}
+
+fn begin<'a>(ask: &Ask<'a>, mine: &RunPool, id: HostId) -> Result<Try<'a>, Error> {
+    let host = mine.hosts.get(id.0 as usize).ok_or(Error::proxy(Phase::Pick, Crime::Internal))?;
+    let mut head = Vec::with_capacity(1024);
+    emit::request_head(&ask.x.request, Framing::None, !host.keeps(), &mut head);
+    let run = Box::pin(send(Rc::clone(host), head, ask.limits, ask.worker, ask.request_deadline()));
+    Ok(Try { id, began: ask.worker.clock.now(), host: Rc::clone(host), run: Some(run) })
+}
+
+impl Try<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, ask: &mut Ask<'_>, now: Tick) -> Poll<Result<Winner, Error>> {
+        let Some(run) = self.run.as_mut() else { return Poll::Pending };
+        let late = |crime| Poll::Ready(Err(Error::upstream(Phase::Wait, crime, Retry::Never)));
+        let done = match run.as_mut().poll(cx) {
+            Poll::Pending if ask.pool.retry.per_try.is_some_and(|time| now >= self.began + time) => {
+                late(Crime::TryTimeout)
+            }
+            Poll::Pending if now >= self.began + ask.bounds.first_byte => late(Crime::FirstByteTimeout),
+            done => done,
+        };
+        let Poll::Ready(done) = done else { return Poll::Pending };
+        self.run = None;
+        Poll::Ready(match done {
+            Ok((mut lease, length)) => {
+                let is_poor = lease.link().and_then(|link| status(link.here())) == Some(b'5');
+                Ok(Winner { lease, length, id: self.id, began: self.began, is_poor })
+            }
+            Err(error) => {
+                ask.x.labels.host = Some(self.id.0);
+                if error.side == Side::Upstream {
+                    tally::attempt(ask.x, ask.pool, &self.host, false, self.began, now);
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+/// Sends a request without a body and waits for the head of its answer: over an idle connection first, and when that
+/// turns out to be dead, over a new one.
+async fn send(
+    host: Rc<HostPool>,
+    head: Vec<u8>,
+    limits: &Limits,
+    worker: &Worker,
+    deadline: Tick,
+) -> Result<(Lease, usize), Error> {
+    if let Some(lease) = host.take_idle(worker.clock.now(), false) {
+        match over(lease, &head, limits).await {
+            Err(error) if error.crime == Crime::UpstreamClosed => host.was_stale(worker.clock.now()),
+            done => return done,
+        }
+    }
+    let own: Deadline = worker.deadlines.add();
+    own.set(deadline);
+    poll_fn(|cx| {
+        own.wakes(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let lease = host.connect(&own, &worker.clock).await?;
+    over(lease, &head, limits).await
+}
+
+async fn over(mut lease: Lease, head: &[u8], limits: &Limits) -> Result<(Lease, usize), Error> {
+    let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+    link.begin_output().extend_from_slice(head);
+    link.promise_body(Framing::None);
+    let bounds = HeadBounds::response(limits);
+    let mut informational = 0;
+    loop {
+        let length = poll_fn(|cx| {
+            if let Poll::Ready(done) = link.poll_flush(cx) {
+                done?;
+            }
+            link.poll_head(cx, &bounds)
+        })
+        .await?
+        .ok_or(closed())?;
+        match status(link.here()) {
+            Some(b'1') if informational < limits.informational => {
+                informational += 1; // what comes before an answer cannot be passed on before it is chosen
+                link.take_head(length);
+            }
+            _ => return Ok((lease, length)),
+        }
+    }
+}
+
+/// The first digit of a status, in a head that nobody has read.
+fn status(head: &[u8]) -> Option<u8> {
+    head.get(9).copied()
+}
