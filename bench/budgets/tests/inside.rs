@@ -10,8 +10,8 @@ use portunus_message::{Exchange, Limits, Request};
 use portunus_relay::dispatch::Table;
 use portunus_relay::net::Sockets;
 use portunus_relay::plan::{
-    Address, Directive, Forward, HostPattern, KeepAlive, Listen, Matcher, PathMatch, Plan, PoolPlan,
-    RoutePlan, ServerPlan, SitePlan,
+    Address, Directive, Forward, HostPattern, Keep, KeepAlive, Listen, Matcher, PathMatch, Plan, PoolPlan,
+    RoutePlan, ServerPlan, SitePlan, SlowStart,
 };
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::{Names, Recorder};
@@ -149,6 +149,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
             weight: 1,
             backup: false,
             max_in_flight: None,
+            zone: None,
         }],
         balance: Directive { name: "round-robin".to_owned(), args: Default::default() },
         keep_alive: KeepAlive { idle: 256, time: None },
@@ -156,6 +157,9 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         retry: Default::default(),
         queue: Default::default(),
         hedge: None,
+        slow_start: SlowStart::default(),
+        keep: Keep::default(),
+        sticky: None,
     };
     let paths = (0..routes).map(|number| PathMatch::Prefix(format!("/service-{number}")));
     let routes = paths.chain([PathMatch::Any]).map(|path| RoutePlan {
@@ -164,6 +168,9 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         priority: 0,
         filters: Vec::new(),
         forward: vec![Forward { pool: "origin".to_owned(), weight: 1 }],
+        split: None,
+        canary: None,
+        mirror: None,
         limits: Limits::default(),
     });
     let site = SitePlan {

@@ -2,6 +2,7 @@
 
 use crate::again::{self, some_time};
 use crate::args::Scene;
+use crate::choosing::{self, Choosing};
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
@@ -30,6 +31,7 @@ pub struct PoolSettings {
     retry: Retry,
     queue: Queue,
     hedge: Option<Hedge>,
+    choosing: Choosing,
 }
 
 impl PoolSettings {
@@ -42,6 +44,7 @@ impl PoolSettings {
             retry: Retry::default(),
             queue: Queue::default(),
             hedge: None,
+            choosing: Choosing::default(),
         }
     }
 
@@ -86,7 +89,7 @@ impl PoolSettings {
             "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
             "queue" => again::queue(draft, &mut self.queue, scene),
             "hedge" => again::hedge(draft, &mut self.hedge, scene),
-            _ => {}
+            _ => self.choosing.statement(draft, name, scene),
         }
     }
 
@@ -242,7 +245,7 @@ impl Pools {
                 scene.findings.error(word.span, format!("there is no pool {}", word.shown())).hint(hint);
                 servers.tried = true;
             } else {
-                servers.add(word, 1, false, None, scene);
+                servers.add(word, Member { weight: 1, ..Member::default() }, scene);
             }
         }
         let mut settings = self.defaults.clone();
@@ -308,8 +311,21 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, retry, queue, hedge } = self;
-        PoolPlan { name, servers, balance, keep_alive, connect_timeout, retry, queue, hedge }
+        let PoolSettings { balance, keep_alive, connect_timeout, retry, queue, hedge, choosing } = self;
+        let Choosing { slow_start, keep, sticky } = choosing;
+        PoolPlan {
+            name,
+            servers,
+            balance,
+            keep_alive,
+            connect_timeout,
+            retry,
+            queue,
+            hedge,
+            slow_start,
+            keep,
+            sticky,
+        }
     }
 }
 
@@ -317,6 +333,15 @@ impl PoolSettings {
 fn is_pool_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !text.is_empty() && text.len() <= 128 && text.bytes().all(fits)
+}
+
+/// What is written of a server beside its address.
+#[derive(Default)]
+struct Member {
+    weight: u32,
+    backup: bool,
+    zone: Option<String>,
+    max_in_flight: Option<u32>,
 }
 
 /// The servers of one pool.
@@ -329,28 +354,22 @@ struct Servers {
 }
 
 impl Servers {
-    /// `server ADDRESS [backup] [weight=…]`.
+    /// `server ADDRESS [backup] [weight=…] [zone=…]`.
     fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
         let Some(address) = draft.words.first() else {
             self.tried = true;
             return;
         };
         let backup = draft.words.len() > 1;
-        let option = draft.options.iter().find(|(key, _)| &**key == "weight");
-        let weight = option.map_or(Some(1), |(_, value)| scene.parse(value, weight));
-        let option = draft.options.iter().find(|(key, _)| &**key == "max-in-flight");
-        let max_in_flight = option.and_then(|(_, value)| again::of_server(value, scene));
-        self.add(address, weight.unwrap_or(1), backup, max_in_flight, scene);
+        let option =
+            |key: &str| draft.options.iter().find(|(name, _)| &**name == key).map(|(_, value)| value);
+        let weight = option("weight").map_or(Some(1), |value| scene.parse(value, weight)).unwrap_or(1);
+        let zone = option("zone").and_then(|value| scene.parse(value, choosing::zone));
+        let max_in_flight = option("max-in-flight").and_then(|value| again::of_server(value, scene));
+        self.add(address, Member { weight, backup, zone, max_in_flight }, scene);
     }
 
-    fn add(
-        &mut self,
-        value: &Value,
-        weight: u32,
-        backup: bool,
-        max_in_flight: Option<u32>,
-        scene: &mut Scene<'_, '_>,
-    ) {
+    fn add(&mut self, value: &Value, member: Member, scene: &mut Scene<'_, '_>) {
         let Some(address) = scene.parse(value, values::address) else {
             self.tried = true;
             return;
@@ -358,6 +377,7 @@ impl Servers {
         if let Some(first) = self.seen.insert(address.clone(), value.span) {
             scene.twice(value.span, &format!("server {}", value.shown()), first);
         }
-        self.list.push(ServerPlan { address, weight, backup, max_in_flight });
+        let Member { weight, backup, zone, max_in_flight } = member;
+        self.list.push(ServerPlan { address, weight, backup, zone, max_in_flight });
     }
 }

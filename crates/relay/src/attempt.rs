@@ -1,9 +1,9 @@
 //! One try at one host; may another follow?
 
 use crate::client::{Client, Scratch};
-use crate::context::{Bounds, Scope};
+use crate::context::Bounds;
 use crate::hosts::HostId;
-use crate::pick::Key;
+use crate::mirror::{self, Mirror};
 use crate::pool::{HostPool, Lease};
 use crate::pump::{Pace, Transfer};
 use crate::run::{Run, RunPool};
@@ -21,11 +21,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+mod choice;
 mod door;
 mod hedge;
 
+use choice::{another, choose, first};
 pub use door::Held;
 
+/// What is read of an answer that is not passed on, so that its connection can be kept.
+const DROPPED_MAX: usize = 64 << 10;
 /// The longest that a host is left alone because it asked for that (`Retry-After`).
 const REST_MAX: Duration = Duration::from_secs(60);
 
@@ -54,7 +58,9 @@ pub async fn until_answered(
     run: &Run,
     worker: &Worker,
 ) -> Result<Answered, Error> {
-    let at = route.choose_pool(worker.random()).ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let place = route.split.place(&x.request, worker.random());
+    let place = place.ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let at = place.pool;
     let (Some(pool), Some(mine)) = (run.snapshot.pool(at), run.pools.get(at as usize)) else {
         return Err(Error::proxy(Phase::Pick, Crime::Internal));
     };
@@ -62,7 +68,11 @@ pub async fn until_answered(
     mine.cells.requests.add(1);
     scratch.tried.clear();
     let framing = framing_upstream(x);
+    let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
     let mut up = upload(x, pool, bounds, &route.limits);
+    if mirror.is_some() && !x.request.body.is_empty() {
+        up.keep_up_to(mirror::BODY_BYTES_MAX);
+    }
     let room = match door::at_once(pool, client) {
         Some(room) => room,
         None => Box::pin(door::room(x, client, pool, bounds, worker)).await?,
@@ -76,19 +86,22 @@ pub async fn until_answered(
         let Some(host) = mine.hosts.get(id.0 as usize) else {
             return Err(Error::proxy(Phase::Pick, Crime::Internal));
         };
+        let began = worker.clock.now();
+        if !host.host.is_usable(began) && pool.hosts.is_below_floor(began) {
+            mine.cells.forced.add(1);
+        }
         scratch.tried.insert(id);
         x.labels.host = Some(id.0);
         x.tries += 1;
-        let began = worker.clock.now();
         x.times.picked.get_or_insert(began);
         let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
-        let hedged = if ask.x.tries == 1 { mine.hedge_after(pool) } else { None };
+        let hedged = mine.hedge_after(pool).filter(|_| ask.may_be_hedged());
         let asked = match hedged {
-            Some(delay) if ask.may_be_hedged() => {
+            Some(delay) => {
                 up = Transfer::over(); // there is no body
                 Box::pin(ask.either_host(scratch, mine, id, delay)).await
             }
-            _ => ask.one_host(host, &mut up).await,
+            None => ask.one_host(host, &mut up).await,
         };
         let again = match &asked {
             Err(error) if error.crime == Crime::QueueFull => {
@@ -114,6 +127,13 @@ pub async fn until_answered(
                 if room.is_counted() {
                     mine.heard(pool, now.since(began), now);
                 }
+                if let (Some(sticky), Some(id)) = (&pool.sticky, x.labels.host) {
+                    sticky.mark(&x.request, HostId(id), &mut x.response);
+                }
+                route.split.mark(place, &mut x.response);
+                if let Some(mirror) = mirror {
+                    copy_to(mirror, x, &up, scratch, route, run, worker);
+                }
                 return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
             }
             (Err(error), None) => return Err(error),
@@ -126,77 +146,24 @@ pub async fn until_answered(
     }
 }
 
-/// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded.
-#[allow(clippy::too_many_arguments)]
-async fn first(
-    x: &Exchange,
-    client: &mut Client,
-    scratch: &mut Scratch,
-    pool: &Pool,
-    mine: &RunPool,
-    mut since: Option<Tick>,
-    bounds: &Bounds,
-    worker: &Worker,
-) -> Result<HostId, Error> {
-    loop {
-        // Whoever comes goes behind those who wait; whoever was called goes before them.
-        if since.is_some() || pool.live.gate.servers.is_empty() {
-            if let Some(id) = choose(x, scratch, pool, worker) {
-                return Ok(id);
-            }
-            let is_bounded = pool.bound.per_server;
-            if !is_bounded || pool.hosts.candidates(&scratch.tried, worker.clock.now()).next().is_none() {
-                mine.cells.no_host.add(1);
-                return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
-            }
-        }
-        since = Some(Box::pin(door::server(x, client, pool, since, bounds, worker)).await?);
-    }
-}
-
 type Asked = Result<(Lease, ResponseHead, bool), Error>;
-
-/// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
-/// there is time, and the budget allows it.
-#[allow(clippy::too_many_arguments)]
-fn another(
-    x: &mut Exchange,
-    scratch: &mut Scratch,
-    pool: &Pool,
-    mine: &RunPool,
-    up: &mut Transfer,
-    bounds: &Bounds,
-    asked: &Asked,
-    worker: &Worker,
-) -> Option<HostId> {
-    let now = worker.clock.now();
-    if x.tries >= pool.retry.tries || bounds.request.is_some_and(|time| now >= x.times.began + time) {
-        return None;
-    }
-    let next = choose(x, scratch, pool, worker)?;
-    if !up.can_rewind() {
-        return None;
-    }
-    let cost_nothing = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
-    if !cost_nothing && !mine.may_try_again(pool, now) {
-        x.refused_by_budget = true;
-        return None;
-    }
-    mine.cells.retries.add(1);
-    up.rewind().then_some(next)
-}
 
 /// Drops an answer that is not passed on. Its connection is kept when all of it is here already.
 async fn drop_answer(mut lease: Lease, may_be_kept: bool, worker: &Worker) {
     let is_over = may_be_kept
         && poll_fn(|cx| {
             let Some(link) = lease.link() else { return Poll::Ready(false) };
+            let mut left = DROPPED_MAX;
             while let Poll::Ready(Ok(more)) = link.poll_data(cx) {
                 if !more {
                     return Poll::Ready(link.is_clean());
                 }
                 let count = link.data().len();
                 link.consume(count);
+                match left.checked_sub(count) {
+                    Some(rest) => left = rest,
+                    None => return Poll::Ready(false),
+                }
             }
             Poll::Ready(false)
         })
@@ -206,31 +173,30 @@ async fn drop_answer(mut lease: Lease, may_be_kept: bool, worker: &Worker) {
     }
 }
 
-/// One of the hosts that have not been tried and have room; those that have asked to be left alone only when no other
-/// is there.
-fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
-    scratch.key.clear();
-    if let Some(template) = pool.pick.key() {
-        let scope = Scope {
-            request: &x.request,
-            response: None,
-            peer: x.peer,
-            client_ip: x.client_ip(),
-            id: x.id,
-            upstream: None,
-        };
-        template.render(&scope, &mut scratch.key);
+/// Sends a copy of a request whose answer has begun.
+fn copy_to(
+    mirror: &Mirror,
+    x: &mut Exchange,
+    up: &Transfer,
+    scratch: &mut Scratch,
+    route: &Route,
+    run: &Run,
+    worker: &Worker,
+) {
+    let (Some(pool), Some(mine)) = (run.snapshot.pool(mirror.pool), run.pools.get(mirror.pool as usize))
+    else {
+        return;
+    };
+    scratch.tried.clear();
+    let host = choose(x, scratch, pool, worker).and_then(|id| mine.hosts.get(id.0 as usize));
+    match (host, up.whole()) {
+        (Some(host), Some(body)) => {
+            mirror.send(x, body, host, &mine.cells, &route.limits, &worker.deadlines);
+            worker.wake_sweeper();
+        }
+        (None, _) => mine.cells.mirrors_failed.add(1),
+        (_, None) => mine.cells.mirrors_skipped.add(1),
     }
-    let now = worker.clock.now();
-    let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random(), now };
-    if now >= pool.live.rest_until() && !pool.bound.per_server {
-        return pool.pick.pick(&pool.hosts, &key, &scratch.tried);
-    }
-    let mut without = scratch.tried.clone();
-    pool.hosts.iter().filter(|(_, host)| host.is_full()).for_each(|(id, _)| without.insert(id));
-    let mut rested = without.clone();
-    pool.hosts.iter().filter(|(_, host)| host.live.is_resting(now)).for_each(|(id, _)| rested.insert(id));
-    pool.pick.pick(&pool.hosts, &key, &rested).or_else(|| pool.pick.pick(&pool.hosts, &key, &without))
 }
 
 fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Transfer {
@@ -313,12 +279,13 @@ impl Ask<'_> {
             self.client.welcome_body();
         }
         let bounds = HeadBounds::response(self.limits);
-        let mut sending = Sending { up_failed: None, sent_at: None };
+        let mut sending = Sending { first: true, up_failed: None, sent_at: None };
         let mut informational = 0;
         loop {
-            let length = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
-            let head = self.parse(link.here().get(..length).unwrap_or(&[]))?;
-            link.take_head(length);
+            let head = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
+            if head.upgraded && !accepts(self.x) {
+                return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
+            }
             if self.x.response.status.is_informational() && !head.upgraded {
                 informational += 1;
                 if informational > self.limits.informational {
@@ -365,13 +332,10 @@ impl Ask<'_> {
         self.x.times.connected = Some(self.worker.clock.now());
         let host = Rc::clone(winner.lease.pool());
         let link = winner.lease.link().ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
-        let head = self.parse(link.here().get(..winner.length).unwrap_or(&[])).inspect_err(|_| {
-            tally::attempt(self.x, self.pool, &host, false, self.began, self.worker.clock.now());
-        })?;
-        link.take_head(winner.length);
-        link.expect_body(head.framing, self.limits);
-        self.has_answered(&host, &head);
-        Ok((winner.lease, head, false))
+        link.expect_body(winner.head.framing, self.limits);
+        self.x.response = winner.response;
+        self.has_answered(&host, &winner.head);
+        Ok((winner.lease, winner.head, false))
     }
 
     /// A host that says when to come back gets no new requests until then, while others are there (RFC 9110 §10.2.3).
@@ -386,16 +350,12 @@ impl Ask<'_> {
         self.pool.live.rests_until(until);
     }
 
-    fn parse(&mut self, head: &[u8]) -> Result<ResponseHead, Error> {
-        let request = &self.x.request;
-        self.x.response.clear();
-        let parsed =
-            parse::response(head, &mut self.x.response, request.method, request.websocket, self.limits)
-                .map_err(|crime| Error::upstream(Phase::Wait, crime, Retry::Never))?;
-        if parsed.upgraded && !accepts(self.x) {
-            return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
+    fn parse(x: &mut Exchange, bytes: &[u8], limits: &Limits) -> Result<(ResponseHead, usize), Error> {
+        x.response.clear();
+        match parse::response(bytes, &mut x.response, x.request.method, x.request.websocket, limits) {
+            Ok(head) => Ok((head, head.length)),
+            Err(crime) => Err(Error::upstream(Phase::Wait, crime, Retry::Never)),
         }
-        Ok(parsed)
     }
 
     /// Passes an informational head on: only 103, and only to those who know such things (RFC 8297, attack A37).
@@ -417,8 +377,10 @@ impl Ask<'_> {
         up: &mut Transfer,
         bounds: &HeadBounds,
         sending: &mut Sending,
-    ) -> Poll<Result<usize, Error>> {
-        let now = self.worker.clock.refresh();
+    ) -> Poll<Result<ResponseHead, Error>> {
+        // The first look follows at once on what came before, whose time is still good.
+        let first = std::mem::take(&mut sending.first);
+        let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
         let _ = self.client.link.poll_flush(cx)?; // 100 and 103
         if !up.is_over() && sending.up_failed.is_none() {
             match up.poll(cx, &mut self.client.link, link, now) {
@@ -435,8 +397,9 @@ impl Ask<'_> {
             }
             self.x.bytes_up = up.moved;
         }
-        match link.poll_head(cx, bounds) {
-            Poll::Ready(Ok(Some(length))) => return Poll::Ready(Ok(length)),
+        let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
+        match link.poll_head(cx, bounds, parse) {
+            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
             Poll::Pending => {}
@@ -487,6 +450,7 @@ impl Ask<'_> {
 
 /// How far the request has got.
 struct Sending {
+    first: bool,
     up_failed: Option<Error>,
     sent_at: Option<Tick>,
 }

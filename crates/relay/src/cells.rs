@@ -94,6 +94,16 @@ pub struct PoolCells {
     pub retries: Count,
     /// Requests for which no host could be chosen.
     pub no_host: Count,
+    /// Requests that went to a host which was not good, because too few were.
+    pub forced: Count,
+    /// Copies that were answered.
+    pub mirrored: Count,
+    /// Copies that were sent, or should have been, and not answered.
+    pub mirrors_failed: Count,
+    /// Requests that were to be copied and were not: too large, or too many under way.
+    pub mirrors_skipped: Count,
+    /// Copies under way.
+    pub mirrors_open: Count,
 }
 
 impl PoolCells {
@@ -108,6 +118,10 @@ impl PoolCells {
             hedges: self.hedges.get(),
             hedges_won: self.hedges_won.get(),
             hedges_refused: self.hedges_refused.get(),
+            forced: self.forced.get(),
+            mirrored: self.mirrored.get(),
+            mirrors_failed: self.mirrors_failed.get(),
+            mirrors_skipped: self.mirrors_skipped.get(),
             ..PoolStats::default()
         }
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// How fast the past is forgotten: after this time it counts for 37 %.
 const DECAY: Duration = Duration::from_secs(10);
+/// How many times faster a failure is learned than forgotten.
+const ALARM: i32 = 10;
 
 /// How quick a host has been of late. Its words are written one by one by whoever hears an answer: a lost race costs
 /// one sample.
@@ -25,7 +27,7 @@ pub struct Latency {
 pub struct Belief {
     /// How long it takes to answer, in microseconds.
     pub latency_us: f64,
-    /// The share of its attempts that fail, 0 to 1.
+    /// How much of what it does fails, 0 to 1; failures count several times.
     pub failing: f64,
 }
 
@@ -43,7 +45,7 @@ impl Latency {
             Some(before) => before.latency_us + sample * (1.0 - kept),
         };
         let failing = before.map_or(0.0, |before| before.failing);
-        let failing = if failed { failing + (1.0 - kept) } else { failing };
+        let failing = if failed { failing + (1.0 - failing) * (1.0 - kept.powi(ALARM)) } else { failing };
         self.estimate_us.store(estimate.to_bits(), Relaxed);
         self.failing.store(failing.min(1.0).to_bits(), Relaxed);
         self.heard_at.store(now.0.max(1), Relaxed);
@@ -111,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_a_share() {
+    fn failures_are_a_share_that_is_counted_several_times() {
         let latency = Latency::default();
         for ms in 0..50_000u64 {
             latency.hear(MS(5), ms % 10 == 0, at(ms + 1));
         }
         let belief = latency.believe(at(50_000)).unwrap();
-        assert!((0.08..0.12).contains(&belief.failing), "{belief:?}");
+        assert!((0.4..0.6).contains(&belief.failing), "{belief:?}");
     }
 }

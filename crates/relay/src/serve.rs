@@ -21,7 +21,8 @@ use std::task::Poll;
 /// One exchange, from request to record. Everything the data plane does is called from here.
 pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch, run: &Run, worker: &Worker) {
     scratch.later.clear();
-    let client_ip = forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut x.id);
+    let client_ip =
+        forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut scratch.told, &mut x.id);
     x.client_ip = Some(client_ip);
     x.asked.push_str(x.request.target.path_and_query());
     let found = run.find(client.listen.as_ref(), &x.request, client_ip);
@@ -52,7 +53,7 @@ async fn follow(
     worker: &Worker,
 ) -> Result<(), Error> {
     // What needs no upstream is always answered: health, for one.
-    if worker.lag.refuses(|| worker.random()) && !route.forward.is_empty() {
+    if worker.lag.refuses(|| worker.random()) && !route.split.forward.is_empty() {
         return refuse(x, client, Error::proxy(Phase::Head, Crime::Overloaded), worker).await;
     }
     let mut bounds = route.bounds;

@@ -77,6 +77,10 @@ impl PoolStats {
         self.in_flight += other.in_flight;
         self.limit += other.limit;
         self.queued += other.queued;
+        self.forced += other.forced;
+        self.mirrored += other.mirrored;
+        self.mirrors_failed += other.mirrors_failed;
+        self.mirrors_skipped += other.mirrors_skipped;
     }
 }
 
@@ -162,6 +166,14 @@ pub struct PoolStats {
     pub limit: u64,
     /// Requests that wait for room now.
     pub queued: u64,
+    /// Requests that went to a host which was not good, because too few were.
+    pub forced: u64,
+    /// Copies of requests that were answered.
+    pub mirrored: u64,
+    /// Copies that were not answered.
+    pub mirrors_failed: u64,
+    /// Requests that were to be copied and were not.
+    pub mirrors_skipped: u64,
 }
 
 /// What one host has seen.

@@ -1,5 +1,6 @@
 //! Tally closes every exchange exactly once: its counters, then its record.
 
+use crate::canary::Canary;
 use crate::cells;
 use crate::hosts::HostId;
 use crate::pick::Outcome;
@@ -26,8 +27,22 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
         route.bytes_up.add(x.bytes_up);
         route.bytes_down.add(x.bytes_down);
     }
+    if let Some(route) = x.labels.route.and_then(|at| run.snapshot.route(at))
+        && let Some(canary) = &route.split.canary
+    {
+        watch(x, canary, now);
+    }
     worker.cells.active.sub(1);
     worker.recorder.borrow_mut().record(x, &names(x, run));
+}
+
+/// A route with a canary compares what became of its requests with what became of the others.
+fn watch(x: &Exchange, canary: &Canary, now: Tick) {
+    let Some(pool) = x.labels.pool.filter(|_| !is_client_gone(x)) else { return };
+    let failed = x.sent.is_none_or(|status| status.code() >= 500);
+    let took = x.times.first_byte.unwrap_or(now).since(x.times.began);
+    let seen = if pool == canary.pool { &canary.live.new } else { &canary.live.old };
+    seen.count(took, failed);
 }
 
 /// One attempt at a host of `pool`, begun at `began`, is over: with the head of an answer, or without. Whoever has to

@@ -142,6 +142,13 @@ fn upstreams(page: &mut Page, stats: &Stats) {
     page.now_per_pool("portunus_pool_in_flight", help, stats, |seen| seen.in_flight);
     let help = "How many requests there may be on a pool at one time; 0: as many as come.";
     page.now_per_pool("portunus_pool_limit", help, stats, |seen| seen.limit);
+    let help = "Requests that went to a host which was not good, because fewer were than shall be kept.";
+    page.per_pool("portunus_forced_requests_total", help, stats, |seen| seen.forced);
+    page.per_pool("portunus_mirrored_total", "Copies that were answered.", stats, |seen| seen.mirrored);
+    let help = "Copies that were not answered.";
+    page.per_pool("portunus_mirrors_failed_total", help, stats, |seen| seen.mirrors_failed);
+    let help = "Requests that were to be copied and were not: too large, or too many copies under way.";
+    page.per_pool("portunus_mirrors_skipped_total", help, stats, |seen| seen.mirrors_skipped);
 }
 
 fn each_host(stats: &Stats) -> impl Iterator<Item = ([(&str, &str); 2], &HostStats)> {

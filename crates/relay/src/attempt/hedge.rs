@@ -1,6 +1,6 @@
 //! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
 
-use super::{Ask, choose, closed};
+use super::{Ask, bad_response, choice::choose, closed};
 use crate::client::Scratch;
 use crate::deadlines::Deadline;
 use crate::hosts::HostId;
@@ -8,8 +8,9 @@ use crate::pool::{HostPool, Lease};
 use crate::run::RunPool;
 use crate::tally;
 use crate::worker::Worker;
-use portunus_message::{Crime, Error, Limits, Phase, Retry, Side, Tick};
+use portunus_message::{Crime, Error, Limits, Method, Phase, Response, Retry, Side, Tick};
 use portunus_wire::h1::emit;
+use portunus_wire::h1::parse::{self, ResponseHead};
 use portunus_wire::h1::{Framing, HeadBounds};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -20,17 +21,17 @@ use std::time::Duration;
 /// How often time is looked at while both are waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// An answer whose head has come and has not been read.
+/// An answer whose head has come.
 pub struct Winner {
     /// Its connection.
     pub lease: Lease,
-    /// How long the head is.
-    pub length: usize,
+    /// What the head said of framing and reuse.
+    pub head: ResponseHead,
+    /// The head itself.
+    pub response: Response,
     /// Who gave it.
     pub id: HostId,
     began: Tick,
-    /// Whether it is only passed on when the other attempt gives none: the server has failed.
-    is_poor: bool,
 }
 
 /// One of the two attempts. Nothing of it is shared with the other, so that dropping it cancels it.
@@ -38,8 +39,11 @@ struct Try<'a> {
     id: HostId,
     began: Tick,
     host: Rc<HostPool>,
-    run: Option<Pin<Box<dyn Future<Output = Result<(Lease, usize), Error>> + 'a>>>,
+    run: Option<Pin<Box<dyn Future<Output = Sent> + 'a>>>,
 }
+
+/// What came of one attempt.
+type Sent = Result<(Lease, ResponseHead, Response), Error>;
 
 /// Asks the host `id`, and after `delay` another one, too, if the budget has room. Failures are heard here.
 pub async fn race(
@@ -66,7 +70,7 @@ pub async fn race(
             match one.poll(cx, ask, now) {
                 Poll::Pending => {}
                 Poll::Ready(Err(error)) => failed = Some(error),
-                Poll::Ready(Ok(winner)) if winner.is_poor => poor = Some(winner),
+                Poll::Ready(Ok(winner)) if winner.is_poor() => poor = Some(winner),
                 Poll::Ready(Ok(winner)) => return Poll::Ready(Ok(winner)),
             }
         }
@@ -111,7 +115,14 @@ fn begin<'a>(ask: &Ask<'a>, mine: &RunPool, id: HostId) -> Result<Try<'a>, Error
     let host = mine.hosts.get(id.0 as usize).ok_or(Error::proxy(Phase::Pick, Crime::Internal))?;
     let mut head = Vec::with_capacity(1024);
     emit::request_head(&ask.x.request, Framing::None, !host.keeps(), &mut head);
-    let run = Box::pin(send(Rc::clone(host), head, ask.limits, ask.worker, ask.request_deadline()));
+    let run = Box::pin(send(
+        Rc::clone(host),
+        head,
+        ask.limits,
+        ask.worker,
+        ask.x.request.method,
+        ask.request_deadline(),
+    ));
     Ok(Try { id, began: ask.worker.clock.now(), host: Rc::clone(host), run: Some(run) })
 }
 
@@ -129,9 +140,8 @@ impl Try<'_> {
         let Poll::Ready(done) = done else { return Poll::Pending };
         self.run = None;
         Poll::Ready(match done {
-            Ok((mut lease, length)) => {
-                let is_poor = lease.link().and_then(|link| status(link.here())) == Some(b'5');
-                Ok(Winner { lease, length, id: self.id, began: self.began, is_poor })
+            Ok((lease, head, response)) => {
+                Ok(Winner { lease, head, response, id: self.id, began: self.began })
             }
             Err(error) => {
                 ask.x.labels.host = Some(self.id.0);
@@ -151,10 +161,11 @@ async fn send(
     head: Vec<u8>,
     limits: &Limits,
     worker: &Worker,
+    method: Method,
     deadline: Tick,
-) -> Result<(Lease, usize), Error> {
+) -> Sent {
     if let Some(lease) = host.take_idle(worker.clock.now(), false) {
-        match over(lease, &head, limits).await {
+        match over(lease, &head, method, limits).await {
             Err(error) if error.crime == Crime::UpstreamClosed => host.was_stale(worker.clock.now()),
             done => return done,
         }
@@ -167,35 +178,46 @@ async fn send(
     })
     .await;
     let lease = host.connect(&own, &worker.clock).await?;
-    over(lease, &head, limits).await
+    over(lease, &head, method, limits).await
 }
 
-async fn over(mut lease: Lease, head: &[u8], limits: &Limits) -> Result<(Lease, usize), Error> {
+async fn over(mut lease: Lease, head: &[u8], method: Method, limits: &Limits) -> Sent {
     let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
     link.begin_output().extend_from_slice(head);
     link.promise_body(Framing::None);
     let bounds = HeadBounds::response(limits);
+    let mut response = Response::default();
     let mut informational = 0;
     loop {
-        let length = poll_fn(|cx| {
+        let head = poll_fn(|cx| {
             if let Poll::Ready(done) = link.poll_flush(cx) {
                 done?;
             }
-            link.poll_head(cx, &bounds)
+            link.poll_head(cx, &bounds, |bytes| {
+                response.clear();
+                parse::response(bytes, &mut response, method, false, limits)
+                    .map(|head| {
+                        let length = head.length;
+                        (head, length)
+                    })
+                    .map_err(|crime| Error::upstream(Phase::Wait, crime, Retry::Never))
+            })
         })
         .await?
         .ok_or(closed())?;
-        match status(link.here()) {
-            Some(b'1') if informational < limits.informational => {
-                informational += 1; // what comes before an answer cannot be passed on before it is chosen
-                link.take_head(length);
-            }
-            _ => return Ok((lease, length)),
+        if !response.status.is_informational() {
+            return Ok((lease, head, response));
         }
+        if informational >= limits.informational {
+            return Err(bad_response());
+        }
+        informational += 1; // what comes before an answer cannot be passed on before it is chosen
     }
 }
 
-/// The first digit of a status, in a head that nobody has read.
-fn status(head: &[u8]) -> Option<u8> {
-    head.get(9).copied()
+impl Winner {
+    /// Whether it is only passed on when the other attempt gives none: the server has failed.
+    fn is_poor(&self) -> bool {
+        self.response.status.code() >= 500
+    }
 }

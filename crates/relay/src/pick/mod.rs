@@ -7,19 +7,33 @@ use std::time::Duration;
 
 mod client_ip;
 mod hash;
+mod keyed;
 mod least_requests;
+mod least_time;
+mod maglev;
 mod random_two;
 mod rendezvous;
+mod ring;
 mod round_robin;
+mod two;
 
 /// The policies, in the order of the manual. A new one is a file and a line.
-pub const LIST: &[Entry<dyn Pick>] =
-    &[round_robin::ENTRY, least_requests::ENTRY, random_two::ENTRY, hash::ENTRY, client_ip::ENTRY];
+pub const LIST: &[Entry<dyn Pick>] = &[
+    round_robin::ENTRY,
+    least_requests::ENTRY,
+    random_two::ENTRY,
+    least_time::ENTRY,
+    hash::ENTRY,
+    client_ip::ENTRY,
+];
 
 /// Chooses among hosts. A pure function of its arguments but for its own cursor.
 pub trait Pick: Send + Sync {
     /// Chooses one of `hosts` that is not in `tried`, up, and has weight; backups only when no other is left.
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId>;
+
+    /// Learns its hosts, once, before the first choice: what can be computed in advance is.
+    fn prepare(&mut self, _hosts: &Hosts) {}
 
     /// Hears how an attempt at a host went. Most policies do not care.
     fn heard(&self, _hosts: &Hosts, _id: HostId, _outcome: &Outcome) {}

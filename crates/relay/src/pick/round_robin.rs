@@ -28,21 +28,26 @@ struct RoundRobin {
 
 impl Pick for RoundRobin {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now);
+        let candidates = hosts.candidates(tried, key.now, key.random);
         let (mut total, mut divisor, mut alike) = (0u64, 0u32, true);
-        for (_, host) in candidates.clone() {
-            alike &= divisor == 0 || divisor == host.share();
-            divisor = common_divisor(divisor, host.share());
-            total += u64::from(host.share());
+        let (mut count, mut last) = (0u32, None);
+        for one in candidates {
+            (count, last) = (count + 1, Some(one.id));
+            alike &= divisor == 0 || divisor == one.share;
+            divisor = common_divisor(divisor, one.share);
+            total += u64::from(one.share);
+        }
+        if count == 1 {
+            return last;
         }
         let total = total.checked_div(u64::from(divisor))?;
         // Only a first choice takes a turn: a second one would make every host follow on the same one for ever.
         let turn = if tried.is_empty() { self.turn.fetch_add(1, Relaxed) } else { key.random } % total;
         let mut place = if alike { turn } else { mixed(turn, total) };
-        for (id, host) in candidates {
-            let share = u64::from(host.share() / divisor);
+        for one in candidates {
+            let share = u64::from(one.share / divisor);
             if place < share {
-                return Some(id);
+                return Some(one.id);
             }
             place -= share;
         }

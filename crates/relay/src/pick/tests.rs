@@ -89,7 +89,8 @@ proptest! {
         let any_left = members.iter().any(|member| usable(&member));
         let key = Key { text: &text, client_ip: "::1".parse().unwrap(), random, now: Tick(1) };
         for entry in LIST {
-            let pick = (entry.build)(&example(entry.example)).unwrap();
+            let mut pick = (entry.build)(&example(entry.example)).unwrap();
+            pick.prepare(&hosts);
             for _ in 0..3 {
                 let picked = pick.pick(&hosts, &key, &tried).map(|id| &members[id.0 as usize]);
                 prop_assert_eq!(picked.is_some(), any_left, "{}", entry.name);

@@ -155,6 +155,9 @@ impl HostPool {
             }
             Err(error) => {
                 self.cells.connect_failures.add(1);
+                if error.crime == Crime::ConnectFailed {
+                    self.host.live.standing.refused(clock.now());
+                }
                 Err(error)
             }
         }

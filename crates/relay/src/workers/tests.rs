@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::plan::{
-    Args, Directive, Forward, HostPattern, KeepAlive, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
-    SitePlan,
+    Args, Directive, Forward, HostPattern, Keep, KeepAlive, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
+    SitePlan, SlowStart,
 };
 use crate::stats::Names;
 use portunus_message::{Crime, Exchange, Limits};
@@ -48,6 +48,7 @@ impl Proxy {
                 weight: 1,
                 backup: false,
                 max_in_flight: None,
+                zone: None,
             }],
             balance: directive("round-robin"),
             keep_alive: KeepAlive { idle: 16, time: None },
@@ -55,6 +56,9 @@ impl Proxy {
             retry: crate::plan::Retry { tries: 1, ..Default::default() },
             queue: Default::default(),
             hedge: None,
+            slow_start: SlowStart::default(),
+            keep: Keep::default(),
+            sticky: None,
         });
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
@@ -65,6 +69,9 @@ impl Proxy {
                 priority: 0,
                 filters: filters.iter().map(|name| directive(name)).collect(),
                 forward: vec![Forward { pool: "origin".into(), weight: 1 }],
+                split: None,
+                canary: None,
+                mirror: None,
                 limits,
             }],
         });
