@@ -273,15 +273,15 @@ impl Line {
     /// Sends those away who have waited too long in a line that does not get empty (as CoDel does, RFC 8289).
     fn shed(&self, waits: &mut Waits) {
         let now = self.told();
-        let Some(first) = waits.places.front() else {
+        if waits.places.is_empty() {
             waits.is_standing = false;
             waits.shortest = None;
             waits.interval_ends = now + INTERVAL;
             return;
-        };
+        }
         if now >= waits.interval_ends {
-            let shortest = waits.shortest.take().unwrap_or_else(|| now.since(first.since));
-            waits.is_standing = shortest > CALM;
+            // When nobody at all was called nothing is known: a pause looks like that.
+            waits.is_standing = waits.shortest.take().is_some_and(|shortest| shortest > CALM);
             waits.interval_ends = now + INTERVAL;
         }
         while waits.is_standing && waits.is_controlled {
@@ -423,6 +423,13 @@ mod tests {
         assert!(late <= STANDING_WAIT && shed > 500, "{late:?}, {shed} shed");
         let (late, shed) = overload(3, Some(WAIT));
         assert!(late > Duration::from_millis(500) && shed == 0, "{late:?}, {shed} shed");
+    }
+
+    #[test]
+    fn a_line_from_which_nobody_is_called_is_not_cut_short() {
+        let (line, bound) = (Line::default(), bound(10_000, None));
+        let places: Vec<_> = (0..500).filter_map(|at| line.join(&bound, None, Tick(at * MS))).collect();
+        assert!(places.iter().all(|place| turn(place) == Turn::Waits));
     }
 
     #[test]
