@@ -198,7 +198,9 @@ fn side(sample: &Sample) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portunus_config::{Environment, load_text};
     use portunus_relay::canary::conditions;
+    use portunus_relay::snapshot::Snapshot;
     use std::time::Duration;
 
     /// A canary that goes 1 %, 6 %, 10 %, every ten seconds.
@@ -314,5 +316,24 @@ mod tests {
         let said = watch(&other, &canaries, 20..31, |_| traffic(&other, (10, 0, 20), (10, 0, 20)));
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(conditions(&plan.abort).unwrap(), other.conditions);
+    }
+
+    #[test]
+    fn a_new_snapshot_goes_on_where_the_old_one_was() {
+        let compile = |weight: u32, before: Option<&Snapshot>| {
+            let text = format!(
+                "pool a {{ server :1; server :2 weight={weight} }}\npool b {{ server :3 }}\n\
+                 site :80 {{\n route /x {{ canary b 1%..50%; proxy a }}\n proxy a\n }}"
+            );
+            let loaded = load_text("t", &text, &Environment { variable: &|_| None }).unwrap();
+            Snapshot::compile(&loaded.plan, before).unwrap()
+        };
+        let first = compile(1, None);
+        let (route, canary) = first.canaries().next().unwrap();
+        assert_eq!((route, canary.live.share()), (":80/x", Share(1_000)));
+        canary.live.set_share(Share(26_000));
+        let second = compile(2, Some(&first));
+        assert_eq!(second.canaries().next().unwrap().1.live.share(), Share(26_000));
+        assert_eq!(second.canaries().count(), 1);
     }
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 /// What has changed since the last look, as lines for the log, each with whether it is a warning.
 pub fn look(pools: &[Pool], below: &mut BTreeSet<String>, now: Tick) -> Vec<(bool, String)> {
-    let is_below = |pool: &&Pool| pool.hosts.is_below_floor(now);
+    // A pool without any host has nobody to fall back on; that is told by whoever looks for its hosts.
+    let is_below = |pool: &&Pool| !pool.hosts.is_empty() && pool.hosts.is_below_floor(now);
     let found: BTreeSet<String> = pools.iter().filter(is_below).map(|pool| pool.name.to_string()).collect();
     let begins = found.difference(below).map(|name| {
         (true, format!("pool {name}: fewer servers are good than it keeps; others are used as well"))

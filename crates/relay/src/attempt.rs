@@ -71,7 +71,7 @@ pub async fn until_answered(
     let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
     let mut up = upload(x, pool, bounds, &route.limits);
     if mirror.is_some() && !x.request.body.is_empty() {
-        up.keep_up_to(mirror::BODY_BYTES_MAX);
+        up.keep_up_to(route.limits.replay_bytes.max(mirror::BODY_BYTES_MAX));
     }
     let room = match door::at_once(pool, client) {
         Some(room) => room,
@@ -189,7 +189,8 @@ fn copy_to(
     };
     scratch.tried.clear();
     let host = choose(x, scratch, pool, worker).and_then(|id| mine.hosts.get(id.0 as usize));
-    match (host, up.whole()) {
+    let body = up.whole().filter(|body| body.len() <= mirror::BODY_BYTES_MAX);
+    match (host, body) {
         (Some(host), Some(body)) => {
             mirror.send(x, body, host, &mine.cells, &route.limits, &worker.deadlines);
             worker.wake_sweeper();

@@ -57,7 +57,7 @@ impl Hosts {
     /// Those that a policy may choose: good, of weight, not in `tried`; backups only when no other is left, hosts of
     /// other zones only when the own zone has lost more than it can spare, and hosts that are not good only when fewer
     /// than [`crate::hosts::Rules::keep`] are. The same `draw` decides alike; where keys matter it comes from the key.
-    pub fn candidates<'a>(&'a self, tried: &'a HostSet, now: Tick, draw: u64) -> Candidates<'a> {
+    pub fn candidates_for<'a>(&'a self, tried: &'a HostSet, now: Tick, draw: u64) -> Candidates<'a> {
         let ramp = Duration::ZERO;
         let mut all = Candidates {
             hosts: self,
@@ -88,6 +88,18 @@ impl Hosts {
             all.at = 0;
         }
         all
+    }
+
+    /// The only host there is, when it may be chosen: then there is nothing to choose.
+    pub fn only(&self, tried: &HostSet, now: Tick) -> Option<HostId> {
+        let id = HostId(0);
+        let host = self.get(id).filter(|_| self.len() == 1)?;
+        (host.is_usable(now) && !tried.has(id)).then_some(id)
+    }
+
+    /// The same for whoever wants to know what is left, and does not choose.
+    pub fn candidates<'a>(&'a self, tried: &'a HostSet, now: Tick) -> Candidates<'a> {
+        self.candidates_for(tried, now, 0)
     }
 
     /// Whether fewer hosts are good than shall be kept, so that others are used as well.

@@ -69,7 +69,7 @@ impl Sticky {
         let id = self.named(request)?;
         let standing = &hosts.get(id)?.live.standing;
         let keeps = standing.probe() != Probe::Failing && !standing.is_ejected(now);
-        let keeps = keeps || hosts.is_below_floor(now) && hosts.candidates(tried, now, 0).one(id).is_some();
+        let keeps = keeps || hosts.is_below_floor(now) && hosts.candidates(tried, now).one(id).is_some();
         (keeps && !tried.has(id)).then_some(id)
     }
 

@@ -31,7 +31,7 @@ pub async fn first(
             }
             let is_bounded = pool.bound.per_server;
             let now = worker.clock.now();
-            if !is_bounded || pool.hosts.candidates(&scratch.tried, now, worker.random()).next().is_none() {
+            if !is_bounded || pool.hosts.candidates(&scratch.tried, now).next().is_none() {
                 mine.cells.no_host.add(1);
                 return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
             }

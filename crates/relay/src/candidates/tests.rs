@@ -26,7 +26,7 @@ fn fail(hosts: &Hosts, ids: &[u32]) {
 fn ids(hosts: &Hosts, tried: &[u32], draw: u64) -> Vec<u32> {
     let mut set = HostSet::default();
     tried.iter().for_each(|&id| set.insert(HostId(id)));
-    hosts.candidates(&set, NOW, draw).map(|one| one.id.0).collect()
+    hosts.candidates_for(&set, NOW, draw).map(|one| one.id.0).collect()
 }
 
 const NEAR: (u32, bool, bool) = (1, false, false);
@@ -101,7 +101,7 @@ fn a_host_that_came_back_is_brought_up() {
     let hosts = hosts(&[(2, false, false), NEAR], rules);
     let shares = |ago: u64| -> Vec<u32> {
         hosts.get(HostId(1)).unwrap().live.standing.came_back(Tick(NOW.0 - ago * 1_000_000));
-        hosts.candidates(&HostSet::default(), NOW, 0).map(|one| one.share).collect()
+        hosts.candidates(&HostSet::default(), NOW).map(|one| one.share).collect()
     };
     assert_eq!(shares(0), [200, 10]);
     assert_eq!(shares(15), [200, 50]);
@@ -118,6 +118,6 @@ fn the_end_of_an_ejection_is_a_coming_back() {
     let rules = Rules { slow_start: Duration::from_secs(10), ..Rules::default() };
     let hosts = hosts(&[NEAR, NEAR], rules);
     hosts.get(HostId(1)).unwrap().live.standing.eject_until(Tick(NOW.0 - 5_000_000));
-    let parts: Vec<f64> = hosts.candidates(&HostSet::default(), NOW, 0).map(|one| one.part()).collect();
+    let parts: Vec<f64> = hosts.candidates(&HostSet::default(), NOW).map(|one| one.part()).collect();
     assert_eq!(parts, [1.0, 0.5]);
 }

@@ -73,7 +73,7 @@ impl Keyed {
     /// The host for `key`: the same one for all workers, runs and proxies that have the same hosts and the same load.
     pub(super) fn choose(&self, hosts: &Hosts, key: &[u8], now: Tick, tried: &HostSet) -> Option<HostId> {
         let key = rendezvous::hash(key, rendezvous::SEED);
-        let candidates = hosts.candidates(tried, now, key);
+        let candidates = hosts.candidates_for(tried, now, key);
         let room = self.bounded_percent.map(|percent| Room::new(candidates, percent));
         let fits = |one: &Candidate<'_>| room.is_none_or(|room| room.is_in(one));
         let takes = |id: HostId| {

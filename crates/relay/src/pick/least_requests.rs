@@ -26,7 +26,7 @@ struct LeastRequests {
 
 impl Pick for LeastRequests {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now, key.random);
+        let candidates = hosts.candidates_for(tried, key.now, key.random);
         let candidates = candidates.map(|one| (one.id, Load::with_one_more(&one)));
         let (mut best, mut equals) = (None::<(HostId, Load)>, 0usize);
         for (id, load) in candidates.clone() {

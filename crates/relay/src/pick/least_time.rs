@@ -33,7 +33,7 @@ struct LeastTime;
 
 impl Pick for LeastTime {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let (first, second) = two::draw(hosts.candidates(tried, key.now, key.random), key.random)?;
+        let (first, second) = two::draw(hosts.candidates_for(tried, key.now, key.random), key.random)?;
         let Some(second) = second else { return Some(first.id) };
         // Equal ones: the first draw decides, so that shares are kept.
         Some(if cost(&second, key.now) < cost(&first, key.now) { second.id } else { first.id })

@@ -23,7 +23,7 @@ struct RandomTwo;
 
 impl Pick for RandomTwo {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let (first, second) = two::draw(hosts.candidates(tried, key.now, key.random), key.random)?;
+        let (first, second) = two::draw(hosts.candidates_for(tried, key.now, key.random), key.random)?;
         let Some(second) = second else { return Some(first.id) };
         let load = |one: &Candidate<'_>, against: &Candidate<'_>| {
             u64::from(one.host.in_flight()) * u64::from(against.share)

@@ -28,31 +28,46 @@ struct RoundRobin {
 
 impl Pick for RoundRobin {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now, key.random);
+        if let Some(only) = hosts.only(tried, key.now) {
+            return Some(only);
+        }
+        let candidates = hosts.candidates_for(tried, key.now, key.random);
         let (mut total, mut divisor, mut alike) = (0u64, 0u32, true);
-        let (mut count, mut last) = (0u32, None);
+        let (mut few, mut count) = ([(HostId(0), 0u32); FEW], 0usize);
         for one in candidates {
-            (count, last) = (count + 1, Some(one.id));
             alike &= divisor == 0 || divisor == one.share;
             divisor = common_divisor(divisor, one.share);
             total += u64::from(one.share);
-        }
-        if count == 1 {
-            return last;
+            if let Some(slot) = few.get_mut(count) {
+                *slot = (one.id, one.share);
+            }
+            count += 1;
         }
         let total = total.checked_div(u64::from(divisor))?;
         // Only a first choice takes a turn: a second one would make every host follow on the same one for ever.
         let turn = if tried.is_empty() { self.turn.fetch_add(1, Relaxed) } else { key.random } % total;
-        let mut place = if alike { turn } else { mixed(turn, total) };
-        for one in candidates {
-            let share = u64::from(one.share / divisor);
-            if place < share {
-                return Some(one.id);
-            }
-            place -= share;
+        let place = if alike { turn } else { mixed(turn, total) };
+        match few.get(..count) {
+            Some(all) => at(place, divisor, all.iter().copied()),
+            None => at(place, divisor, candidates.map(|one| (one.id, one.share))),
         }
-        None // a host went down between the two looks; the caller tries no other at this moment
     }
+}
+
+/// So many candidates are remembered between the two looks at them.
+const FEW: usize = 16;
+
+/// The host at `place` of the way through the shares. None: one went down between two looks, and the caller tries no
+/// other at this moment.
+fn at(mut place: u64, divisor: u32, shares: impl Iterator<Item = (HostId, u32)>) -> Option<HostId> {
+    for (id, share) in shares {
+        let share = u64::from(share / divisor);
+        if place < share {
+            return Some(id);
+        }
+        place -= share;
+    }
+    None
 }
 
 /// The `turn`-th of `total` places in an order that visits each place once and keeps neighbours apart: steps of the

@@ -1,4 +1,4 @@
-//! control: finds the control bytes that no head may hold (RFC 9110 §5.5: all but tab), sixteen at a time; two calls are `unsafe`.
+//! control: finds colons, and control bytes that no head may hold (RFC 9110 §5.5: all but tab), sixteen at a time; its three calls of SSE2 are `unsafe`.
 
 /// Whether no byte is a control byte.
 pub(super) fn is_clean(bytes: &[u8]) -> bool {
@@ -30,6 +30,13 @@ pub(super) fn count_control(bytes: &[u8]) -> usize {
     bytes.chunks(16 * 255).map(few).sum()
 }
 
+/// Where the first colon stands.
+#[inline]
+pub(super) fn first_colon(bytes: &[u8]) -> Option<usize> {
+    let start = bytes.first_chunk::<16>().map_or(0, colons);
+    if start != 0 { Some(start.trailing_zeros() as usize) } else { memchr::memchr(b':', bytes) }
+}
+
 /// Fewer than sixteen bytes, filled up with spaces.
 #[inline]
 fn padded(bytes: &[u8]) -> [u8; 16] {
@@ -49,6 +56,17 @@ fn marks(block: &[u8; 16]) -> u32 {
     return unsafe { sse2::marks(block) };
     #[cfg(not(target_arch = "x86_64"))]
     any::marks(block)
+}
+
+/// A bit for each colon of `block`.
+#[inline]
+#[allow(unsafe_code)]
+fn colons(block: &[u8; 16]) -> u32 {
+    // SAFETY: as above.
+    #[cfg(target_arch = "x86_64")]
+    return unsafe { sse2::colons(block) };
+    #[cfg(not(target_arch = "x86_64"))]
+    any::colons(block)
 }
 
 /// How many control bytes stand in at most 255 blocks.
@@ -72,6 +90,11 @@ mod sse2 {
     }
 
     #[target_feature(enable = "sse2")]
+    pub(super) fn colons(block: &[u8; 16]) -> u32 {
+        _mm_movemask_epi8(_mm_cmpeq_epi8(load(block), _mm_set1_epi8(b':' as i8))) as u32
+    }
+
+    #[target_feature(enable = "sse2")]
     pub(super) fn count(blocks: &[[u8; 16]]) -> usize {
         let mut counts = _mm_setzero_si128();
         for block in blocks {
@@ -85,12 +108,18 @@ mod sse2 {
     #[inline]
     #[target_feature(enable = "sse2")]
     fn controls(block: &[u8; 16]) -> __m128i {
-        let word = u128::from_le_bytes(*block);
-        let bytes = _mm_set_epi64x((word >> 64) as i64, word as i64);
+        let bytes = load(block);
         let low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1f)), bytes);
         let delete = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x7f));
         let tab = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(b'\t' as i8));
         _mm_andnot_si128(tab, _mm_or_si128(low, delete))
+    }
+
+    #[inline]
+    #[target_feature(enable = "sse2")]
+    fn load(block: &[u8; 16]) -> __m128i {
+        let word = u128::from_le_bytes(*block);
+        _mm_set_epi64x((word >> 64) as i64, word as i64)
     }
 }
 
@@ -100,6 +129,11 @@ mod any {
     pub(super) fn marks(block: &[u8; 16]) -> u32 {
         let bits = block.iter().rev();
         bits.fold(0, |bits, &byte| bits << 1 | u32::from(is_control(byte)))
+    }
+
+    pub(super) fn colons(block: &[u8; 16]) -> u32 {
+        let bits = block.iter().rev();
+        bits.fold(0, |bits, &byte| bits << 1 | u32::from(byte == b':'))
     }
 
     pub(super) fn count(blocks: &[[u8; 16]]) -> usize {
@@ -134,6 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_colon_is_found() {
+        for length in 0..40 {
+            let mut bytes = vec![b'a'; length];
+            assert_eq!(first_colon(&bytes), None);
+            for place in (0..length).rev() {
+                bytes[place] = b':';
+                assert_eq!(first_colon(&bytes), Some(place));
+            }
+        }
+    }
+
+    #[test]
     fn every_processor_sees_the_same() {
         for start in 0..=240u8 {
             let mut block = [0; 16];
@@ -141,6 +187,7 @@ mod tests {
                 *byte = start.wrapping_add(at).wrapping_mul(7);
             }
             assert_eq!(marks(&block), any::marks(&block));
+            assert_eq!(colons(&block), any::colons(&block));
             assert_eq!(count(&[block; 255]), any::count(&[block; 255]));
         }
     }

@@ -7,8 +7,7 @@ pub use request::{RequestHead, request};
 pub use response::{ResponseHead, response};
 
 use super::Version;
-use super::control::first_control;
-use memchr::memchr;
+use super::control::{first_colon, first_control};
 use portunus_message::fields::{Place, trim};
 use portunus_message::name::is_token_byte;
 use portunus_message::{Fields, Known};
@@ -39,7 +38,7 @@ impl<'a> Line<'a> {
     /// mended: no folded lines, no white space before the colon or the name, no empty name (attacks A20, A21, A23).
     #[inline(always)] // Returned through memory it costs a tenth of the whole parse.
     fn split(text: &'a [u8]) -> Option<(Line<'a>, &'a [u8])> {
-        let (name, [_, after @ ..]) = text.split_at_checked(memchr(b':', text)?)? else { return None };
+        let (name, [_, after @ ..]) = text.split_at_checked(first_colon(text)?)? else { return None };
         let known = Known::find(name);
         // A known name is a token; no line end is one.
         if known == Known::OTHER && (name.is_empty() || !name.iter().copied().all(is_token_byte)) {
