@@ -16,7 +16,7 @@ const REQUESTS_MAX: u64 = 1_000_000;
 
 /// `retry tries=2 per-try=1s budget=10% on=connect,reset,503 non-idempotent=key`, or `retry off`.
 pub fn retry(draft: &Draft, retry: &mut Retry, scene: &mut Scene<'_, '_>) {
-    if draft.words.first().is_some() {
+    if !draft.words.is_empty() {
         retry.tries = 1;
         if let Some((_, value)) = draft.options.first() {
             scene.findings.error(value.span, "`retry off` takes no options");
@@ -47,7 +47,7 @@ pub fn max_in_flight(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>
 
 /// `queue length=1000 wait=1s`, or `queue off`.
 pub fn queue(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>) {
-    if draft.words.first().is_some() {
+    if !draft.words.is_empty() {
         queue.length = 0;
         if let Some((_, value)) = draft.options.first() {
             scene.findings.error(value.span, "`queue off` takes no options");

@@ -309,7 +309,8 @@ impl Ask<'_> {
         if let Some(idle) = head.idle {
             host.learn_idle_time(idle);
         }
-        if matches!(self.x.response.status, Status::TOO_MANY_REQUESTS | Status::UNAVAILABLE) {
+        // Not with 429: that is said to one client, who must not be able to take a host from the others.
+        if self.x.response.status == Status::UNAVAILABLE {
             self.hear_retry_after(host);
         }
     }

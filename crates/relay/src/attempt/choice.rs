@@ -70,8 +70,8 @@ pub fn another(
     up.rewind().then_some(next)
 }
 
-/// One of the hosts that have not been tried and have room; those that have asked to be left alone only when no other
-/// is there.
+/// One of the hosts that have not been tried and have room; those that have asked to be left alone only when too few
+/// others are there.
 pub fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
     let now = worker.clock.now();
     let bound = pool.sticky.as_ref().and_then(|it| it.bound(&x.request, &pool.hosts, &scratch.tried, now));
@@ -96,7 +96,14 @@ pub fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker)
     }
     let mut without = scratch.tried.clone();
     pool.hosts.iter().filter(|(_, host)| host.is_full()).for_each(|(id, _)| without.insert(id));
-    let mut rested = without.clone();
-    pool.hosts.iter().filter(|(_, host)| host.live.is_resting(now)).for_each(|(id, _)| rested.insert(id));
-    pool.pick.pick(&pool.hosts, &key, &rested).or_else(|| pool.pick.pick(&pool.hosts, &key, &without))
+    let resting = || pool.hosts.iter().filter(|(_, host)| host.live.is_resting(now));
+    // When most of them ask for it the others would have too much: then nobody is left alone.
+    if resting().count() * 2 <= pool.hosts.len() {
+        let mut rested = without.clone();
+        resting().for_each(|(id, _)| rested.insert(id));
+        if let Some(id) = pool.pick.pick(&pool.hosts, &key, &rested) {
+            return Some(id);
+        }
+    }
+    pool.pick.pick(&pool.hosts, &key, &without)
 }
