@@ -1,4 +1,4 @@
-//! overload: a pool that is asked more than it can do keeps doing it, in time; others do not notice; pauses cost nobody.
+//! shedding: a pool that is asked more than it can do keeps doing it, in time; others do not notice; pauses cost nobody.
 
 use portunus_tests::load::{Load, get, quantile, side_by_side};
 use portunus_tests::proxy::site;
