@@ -60,7 +60,7 @@ fn a_second_signal_stops_at_once() {
     let begun = Instant::now();
     proxy.wait_for_exit(SOON);
     assert!(begun.elapsed() < Duration::from_secs(3));
-    assert!(slow.try_response("GET").is_err());
+    assert_eq!(slow.response().status, 503, "it is told");
 }
 
 #[test]
@@ -293,4 +293,90 @@ fn h1_a_stopping_proxy_answers_every_connection_it_took() {
         asker.join().expect("the asker")
     });
     assert!(lost <= 1, "{lost} connections were taken and not answered");
+}
+
+#[test]
+fn what_is_cut_off_gets_its_answer_and_its_record() {
+    for (grace, again) in [("500ms", false), ("30s", true)] {
+        let (origin, _go) = patient();
+        let mut proxy = Proxy::start(&format!("grace {grace}\n{}", site(&format!("proxy {origin}"))));
+        let mut slow = proxy.client();
+        slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+        origin.wait_for(1);
+        proxy.signal("TERM");
+        if again {
+            proxy.wait_for_stderr("stopping; what is under way");
+            proxy.signal("TERM");
+        }
+        assert_eq!(slow.response().status, 503, "grace {grace}");
+        proxy.wait_for_exit(SOON);
+        let line = proxy.log_of("/slow");
+        assert_eq!((&line["error"], &line["status"]), (&"stopping".into(), &503.into()), "grace {grace}");
+    }
+}
+
+#[test]
+fn each_pool_has_its_own_time_to_end() {
+    let (quick, _go) = patient();
+    let (patient, go) = patient();
+    let mut proxy = Proxy::start(&format!(
+        "grace 1s\npool quick {{\n server {quick}\n drain 300ms\n}}\npool patient {{\n server {patient}\n drain 20s\n}}\n\
+         site quick {{\n listen @listen\n proxy quick\n}}\nsite * {{\n listen @listen\n proxy patient\n}}\n"
+    ));
+    let ask = |host: &str| {
+        let mut client = proxy.client();
+        client.send(format!("GET /slow HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        client
+    };
+    let (mut short, mut long) = (ask("quick"), ask("patient"));
+    quick.wait_for(1);
+    patient.wait_for(1);
+    let begun = Instant::now();
+    proxy.signal("TERM");
+    assert_eq!(short.response().status, 503);
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    eventually("the end of the usual grace", SOON, || {
+        (begun.elapsed() > Duration::from_millis(1700)).then_some(())
+    });
+    assert!(proxy.is_running());
+    go.send(()).expect("to go on");
+    assert_eq!(long.response().expect(200).text(), "/slow");
+    proxy.wait_for_exit(SOON);
+}
+
+#[test]
+fn t9_every_connection_that_stands_is_answered_at_a_stop() {
+    let origin = Origin::says("ok");
+    for workers in [1, 2] {
+        let mut proxy = Proxy::start(&format!("workers {workers}\n{}", site(&format!("proxy {origin}"))));
+        let (address, before) = (proxy.address(), origin.count());
+        let (answered, lost) = std::thread::scope(|scope| {
+            let askers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope.spawn(move || {
+                        let (mut answered, mut lost) = (0, Vec::new());
+                        // Until nobody listens any more: whoever gets a connection before that gets an answer.
+                        while let Some(mut client) = Client::try_connect(address) {
+                            let sent =
+                                client.try_send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+                            match sent.and_then(|()| client.try_response("GET")) {
+                                Ok(answer) if answer.status == 200 => answered += 1,
+                                other => lost.push(other.map(|answer| answer.status)),
+                            }
+                        }
+                        (answered, lost)
+                    })
+                })
+                .collect();
+            eventually("some requests", SOON, || (origin.count() > before + 100).then_some(()));
+            proxy.signal("TERM");
+            let all = askers.into_iter().map(|asker| asker.join().expect("an asker"));
+            all.fold((0, Vec::new()), |(sum, mut lost), (answered, more)| {
+                lost.extend(more);
+                (sum + answered, lost)
+            })
+        });
+        assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+        assert!(answered > 50 && lost.is_empty(), "{workers} workers: {answered} answered, lost: {lost:?}");
+    }
 }

@@ -1,6 +1,11 @@
 //! tunnel: websocket, and what must never become a tunnel (attacks A30–A33, J1).
 
-use portunus_tests::{Answer, Client, Origin, Proxy};
+use portunus_tests::proxy::site;
+use portunus_tests::{Answer, Client, Origin, Proxy, eventually};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(10);
 
 /// The handshake of RFC 6455 §1.3.
 const ASK: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -283,4 +288,133 @@ fn j2_a_silent_tunnel_ends() {
     assert_eq!(client.exactly(4), b"once");
     let _ = client.rest();
     assert_eq!(proxy.log_of("/chat")["error"], "tunnel-idle");
+}
+
+/// "Going away", as a server says it.
+const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
+/// The same from a client, with a mask of zeros.
+const GOING_AWAY_MASKED: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
+
+/// Grants every upgrade, sends `frames` one after the other as it is told to, and tells what it heard until the end.
+fn speaker(
+    frames: &'static [&'static [u8]],
+) -> (Origin, std::sync::mpsc::Sender<()>, std::sync::mpsc::Receiver<Vec<u8>>) {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (tell, heard) = std::sync::mpsc::channel();
+    let (wait, tell) = (std::sync::Mutex::new(wait), std::sync::Mutex::new(tell));
+    let origin = Origin::script(move |connection| {
+        if connection.request().is_none() {
+            return;
+        }
+        connection.send(GRANT);
+        let wait = wait.lock().expect("the lock");
+        for frame in frames {
+            if wait.recv_timeout(SOON).is_ok() {
+                connection.send(frame);
+            }
+        }
+        let mut all = Vec::new();
+        loop {
+            let bytes = connection.some();
+            if bytes.is_empty() {
+                break;
+            }
+            all.extend(bytes);
+        }
+        let _ = tell.lock().expect("the lock").send(all);
+    });
+    (origin, go, heard)
+}
+
+/// What the mask hides of a close frame, which must be the only one there.
+#[track_caller]
+fn unmasked_close(bytes: &[u8]) -> u16 {
+    let [0x88, 0x82, a, b, _, _, high, low] = *bytes else { panic!("no masked close frame: {bytes:?}") };
+    u16::from_be_bytes([high ^ a, low ^ b])
+}
+
+#[test]
+fn t9_both_sides_hear_that_the_proxy_goes_away() {
+    let (origin, go, heard) = speaker(&[b"\x81\x05hello"]);
+    let mut proxy = Proxy::start(&format!("grace 2s\n{}", site(&format!("proxy {origin}"))));
+    let mut client = opened(&proxy);
+    go.send(()).expect("to go on");
+    assert_eq!(client.exactly(7), b"\x81\x05hello");
+    let begun = Instant::now();
+    proxy.signal("TERM");
+    assert_eq!(client.exactly(4), GOING_AWAY);
+    assert!(begun.elapsed() >= Duration::from_millis(500), "it has its time before");
+    client.send(GOING_AWAY_MASKED);
+    client.expect_close();
+    assert_eq!(unmasked_close(&heard.recv_timeout(SOON).expect("what the origin heard")), 1001);
+    assert_eq!(proxy.log_of("/chat")["error"], "stopping");
+    assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn t9_a_frame_under_way_comes_first() {
+    let (origin, go, heard) = speaker(&[b"\x82\x0a01234", b"56789\x81\x01x"]);
+    let mut proxy = Proxy::start(&format!("grace 2s\n{}", site(&format!("proxy {origin}"))));
+    let mut client = opened(&proxy);
+    go.send(()).expect("to go on");
+    assert_eq!(client.exactly(7), b"\x82\x0a01234");
+    proxy.signal("TERM");
+    // The close frame towards the origin shows that the end has begun; its own frame is still open.
+    eventually("the end of listening", SOON, || TcpStream::connect(proxy.address()).is_err().then_some(()));
+    go.send(()).expect("to go on");
+    let rest = client.exactly(9);
+    // The second frame may have come in time, too; what counts is that no frame is torn.
+    match &rest[5..] {
+        [0x81, 1, b'x', 0x88] => assert_eq!(client.exactly(3), GOING_AWAY[1..]),
+        close => assert_eq!(close, GOING_AWAY),
+    }
+    assert_eq!(&rest[..5], b"56789");
+    client.send(GOING_AWAY_MASKED);
+    assert_eq!(unmasked_close(&heard.recv_timeout(SOON).expect("what the origin heard")), 1001);
+    assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+}
+
+#[test]
+fn t9_a_frame_that_never_ends_ends_with_the_grace() {
+    let (origin, go, _heard) = speaker(&[b"\x82\x7f\0\0\0\0\0\x10\0\0half of it"]);
+    let mut proxy = Proxy::start(&format!("grace 1500ms\n{}", site(&format!("proxy {origin}"))));
+    let mut client = opened(&proxy);
+    go.send(()).expect("to go on");
+    assert_eq!(client.exactly(20).len(), 20);
+    let begun = Instant::now();
+    proxy.signal("TERM");
+    assert_eq!(client.rest().unwrap_or_default(), b"", "no close frame in the middle of a frame");
+    proxy.wait_for_exit(SOON);
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_reload_ends_tunnels_to_servers_that_are_gone_and_no_others() {
+    let (kept, gone) = (echo(), echo());
+    let text = |gone: &str| {
+        format!(
+            "pool kept {{\n server {kept}\n}}\npool gone {{\n {gone}\n drain 1500ms\n}}\n\
+             site * {{\n listen @listen\n route /chat {{\n proxy gone\n }}\n proxy kept\n}}\n"
+        )
+    };
+    let proxy = Proxy::start(&text(&format!("server {gone}")));
+    let mut leaving = opened(&proxy);
+    let mut staying = proxy.client();
+    staying.send(ASK.replace("/chat", "/stay"));
+    assert_eq!(staying.response_head().status, 101);
+    // Nothing of theirs changes: nothing happens to them.
+    proxy.write_config(&format!("grace 7s\n{}", text(&format!("server {gone}"))));
+    proxy.command(&["reload"]).expect(0);
+    let begun = Instant::now();
+    proxy.write_config(&text(&format!("server {kept}")));
+    proxy.command(&["reload"]).expect(0);
+    leaving.send(b"\x81\x81\0\0\0\0x");
+    assert_eq!(leaving.exactly(7), b"\x81\x81\0\0\0\0x", "until then it goes on");
+    assert_eq!(leaving.exactly(4), GOING_AWAY);
+    assert!(begun.elapsed() >= Duration::from_millis(400) && begun.elapsed() < Duration::from_secs(5));
+    leaving.send(GOING_AWAY_MASKED);
+    leaving.expect_close();
+    staying.send(b"\x81\x81\0\0\0\0y");
+    assert_eq!(staying.exactly(7), b"\x81\x81\0\0\0\0y");
 }

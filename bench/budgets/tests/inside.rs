@@ -8,13 +8,14 @@ use portunus_budgets::origin::Origin;
 use portunus_budgets::report;
 use portunus_message::{Exchange, Limits, Request};
 use portunus_relay::dispatch::Table;
-use portunus_relay::net::Sockets;
+use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{
     Address, Directive, Forward, HostPattern, Keep, KeepAlive, Listen, Matcher, PathMatch, Plan, PoolPlan,
     RoutePlan, ServerPlan, SitePlan, SlowStart,
 };
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::{Names, Recorder};
+use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
 use std::collections::BTreeSet;
 use std::hint::black_box;
@@ -43,7 +44,7 @@ fn a_warm_request_takes_no_memory() {
     let requests = client.ask_on_all(100).unwrap();
     let each = (heap::taken() - before) as f64 / requests as f64;
     drop(client);
-    workers.drain(Duration::ZERO);
+    workers.drain(&Farewell::default());
     workers.join(Duration::from_secs(5));
     report("heap allocations per request", format!("{each:.4}"), "0, told apart from 0.001");
     assert!(each < 0.001, "{each:.4}");
@@ -83,7 +84,7 @@ fn whole_request(plan: &Plan) -> f64 {
     });
     let least = runs.fold(f64::INFINITY, f64::min);
     drop(client);
-    workers.drain(Duration::ZERO);
+    workers.drain(&Farewell::default());
     workers.join(Duration::from_secs(5));
     least
 }
@@ -126,8 +127,8 @@ fn request(route: usize) -> Request {
 fn start(plan: &Plan) -> (Workers, SocketAddr) {
     let snapshot = Snapshot::compile(plan, None).unwrap_or_else(|_| panic!("the plan compiles"));
     let listen: BTreeSet<Listen> = plan.sites.iter().flat_map(|site| site.listen.iter().cloned()).collect();
-    let sockets =
-        Sockets::open(&listen, 1, None).unwrap_or_else(|(listen, error)| panic!("{listen}: {error}"));
+    let sockets = Sockets::open(&listen, 1, None, &mut Given::default())
+        .unwrap_or_else(|(listen, error)| panic!("{listen}: {error}"));
     let address = sockets.addresses().first().unwrap().parse().unwrap();
     (Workers::start(&Arc::new(snapshot), &sockets, vec![Box::new(Nobody)]).unwrap(), address)
 }
@@ -157,6 +158,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         retry: Default::default(),
         queue: Default::default(),
         hedge: None,
+        drain: None,
         slow_start: SlowStart::default(),
         keep: Keep::default(),
         sticky: None,

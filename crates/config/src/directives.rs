@@ -418,6 +418,15 @@ pub const FORMS: &[Form] = &[
         "connect timeout=2s",
     ),
     form(
+        "drain",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[param("time", Place::Word, Kind::Duration, "How long.")],
+        "How long what is under way on this pool may take when it has to end: requests when the program stops or is upgraded, tunnels (WebSocket) also when \
+         their server is taken out of the configuration. Without it requests have the time of `grace`, and so have tunnels at a stop; otherwise \
+         tunnels have five minutes. A tunnel is ended with close code 1001 on both sides.",
+        "drain 30s",
+    ),
+    form(
         "retry",
         &[Scope::Pool, Scope::DefaultPool],
         &[

@@ -31,6 +31,7 @@ pub struct PoolSettings {
     retry: Retry,
     queue: Queue,
     hedge: Option<Hedge>,
+    drain: Option<Duration>,
     choosing: Choosing,
 }
 
@@ -44,6 +45,7 @@ impl PoolSettings {
             retry: Retry::default(),
             queue: Queue::default(),
             hedge: None,
+            drain: None,
             choosing: Choosing::default(),
         }
     }
@@ -78,6 +80,11 @@ impl PoolSettings {
                 }
                 if let Some(time) = option("for").and_then(|value| scene.parse(value, some_time)) {
                     self.keep_alive.time = Some(time);
+                }
+            }
+            "drain" => {
+                if let Some(time) = draft.words.first() {
+                    self.drain = scene.parse(time, values::duration);
                 }
             }
             "connect" => {
@@ -311,7 +318,8 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, retry, queue, hedge, choosing } = self;
+        let PoolSettings { balance, keep_alive, connect_timeout, retry, queue, hedge, choosing, drain } =
+            self;
         let Choosing { slow_start, keep, sticky } = choosing;
         PoolPlan {
             name,
@@ -325,6 +333,7 @@ impl PoolSettings {
             slow_start,
             keep,
             sticky,
+            drain,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
 use crate::canary::Canaries;
+use crate::legacy::Legacy;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts};
@@ -9,10 +10,12 @@ use crate::source::Source;
 use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
 use portunus_relay::hosts::Host;
-use portunus_relay::net::Sockets;
+use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
+use portunus_relay::pressure::Level;
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
+use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
 use std::collections::{BTreeSet, HashSet};
 use std::io;
@@ -21,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Holds what runs, and exchanges it for what is asked.
 pub struct Supervisor {
@@ -43,8 +46,15 @@ pub struct Supervisor {
     latest: Mutex<Option<Latest>>,
     changes: watch::Sender<u64>,
     stop_wanted: watch::Sender<bool>,
+    upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
     canaries: Canaries,
 }
+
+/// What became of an upgrade: the process that serves now, or why this one still does.
+pub type Upgraded = Result<u32, String>;
+
+/// Where somebody who can start programs hears that an upgrade is wanted, and says what became of it.
+pub type UpgradesWanted = mpsc::Receiver<oneshot::Sender<Upgraded>>;
 
 /// What runs now.
 pub struct Running {
@@ -101,21 +111,25 @@ impl Supervisor {
         source: Source,
         variable: fn(&str) -> Option<String>,
         version: &'static str,
+        legacy: &mut Legacy,
         open_door: impl FnOnce(&Admin) -> Result<Door, E>,
-    ) -> Result<(Arc<Supervisor>, Door), E> {
+    ) -> Result<(Arc<Supervisor>, Door, UpgradesWanted), E> {
         let started = SystemTime::now();
         let (loaded, snapshot) = load(&source, &variable, None)?;
         let settings = loaded.plan.settings.clone();
         log::set_level(settings.log_level);
         let worker_count = settings.workers.unwrap_or_else(cores);
         let door = open_door(&settings.admin)?;
-        let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None)
-            .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
+        // The sockets come last of what can fail: whatever the kernel puts into one that is given up again is lost.
         let access_log = AccessLog::open(settings.access_log.as_ref(), &settings.limits, SystemTime::now)
             .map_err(Trouble::Log)?;
+        let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None, &mut legacy.sockets)
+            .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
         let snapshot = Arc::new(snapshot);
+        legacy.bequeath(&snapshot);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
         let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
+        let (upgrades, upgrades_wanted) = mpsc::channel(1);
         let supervisor = Arc::new(Supervisor {
             source,
             variable,
@@ -132,9 +146,10 @@ impl Supervisor {
             latest: Mutex::new(None),
             changes: watch::Sender::new(0),
             stop_wanted: watch::Sender::new(false),
+            upgrades,
             canaries: Canaries::default(),
         });
-        Ok((supervisor, door))
+        Ok((supervisor, door, upgrades_wanted))
     }
 
     /// Loads the configuration anew and lets the workers go over to it. When anything about it is wrong, the old one
@@ -157,8 +172,13 @@ impl Supervisor {
     fn exchange(&self, workers: &Workers) -> Result<Arc<Running>, Trouble> {
         let (old, read_from) = (self.running.load_full(), SystemTime::now());
         let (loaded, snapshot) = load(&self.source, &self.variable, Some(&old.snapshot))?;
-        let sockets = Sockets::open(&listen(&loaded.plan), self.worker_count, Some(&old.sockets))
-            .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
+        let sockets = Sockets::open(
+            &listen(&loaded.plan),
+            self.worker_count,
+            Some(&old.sockets),
+            &mut Given::default(),
+        )
+        .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
         let settings = &loaded.plan.settings;
         let change =
             self.access_log.prepare(settings.access_log.as_ref(), &settings.limits).map_err(Trouble::Log)?;
@@ -248,6 +268,7 @@ impl Supervisor {
             reload_ok: self.latest().is_none_or(|latest| latest.refused.is_none()),
             log_dropped: self.access_log.dropped(),
             hosts: running.snapshot.hosts().map(host).collect(),
+            memory_level: self.memory_level(),
             process: Process::now(),
         }
     }
@@ -292,21 +313,68 @@ impl Supervisor {
         self.stop_wanted.subscribe()
     }
 
+    /// Asks whoever can start programs for an upgrade, and waits until it is done or has failed.
+    pub async fn upgrade(&self) -> Upgraded {
+        let (answer, result) = oneshot::channel();
+        if self.upgrades.try_send(answer).is_err() {
+            return Err("another upgrade is under way".into());
+        }
+        result.await.unwrap_or_else(|_| Err("the program is stopping".into()))
+    }
+
+    /// How short memory is, as the workers have been told.
+    pub fn memory_level(&self) -> Level {
+        self.workers().map(|workers| workers.pressure().level()).unwrap_or_default()
+    }
+
+    /// Tells the workers how short memory is.
+    pub fn set_memory_level(&self, level: Level) {
+        if let Some(workers) = self.workers() {
+            workers.pressure().set_level(level);
+        }
+    }
+
+    /// Tells the workers how many connections there is memory for.
+    pub fn tell_memory(&self, connections: usize) {
+        if let Some(workers) = self.workers() {
+            workers.tell_memory(connections, &self.running().snapshot.plan().settings.limits);
+        }
+    }
+
+    /// Keeps reloads out until the guard is dropped; waits for one that is under way.
+    pub fn hold_still(&self) -> MutexGuard<'_, ()> {
+        lock(&self.turn)
+    }
+
+    /// Whether every worker serves.
+    pub fn is_serving(&self) -> bool {
+        self.workers().is_some_and(|workers| workers.all_answer(ANSWER_TIME))
+    }
+
     /// Whether the workers finish what they have and take nothing new.
     pub fn is_stopping(&self) -> bool {
         *self.stop_wanted.borrow()
     }
 
-    /// Lets the workers finish what they have, for at most `grace`, and writes what is left of the log. Says whether all exchanges came to
-    /// their end. It blocks: call it off the runtime.
-    pub fn stop(&self, grace: Duration) -> bool {
+    /// Lets the workers end what they have at once, while the stop waits for them.
+    pub fn hurry(&self) {
+        if let Some(workers) = self.workers() {
+            workers.drain(&Farewell { at_once: true, ..Farewell::default() });
+        }
+    }
+
+    /// Lets the workers finish what they have, within the bounds of `farewell`, and writes what is left of the log. Says whether all
+    /// exchanges came to their end. It blocks: call it off the runtime.
+    pub fn stop(&self, farewell: &Farewell) -> bool {
         self.want_stop();
         // Whoever reloads at this moment comes to an end first; after that nobody begins to.
         drop(lock(&self.turn));
         let Some(workers) = self.workers() else { return true };
         self.running.store(Arc::new(self.running().without_sockets()));
-        workers.drain(grace);
-        let until = Instant::now() + grace;
+        workers.drain(farewell);
+        let drains = self.running().snapshot.pools().iter().filter_map(|pool| pool.drain).max();
+        let longest = farewell.grace.max(farewell.tunnels).max(drains.unwrap_or_default());
+        let until = Instant::now() + longest + CUT_TIME;
         while !workers.is_finished() && Instant::now() < until {
             std::thread::sleep(LOOK_PAUSE);
         }
@@ -466,6 +534,12 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// How long the workers need to end what has had all its time, and to tell so.
+const CUT_TIME: Duration = Duration::from_millis(500);
+
+/// How long a worker that serves needs to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 /// How long the stop waits before it looks again.
 const LOOK_PAUSE: Duration = Duration::from_millis(5);

@@ -5,6 +5,8 @@ pub mod apply;
 pub mod canary;
 pub mod discover;
 pub mod floor;
+pub mod legacy;
+pub mod memory;
 pub mod observe;
 pub mod rounds;
 pub mod source;

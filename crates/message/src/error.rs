@@ -116,6 +116,8 @@ crimes! {
     Unauthorized "unauthorized" 401,
     /// Limit `connections`.
     TooManyConnections "too-many-connections" 503,
+    /// Memory is short: nothing new is begun, or what holds it for a client that does not take it is ended.
+    LowMemory "low-memory" 503,
     /// The pool has no host that may be tried.
     NoHost "no-host" 503,
     /// The upstream refused the connection, or it could not be made.
@@ -144,7 +146,7 @@ crimes! {
     BadSwitch "bad-switch" 502,
     /// The upstream's answer ended too early (attack A45).
     Truncated "truncated" 502,
-    /// The program is stopping.
+    /// The program is stopping, or the upstream is no longer part of the configuration.
     Stopping "stopping" 503,
     /// A tunnel was silent too long.
     TunnelIdle "tunnel-idle" 408,

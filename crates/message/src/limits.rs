@@ -101,6 +101,10 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub worker_lag: Duration,
+    /// From the start of a new program to its being ready to take over.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub upgrade_time: Duration,
     /// The log queue, in bytes.
     pub log_queue: usize,
     /// One logged value, in bytes.
@@ -143,6 +147,7 @@ impl Default for Limits {
             upstream_header_count: 200,
             tunnel_idle: seconds(300),
             worker_lag: Duration::from_millis(100),
+            upgrade_time: seconds(10),
             log_queue: 8 << 20,
             log_field: 2 << 10,
         }

@@ -74,6 +74,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Let the program on disk take over from the running one, which finishes what it has
+    Upgrade(At),
     /// Let the running program finish what it has, and end
     Stop(At),
     /// Print the completions of a shell
@@ -119,7 +121,8 @@ pub fn help() -> Result<(), Exit> {
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 bad configuration, 4 could not listen.
-Signals: HUP reload, TERM and INT and QUIT finish what runs and end, a second one ends at once, USR1 reopen logs.";
+Signals: HUP reload, TERM and INT and QUIT finish what runs and end, a second one ends at once, USR1 reopen logs,
+USR2 upgrade: the program on disk takes over.";
 
 #[cfg(test)]
 mod tests {

@@ -36,6 +36,16 @@ impl Exit {
         Exit { code: 4, text: text.to_string() }
     }
 
+    /// Why.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same code, told by somebody else.
+    pub fn silent(self) -> Exit {
+        Exit { text: String::new(), ..self }
+    }
+
     /// Tells why, and gives the code.
     pub fn tell(self) -> ExitCode {
         if !self.text.is_empty() {

@@ -6,6 +6,8 @@ mod check;
 mod demo;
 mod exit;
 mod explain;
+mod handover;
+mod legacy;
 mod output;
 mod papers;
 mod proxy;
@@ -13,6 +15,7 @@ mod remote;
 mod rewrite;
 mod signals;
 mod systemd;
+mod upgrade;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -46,6 +49,7 @@ fn perform(args: Args) -> Result<(), Exit> {
         Some(Command::Schema) => output::say(&portunus_config::schema()),
         Some(Command::Reload(at)) => remote::reload(config, &at),
         Some(Command::Status { at, json }) => remote::status(config, &at, json),
+        Some(Command::Upgrade(at)) => remote::upgrade(config, &at),
         Some(Command::Stop(at)) => remote::stop(config, &at),
         Some(Command::Completions { shell }) => papers::completions(shell),
         Some(Command::Man) => papers::man(),

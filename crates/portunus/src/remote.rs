@@ -1,4 +1,4 @@
-//! remote: speaks to the running program over its admin API — `reload`, `status`, `stop`.
+//! remote: speaks to the running program over its admin API — `reload`, `upgrade`, `status`, `stop`.
 
 use crate::args::At;
 use crate::boot::{environment, find_config};
@@ -36,6 +36,16 @@ pub fn status(config: Option<&Path>, at: &At, as_json: bool) -> Result<(), Exit>
     let status = serde_json::from_str(&answer.body)
         .map_err(|error| Exit::failed(format_args!("the answer is not JSON: {error}")))?;
     say(&readable(&status))
+}
+
+/// `upgrade`: fine when the program on disk serves; 1 with the reason when the running one goes on.
+pub fn upgrade(config: Option<&Path>, at: &At) -> Result<(), Exit> {
+    let answer = call("POST", "/upgrade", config, at)?;
+    match answer.status {
+        200 => say(&answer.body),
+        409 => Err(Exit::failed(answer.body)),
+        _ => Err(answer.unexpected()),
+    }
 }
 
 /// `stop`: the program finishes what it has, and ends.

@@ -29,9 +29,10 @@ pub fn notify_reloading() {
 
 /// Sends a sign of life, when one is wanted, for as long as every worker answers.
 pub async fn watchdog(supervisor: Arc<Supervisor>) {
-    let Some(wanted) = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse::<u64>().ok()) else {
-        return;
-    };
+    // It may be meant for another process of the service.
+    let is_meant = std::env::var("WATCHDOG_PID").map_or(true, |id| id.parse() == Ok(std::process::id()));
+    let wanted = std::env::var("WATCHDOG_USEC").ok().and_then(|text| text.parse::<u64>().ok());
+    let Some(wanted) = wanted.filter(|_| is_meant) else { return };
     let mut ticks = tokio::time::interval(Duration::from_micros(wanted / 3).max(Duration::from_millis(100)));
     loop {
         ticks.tick().await;

@@ -66,6 +66,9 @@ pub async fn until_answered(
     };
     x.labels.pool = Some(at);
     mine.cells.requests.add(1);
+    if let Some(time) = pool.drain {
+        client.deadline.allow(time);
+    }
     scratch.tried.clear();
     let framing = framing_upstream(x);
     let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));

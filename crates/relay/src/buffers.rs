@@ -47,6 +47,13 @@ impl Buffers {
         }
     }
 
+    /// Frees all that is in stock.
+    pub fn empty(&self) {
+        self.small.take();
+        self.large.take();
+        self.outputs.take();
+    }
+
     /// Takes a buffer back.
     pub fn give(&self, buffer: Bytes) {
         let (stock, kept) = match buffer.len() {

@@ -1,6 +1,6 @@
 //! Cells: a worker's own plain counters, read and added up when somebody asks.
 
-use crate::stats::{Histogram, HostStats, PoolStats, RouteStats};
+use crate::stats::{Histogram, HostStats, PoolStats, REFUSALS, RouteStats};
 use portunus_message::{Crime, Status};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -145,18 +145,6 @@ pub struct HostCells {
 }
 
 impl HostCells {
-    /// Takes over what was counted under an earlier Snapshot.
-    pub fn add_all(&self, old: &HostCells) {
-        for (code, many) in old.statuses.list() {
-            self.statuses.add_many(code, many);
-        }
-        self.failures.add(old.failures.get());
-        self.connects.add(old.connects.get());
-        self.connect_failures.add(old.connect_failures.get());
-        self.stale.add(old.stale.get());
-        *self.duration.borrow_mut() = old.duration.borrow().clone();
-    }
-
     /// As plain data.
     pub fn read(&self, idle: usize, in_flight: u32) -> HostStats {
         HostStats {
@@ -179,8 +167,8 @@ pub struct WorkerCells {
     pub connections: Count,
     /// Times that accepting failed for want of descriptors or memory.
     pub accept_failures: Count,
-    /// Client connections refused.
-    pub connections_refused: Count,
+    /// Client connections refused, in the order of [`crate::stats::REFUSALS`].
+    pub connections_refused: [Count; REFUSALS.len()],
     /// Requests under way.
     pub active: Count,
     /// Fields dropped because of an underscore in their name.
@@ -193,7 +181,7 @@ impl Default for WorkerCells {
         WorkerCells {
             connections: Count::default(),
             accept_failures: Count::default(),
-            connections_refused: Count::default(),
+            connections_refused: Default::default(),
             active: Count::default(),
             underscores_dropped: Count::default(),
             crimes: Crime::ALL.iter().map(|_| Count::default()).collect(),

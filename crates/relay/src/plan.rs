@@ -238,6 +238,10 @@ pub struct PoolPlan {
     /// Asking a second host when the first one is slow; none: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge: Option<Hedge>,
+    /// How long what is under way on it may take when it has to end; none means `grace`, and five minutes for tunnels that a stop does not wait for.
+    #[serde(with = "portunus_message::duration::optional", default)]
+    #[schemars(with = "Option<String>")]
+    pub drain: Option<Duration>,
     /// How a server that came back is brought up.
     #[serde(default)]
     pub slow_start: SlowStart,

@@ -31,6 +31,8 @@ pub struct Run {
     routes: Vec<Rc<RouteCells>>,
     /// The bounds that hold before a route is known.
     pub limits: Rc<Limits>,
+    /// Since when it is one too many of those that are not in force any more.
+    pub retired: Cell<Option<Tick>>,
 }
 
 /// A pool as one worker runs it.
@@ -73,7 +75,7 @@ impl Run {
             .collect();
         let routes = counters.take(&snapshot, old);
         let limits = Rc::new(snapshot.plan().settings.limits.clone());
-        Run { snapshot, pools, routes, limits }
+        Run { snapshot, pools, routes, limits, retired: Cell::new(None) }
     }
 
     /// Writes down what this worker has counted of each route and pool; `tells_in_flight` when it shall say what all
@@ -119,10 +121,10 @@ impl RunPool {
                 Rc::clone(buffers),
             );
             let same = before.and_then(|pool| pool.hosts.iter().find(|old| old.host.address == host.address));
-            if let Some(same) = same {
-                new.adopt(same);
+            match same {
+                Some(same) => new.after(same),
+                None => Rc::new(new),
             }
-            Rc::new(new)
         });
         RunPool {
             hosts: hosts.collect(),

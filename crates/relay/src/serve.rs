@@ -16,6 +16,7 @@ use portunus_message::body::Source;
 use portunus_message::{Crime, Error, Exchange, Phase, Side};
 use portunus_wire::h1::Framing;
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 
 /// One exchange, from request to record. Everything the data plane does is called from here.
@@ -79,7 +80,7 @@ async fn follow(
     turn_back(x, scratch, route, &mut bounds, ran, answered.as_ref());
     match answered {
         None => local(x, client, worker).await,
-        Some(answered) if answered.head.upgraded => switch(x, client, answered, route, worker).await,
+        Some(answered) if answered.head.upgraded => switch(x, client, answered, route, run, worker).await,
         Some(answered) => relay(x, client, answered, route, &bounds, worker).await,
     }
 }
@@ -315,11 +316,16 @@ async fn switch(
     client: &mut Client,
     answered: Answered,
     route: &Route,
+    run: &Run,
     worker: &Worker,
 ) -> Result<(), Error> {
     let Answered { mut lease, .. } = answered;
+    let pool = Rc::clone(lease.pool());
+    let drain = x.labels.pool.and_then(|at| run.snapshot.pool(at)).and_then(|pool| pool.drain);
     client.keep_alive = false;
     reply::head(x, client, worker);
     let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
-    tunnel::run(x, client, link, route.limits.tunnel_idle, worker).await
+    let retired = || pool.latest().retired().or(run.retired.get());
+    let bounds = tunnel::Bounds { idle: route.limits.tunnel_idle, drain, retired: &retired };
+    tunnel::run(x, client, link, bounds, worker).await
 }

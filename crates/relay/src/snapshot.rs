@@ -65,6 +65,8 @@ pub struct Pool {
     pub bound: Bound,
     /// Whether a second host is asked when the first one is slow.
     pub hedge: Option<Hedge>,
+    /// How long what is under way may take when it has to end.
+    pub drain: Option<Duration>,
     /// The cookie that brings a client back to its host.
     pub sticky: Option<Sticky>,
     /// What every Snapshot shares of it.
@@ -218,6 +220,7 @@ fn compile_pool(
         bound: Bound::new(&plan.queue, plan.servers.iter().any(|server| server.max_in_flight.is_some())),
         hedge: plan.hedge,
         live: live.unwrap_or_default(),
+        drain: plan.drain,
         sticky,
     })
 }

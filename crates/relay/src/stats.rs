@@ -6,6 +6,9 @@ use portunus_message::{Crime, Exchange};
 pub const BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
+/// Why a client's connection may be refused, as in metrics.
+pub const REFUSALS: [&str; 3] = ["too-many-connections", "unfair-share", "low-memory"];
+
 /// The same in microseconds.
 const BUCKETS_US: [u64; BUCKETS.len()] = {
     let mut us = [0; BUCKETS.len()];
@@ -24,8 +27,8 @@ pub struct Stats {
     pub connections: u64,
     /// Client connections open now.
     pub connections_open: u64,
-    /// Client connections refused because of limit `connections`.
-    pub connections_refused: u64,
+    /// Client connections refused, in the order of [`REFUSALS`].
+    pub connections_refused: [u64; REFUSALS.len()],
     /// Times that accepting failed for want of descriptors or memory.
     pub accept_failures: u64,
     /// Requests under way now.
@@ -45,7 +48,7 @@ impl Stats {
     pub fn add(&mut self, other: &Stats) {
         self.connections += other.connections;
         self.connections_open += other.connections_open;
-        self.connections_refused += other.connections_refused;
+        add_lists_of(&mut self.connections_refused, &other.connections_refused);
         self.accept_failures += other.accept_failures;
         self.active += other.active;
         self.underscores_dropped += other.underscores_dropped;
@@ -95,6 +98,10 @@ impl HostStats {
         self.in_flight += other.in_flight;
         self.duration.merge(&other.duration);
     }
+}
+
+fn add_lists_of(to: &mut [u64], from: &[u64]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
 fn add_lists(to: &mut Vec<u64>, from: &[u64]) {

@@ -2,27 +2,40 @@
 
 use crate::asker::Asker;
 use crate::buffers::Buffers;
-use crate::cells::WorkerCells;
+use crate::cells::{Count, WorkerCells};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
 use crate::lag::Lag;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
+use crate::pressure::Level;
 use crate::run::{Counters, Run};
+use crate::seats::{NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// How long a connection that has not said anything yet is waited for when the worker is to stop.
-const FIRST_WORD: Duration = Duration::from_secs(1);
+const FIRST_WORD: Duration = Duration::from_secs(3);
+/// How long one is waited for that has had an answer already.
+const NEXT_WORD: Duration = Duration::from_secs(1);
+/// How long a tunnel may go on whose host is no longer part of what runs, unless its pool says otherwise.
+pub const TUNNELS_OF_THE_PAST: Duration = Duration::from_secs(300);
+/// How long the two sides of a tunnel have for their good-byes; it is part of the time they are given.
+pub const CLOSE_TIME: Duration = Duration::from_secs(1);
+/// Configurations that are not in force any more and may have exchanges for as long as these take.
+const PAST_MAX: usize = 8;
+/// How long a connection that has had all its time may still be read, so that what it was sent is not lost to a reset.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// Connections that keep the memory of an exchange between two requests.
 const ACTIVES_KEPT: usize = 320;
 /// Connections on their way from one worker to another.
@@ -44,6 +57,8 @@ pub struct Worker {
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
     pub asker: Asker,
+    /// Refused connections that are read for a moment.
+    pub refused_lingering: Cell<usize>,
     index: usize,
     run: RefCell<Rc<Run>>,
     counters: Counters,
@@ -53,6 +68,13 @@ pub struct Worker {
     random: Cell<u64>,
     draining_since: Cell<Option<Tick>>,
     over_at: Cell<Tick>,
+    tunnels: Cell<Duration>,
+    /// Whether a successor serves already, so that quiet connections may wait for their next request.
+    has_successor: Cell<bool>,
+    last_calls: Cell<usize>,
+    level_seen: Cell<Level>,
+    /// What was in force before and still has exchanges, the oldest first.
+    past: RefCell<Vec<Weak<Run>>>,
     shared: Arc<Shared>,
     sweeper: Notify,
 }
@@ -60,12 +82,11 @@ pub struct Worker {
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
-    /// Open connections of each worker.
-    open: Vec<AtomicUsize>,
+    /// Places among the open connections.
+    pub seats: Seats,
     /// The way to each worker.
     pub mail: Vec<mpsc::UnboundedSender<Message>>,
     handed_over: AtomicUsize,
-    connections_max: AtomicUsize,
 }
 
 /// What a worker can be told.
@@ -76,10 +97,23 @@ pub enum Message {
     Arrive(Arrival),
     /// Say what you have counted.
     Stats(std::sync::mpsc::Sender<Stats>),
-    /// Accept nothing more, finish what runs, end tunnels after this time.
-    Drain(Duration),
+    /// Accept nothing more, finish what runs.
+    Drain(Farewell),
     /// End now.
     Stop,
+}
+
+/// How a worker is to end.
+#[derive(Clone, Debug, Default)]
+pub struct Farewell {
+    /// How long exchanges may take, unless their pool says otherwise.
+    pub grace: Duration,
+    /// How long tunnels may take, unless their pool says otherwise.
+    pub tunnels: Duration,
+    /// What a successor listens at already.
+    pub handed_over: Arc<BTreeSet<Listen>>,
+    /// Whether everything has to end now, whatever it was given.
+    pub at_once: bool,
 }
 
 /// A new connection on its way to another worker: it belongs to no runtime.
@@ -111,6 +145,7 @@ impl Worker {
             lag: Lag::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
+            refused_lingering: Cell::new(0),
             index,
             run: RefCell::new(Rc::new(run)),
             counters,
@@ -119,6 +154,11 @@ impl Worker {
             random: Cell::new(RandomState::new().hash_one(index) | 1),
             draining_since: Cell::new(None),
             over_at: Cell::new(Tick::NEVER),
+            tunnels: Cell::default(),
+            has_successor: Cell::new(false),
+            last_calls: Cell::new(0),
+            level_seen: Cell::default(),
+            past: RefCell::default(),
             shared,
             sweeper: Notify::new(),
         }
@@ -137,9 +177,52 @@ impl Worker {
     /// How long a client connection may be quiet now: less while most connections are used.
     pub fn keep_alive(&self) -> Duration {
         let run = self.run.borrow();
-        let open: usize = self.shared.open.iter().map(|open| open.load(Relaxed)).sum();
-        let pressed = open > self.shared.connections_max.load(Relaxed) / 4 * 3;
+        let seats = &self.shared.seats;
+        let pressed = seats.taken() > seats.max() / 4 * 3 || self.level() >= Level::Tight;
         if pressed { run.limits.keep_alive_pressed } else { run.limits.keep_alive }
+    }
+
+    /// How short memory is.
+    pub fn level(&self) -> Level {
+        self.shared.seats.pressure.level()
+    }
+
+    /// When a quiet connection has to go because memory is short.
+    pub fn tight_until(&self, now: Tick) -> Tick {
+        if self.level() < Level::Tight {
+            Tick::NEVER
+        } else {
+            now + self.run.borrow().limits.keep_alive_pressed
+        }
+    }
+
+    /// Gives up what is only kept for later, when it costs more than it is worth: all of it while memory is short, and idle upstream
+    /// connections when they take the descriptors that clients need. To be called ten times a second.
+    pub fn tidy(&self) {
+        let level = self.level();
+        if self.level_seen.replace(level) < level {
+            self.deadlines.wake_all(); // quiet connections have less time now
+        }
+        if level < Level::Tight && self.shared.seats.taken() <= self.shared.seats.max() / 2 {
+            return;
+        }
+        let run = self.run();
+        let pools = || run.pools.iter().flat_map(|pool| &pool.hosts);
+        if level >= Level::Tight {
+            self.buffers.empty();
+            self.actives.borrow_mut().clear();
+        }
+        let idle: usize = pools().map(|host| host.idle_count()).sum();
+        if level >= Level::Tight || idle > self.idle_max() {
+            pools().for_each(|host| host.clear());
+        }
+    }
+
+    /// How many idle upstream connections this worker may have: what the descriptors leave when each client needs two.
+    fn idle_max(&self) -> usize {
+        let descriptors = net::descriptors_max();
+        let left = descriptors.saturating_sub(2 * self.shared.seats.taken() + descriptors / 20);
+        left / self.count().max(1)
     }
 
     /// A random number (xorshift64*): for choices and names, not for secrets.
@@ -177,40 +260,62 @@ impl Worker {
         self.draining_since.get().is_some()
     }
 
-    /// Whether a quiet connection has to go because the worker is to stop; one that has not had its first answer is given a moment.
-    pub fn sends_away(&self, requests: u64, opened: Tick, now: Tick) -> bool {
-        self.is_draining() && (requests > 0 || now >= self.first_word_at(opened))
+    /// When a quiet connection has to go because the worker is to stop. It is given a moment, for a request that is on its way meets a
+    /// closed connection otherwise; and if a successor serves already, and nobody waits for the end, all the time there is: whoever
+    /// asks again hears that the connection ends.
+    pub fn sends_away_at(&self, requests: u64, opened: Tick) -> Tick {
+        match self.draining_since.get() {
+            None => Tick::NEVER,
+            Some(_) if self.has_successor.get() => self.over_at.get(),
+            Some(since) if requests == 0 => (since.max(opened) + FIRST_WORD).min(self.over_at.get()),
+            Some(since) => (since + NEXT_WORD).min(self.over_at.get()),
+        }
     }
 
-    /// Until when a connection that has not said anything is waited for because the worker is to stop.
-    pub fn first_word_at(&self, opened: Tick) -> Tick {
-        self.draining_since.get().map_or(Tick::NEVER, |since| since.max(opened) + FIRST_WORD)
+    /// A listener is about to close.
+    pub fn begins_last_call(&self) {
+        self.last_calls.set(self.last_calls.get() + 1);
     }
 
-    /// When everything must be over.
-    pub fn over_at(&self) -> Tick {
-        self.over_at.get()
+    /// It is closed.
+    pub fn ends_last_call(&self) {
+        self.last_calls.set(self.last_calls.get().saturating_sub(1));
     }
 
-    /// Whether everything must be over.
-    pub fn is_over(&self, now: Tick) -> bool {
-        now >= self.over_at.get()
+    /// Whether a listener is about to close.
+    pub fn has_last_call(&self) -> bool {
+        self.last_calls.get() > 0
+    }
+
+    /// `time`, or what is left until the end, but for a moment that everybody gets.
+    pub fn at_most(&self, time: Duration) -> Duration {
+        time.min(self.over_at.get().since(self.clock.now()).max(LAST_MOMENT))
+    }
+
+    /// When a tunnel has to say good-bye: `drain` is what its pool gives it, `retired` since when its host is no longer part of what runs.
+    pub fn tunnel_closes_at(&self, drain: Option<Duration>, retired: Option<Tick>) -> Tick {
+        let at = |since: Tick, time: Duration| since + drain.unwrap_or(time).saturating_sub(CLOSE_TIME);
+        let stop = self.draining_since.get().map_or(Tick::NEVER, |since| at(since, self.tunnels.get()));
+        stop.min(retired.map_or(Tick::NEVER, |since| at(since, TUNNELS_OF_THE_PAST)))
     }
 
     /// Another worker that has far fewer connections.
     pub fn less_busy(&self) -> Option<usize> {
-        let open = |at: usize| self.shared.open.get(at).map_or(usize::MAX, |open| open.load(Relaxed));
-        if self.shared.open.len() < 2 {
+        let open = |at: usize| self.shared.seats.taken_by(at);
+        if self.count() < 2 {
             return None;
         }
         let mine = open(self.index);
-        let least = (0..self.shared.open.len()).min_by_key(|&at| open(at))?;
+        let least = (0..self.count()).min_by_key(|&at| open(at))?;
         (mine > 32 && open(least).saturating_mul(5) < mine.saturating_mul(4)).then_some(least)
     }
 
     /// Gives a new connection to another worker; back when it cannot be taken.
     pub fn hand_over(&self, to: usize, stream: Stream, peer: Peer, listen: &Listen) -> Result<(), Stream> {
-        if self.shared.handed_over.load(Relaxed) >= HAND_OVER_QUEUE {
+        // Those on their way have no seats yet, but descriptors.
+        let on_the_way = self.shared.handed_over.load(Relaxed);
+        let seats = &self.shared.seats;
+        if on_the_way >= HAND_OVER_QUEUE || seats.taken() + on_the_way >= seats.max() {
             return Err(stream);
         }
         let Some(mail) = self.shared.mail.get(to) else { return Err(stream) };
@@ -242,7 +347,7 @@ impl Worker {
 
     /// Connections open on this worker.
     pub fn open(&self) -> usize {
-        self.shared.open.get(self.index).map_or(0, |open| open.load(Relaxed))
+        self.shared.seats.taken_by(self.index)
     }
 
     /// Resolves when there is something to sweep again.
@@ -255,11 +360,24 @@ impl Worker {
         self.index
     }
 
-    /// Begins to stop; whatever still runs after `grace` is ended.
-    pub fn begin_drain(&self, grace: Duration) {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.shared.mail.len()
+    }
+
+    /// Begins to stop; what still runs when its time is over is ended.
+    pub fn begin_drain(&self, farewell: &Farewell) {
         let now = self.clock.refresh();
+        if farewell.at_once {
+            self.over_at.set(now);
+            self.deadlines.end_all();
+        } else {
+            self.over_at.set(now + farewell.grace);
+            self.tunnels.set(farewell.tunnels);
+            self.has_successor.set(!farewell.handed_over.is_empty());
+            self.deadlines.begin_ending(now, farewell.grace);
+        }
         self.draining_since.set(Some(now));
-        self.over_at.set(now + grace);
         self.deadlines.wake_all();
     }
 
@@ -268,7 +386,7 @@ impl Worker {
         let mut stats = Stats {
             connections: self.cells.connections.get(),
             connections_open: self.open() as u64,
-            connections_refused: self.cells.connections_refused.get(),
+            connections_refused: self.cells.connections_refused.each_ref().map(Count::get),
             accept_failures: self.cells.accept_failures.get(),
             active: self.cells.active.get(),
             crimes: self.cells.crimes(),
@@ -284,51 +402,50 @@ impl Worker {
     pub fn apply(&self, snapshot: Arc<Snapshot>) {
         let workers = self.shared.mail.len();
         let run = Run::new(snapshot, Some(&self.run()), &self.buffers, workers, &self.counters);
-        self.shared.connections_max.store(connections_max(&run.limits), Relaxed);
-        *self.run.borrow_mut() = Rc::new(run);
+        self.shared.seats.heed(&run.limits);
+        let old = self.run.replace(Rc::new(run));
+        let now = self.clock.refresh();
+        let retired = old.pools.iter().flat_map(|pool| &pool.hosts).filter(|host| host.retire(now)).count();
+        if retired + self.bury(&old, now) > 0 {
+            self.deadlines.wake_all(); // tunnels have an end now that had none
+        }
+    }
+
+    /// Remembers what was in force, and lets the oldest end when there are too many of them: each holds its whole configuration.
+    fn bury(&self, old: &Rc<Run>, now: Tick) -> usize {
+        let mut past = self.past.borrow_mut();
+        past.push(Rc::downgrade(old));
+        past.retain(|run| run.strong_count() > 0);
+        let too_many = past.len().saturating_sub(PAST_MAX);
+        let oldest = past.iter().take(too_many).filter_map(Weak::upgrade);
+        let news = oldest.filter(|run| run.retired.get().is_none());
+        news.inspect(|run| run.retired.set(Some(now))).count()
     }
 }
 
 impl Shared {
     /// For workers that are reached by `mail`.
     pub fn new(mail: Vec<mpsc::UnboundedSender<Message>>, limits: &Limits) -> Shared {
-        Shared {
-            open: mail.iter().map(|_| AtomicUsize::new(0)).collect(),
-            mail,
-            handed_over: AtomicUsize::new(0),
-            connections_max: AtomicUsize::new(connections_max(limits)),
-        }
+        Shared { seats: Seats::new(mail.len(), limits), mail, handed_over: AtomicUsize::new(0) }
     }
 }
 
 /// A place among the open connections; given back when dropped.
-pub struct Seat(Rc<Worker>);
+pub struct Seat(Rc<Worker>, Place);
 
 impl Seat {
-    /// Takes a place, if all workers together have one left.
-    pub fn take(worker: &Rc<Worker>) -> Option<Seat> {
-        let shared = &worker.shared;
-        let open: usize = shared.open.iter().map(|open| open.load(Relaxed)).sum();
-        if open >= shared.connections_max.load(Relaxed) {
-            return None;
-        }
-        shared.open.get(worker.index)?.fetch_add(1, Relaxed);
-        Some(Seat(Rc::clone(worker)))
+    /// Takes a place for a client, if there is one for it. Those in front of whom another proxy stands, and those of this machine, have
+    /// no share of their own: nobody knows how many they are.
+    pub fn take(worker: &Rc<Worker>, peer: &Peer, listen: &Listen) -> Result<Seat, NoSeat> {
+        let ip = peer.client.ip();
+        let alone = matches!(listen, Listen::Tcp(_)) && !worker.run.borrow().snapshot.trust.has(ip);
+        let place = worker.shared.seats.take(worker.index, alone.then_some(ip))?;
+        Ok(Seat(Rc::clone(worker), place))
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if let Some(open) = self.0.shared.open.get(self.0.index) {
-            open.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
-/// A limit of 0 means: what the descriptors allow, two for each exchange, with a tenth kept back.
-fn connections_max(limits: &Limits) -> usize {
-    match limits.connections {
-        0 => net::descriptors_max() / 10 * 9 / 2,
-        limit => limit,
+        self.0.shared.seats.give_back(&self.1);
     }
 }

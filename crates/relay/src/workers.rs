@@ -3,15 +3,14 @@
 use crate::accept;
 use crate::clock;
 use crate::deadlines::SWEEP_EVERY;
-use crate::net::{Listener, Sockets, Stream};
-use crate::plan::Listen;
+use crate::doors::Doors;
+use crate::net::{Sockets, Stream};
+use crate::pressure::Pressure;
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
-use crate::worker::{Arrival, Message, Shared, Worker};
-use portunus_message::Tick;
-use std::collections::HashMap;
+use crate::worker::{Arrival, Farewell, Message, Shared, Worker};
+use portunus_message::{Limits, Tick};
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -46,6 +45,17 @@ impl Workers {
         Ok(Workers { shared, threads })
     }
 
+    /// Says how many connections there is memory for.
+    pub fn tell_memory(&self, connections: usize, limits: &Limits) {
+        self.pressure().set_connections(connections);
+        self.shared.seats.heed(limits);
+    }
+
+    /// Where to say how short memory is.
+    pub fn pressure(&self) -> &Arc<Pressure> {
+        &self.shared.seats.pressure
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.threads.len()
@@ -69,9 +79,18 @@ impl Workers {
         sum
     }
 
-    /// Stops accepting, lets what runs come to its end, and ends tunnels after `grace`. The caller drops its own [`Sockets`] first.
-    pub fn drain(&self, grace: Duration) {
-        self.tell_all(|| Message::Drain(grace));
+    /// Stops accepting and lets what runs come to its end, within the bounds of `farewell`. The caller drops its own [`Sockets`] first.
+    pub fn drain(&self, farewell: &Farewell) {
+        self.tell_all(|| Message::Drain(farewell.clone()));
+    }
+
+    /// Whether every worker answers within `patience`.
+    pub fn all_answer(&self, patience: Duration) -> bool {
+        let (answer, answers) = std::sync::mpsc::channel();
+        self.tell_all(|| Message::Stats(answer.clone()));
+        drop(answer);
+        let until = clock::read() + patience;
+        (0..self.threads.len()).all(|_| answers.recv_timeout(until.since(clock::read())).is_ok())
     }
 
     /// Waits until all workers have ended; after `patience` they are told to stop at once. Says whether they ended by themselves.
@@ -150,13 +169,13 @@ async fn live(
             Some(Message::Arrive(Arrival { stream, peer, listen })) => {
                 worker.has_arrived();
                 if let Ok(stream) = Stream::attach(stream) {
-                    accept::serve(stream, peer, Rc::new(listen), &worker);
+                    let _ = accept::serve(stream, peer, Rc::new(listen), &worker);
                 }
             }
             Some(Message::Stats(answer)) => drop(answer.send(worker.stats())),
-            Some(Message::Drain(grace)) => {
-                doors.close_all(&worker);
-                worker.begin_drain(grace);
+            Some(Message::Drain(farewell)) => {
+                doors.close_all(&farewell.handed_over, &worker);
+                worker.begin_drain(&farewell);
             }
             Some(Message::Stop) | None => break,
         }
@@ -166,50 +185,8 @@ async fn live(
 
 /// Ends when no connection is open any more, nor on its way.
 async fn drained(worker: &Worker) {
-    while worker.open() > 0 || worker.expects_arrivals() {
+    while worker.open() > 0 || worker.expects_arrivals() || worker.has_last_call() {
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-/// A worker's listeners, by their address.
-#[derive(Default)]
-struct Doors(HashMap<Listen, Door>);
-
-struct Door {
-    listener: Rc<Listener>,
-    listen: Rc<Listen>,
-    ours: SocketAddr,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Doors {
-    /// Listens on `sockets` and nowhere else; listeners that are open already stay as they are.
-    fn open(&mut self, sockets: &Sockets, worker: &Rc<Worker>) {
-        let gone: Vec<Listen> = self.0.keys().filter(|listen| !sockets.has(listen)).cloned().collect();
-        for listen in gone {
-            self.close(&listen, worker);
-        }
-        let known = |listen: &Listen| self.0.contains_key(listen);
-        for (listen, ours, listener) in sockets.of_worker(worker.index(), known) {
-            let (listener, name) = (Rc::new(listener), Rc::new(listen.clone()));
-            let task = accept::listen(Rc::clone(&listener), Rc::clone(&name), ours, Rc::clone(worker));
-            let task = tokio::task::spawn_local(task);
-            self.0.insert(listen, Door { listener, listen: name, ours, task });
-        }
-    }
-
-    /// Stops listening; whoever has been let in by the kernel already is served.
-    fn close(&mut self, listen: &Listen, worker: &Rc<Worker>) {
-        if let Some(door) = self.0.remove(listen) {
-            door.task.abort();
-            accept::empty(&door.listener, &door.listen, door.ours, worker);
-        }
-    }
-
-    fn close_all(&mut self, worker: &Rc<Worker>) {
-        for listen in self.0.keys().cloned().collect::<Vec<_>>() {
-            self.close(&listen, worker);
-        }
     }
 }
 
@@ -224,6 +201,7 @@ async fn sweep(worker: Rc<Worker>) {
         }
         let now = rest(&worker).await;
         worker.deadlines.sweep(now);
+        worker.tidy();
         worker.recorder.borrow_mut().flush();
         round = round.wrapping_add(1);
         if round.is_multiple_of(10) {

@@ -27,6 +27,8 @@ const NOUNS: &[&str] = &[
 const RELAY: &[(&str, &[&str])] = &[
     ("values", &[]),
     ("stats", &[]),
+    ("pressure", &[]),
+    ("seats", &["net", "pressure"]),
     ("context", &[]),
     ("template", &["context", "values"]),
     ("plan", &["template", "values"]),
@@ -73,13 +75,15 @@ const RELAY: &[(&str, &[&str])] = &[
             "lag",
             "net",
             "pool",
+            "pressure",
             "run",
+            "seats",
             "snapshot",
         ],
     ),
     // the verbs that wait
     ("tally", &["canary", "cells", "pick", "pool", "run", "snapshot", "worker"]),
-    ("pump", &["client", "clock", "link", "net", "worker"]),
+    ("pump", &["client", "clock", "link", "net", "pressure", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (
         "attempt",
@@ -108,10 +112,10 @@ const RELAY: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("decode", &["client", "link", "net", "reply", "run", "serve", "tally", "worker"]),
-    ("accept", &["client", "decode", "link", "net", "reply", "tally", "worker"]),
-    ("drain", &["accept", "net", "worker"]),
-    ("workers", &["accept", "clock", "deadlines", "drain", "net", "snapshot", "worker"]),
+    ("decode", &["client", "link", "net", "pressure", "reply", "run", "serve", "tally", "worker"]),
+    ("accept", &["client", "decode", "link", "net", "reply", "seats", "tally", "worker"]),
+    ("doors", &["accept", "net", "worker"]),
+    ("workers", &["accept", "clock", "deadlines", "doors", "net", "pressure", "snapshot", "worker"]),
 ];
 
 /// The modules of the relay that may name the grammars.

@@ -33,13 +33,14 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
         ("/metrics", true, _) => blocking(supervisor, metrics_page).await,
         ("/config", true, _) => config(request.headers(), supervisor),
         ("/reload", _, true) => reload(wants_json(request.headers()), supervisor).await,
+        ("/upgrade", _, true) => upgrade(supervisor).await,
         ("/stop", _, true) => {
             log::info("asked to stop over the admin API");
             supervisor.want_stop();
             text(StatusCode::ACCEPTED, "stopping\n")
         }
         ("/live" | "/ready" | "/status" | "/metrics" | "/config", ..) => not_allowed("GET, HEAD"),
-        ("/reload" | "/stop", ..) => not_allowed("POST"),
+        ("/reload" | "/upgrade" | "/stop", ..) => not_allowed("POST"),
         _ => text(StatusCode::NOT_FOUND, PAGES),
     }
 }
@@ -98,6 +99,13 @@ async fn reload(as_json: bool, supervisor: &Arc<Supervisor>) -> Answer {
     }
 }
 
+async fn upgrade(supervisor: &Arc<Supervisor>) -> Answer {
+    match supervisor.upgrade().await {
+        Ok(id) => text(StatusCode::OK, format!("upgraded; process {id} serves now\n")),
+        Err(why) => text(StatusCode::CONFLICT, lines("not upgraded, this program goes on", &[why])),
+    }
+}
+
 fn lines(first: &str, more: &[String]) -> String {
     let mut text = format!("{first}\n");
     for line in more {
@@ -147,4 +155,5 @@ fn answer(status: StatusCode, media: &'static str, body: impl Into<String>) -> A
 const JSON: &str = "application/json";
 
 /// What there is, for whoever asks for something else.
-const PAGES: &str = "not found; there is GET /live /ready /status /metrics /config, and POST /reload /stop\n";
+const PAGES: &str =
+    "not found; there is GET /live /ready /status /metrics /config, and POST /reload /upgrade /stop\n";

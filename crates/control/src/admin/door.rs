@@ -6,8 +6,11 @@ use portunus_relay::plan::Admin;
 use rustix::fs::Mode;
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::net::{TcpListener, UnixListener};
 
 /// An open listener of the admin API.
@@ -15,10 +18,17 @@ pub struct Door {
     listener: Listener,
     token: Option<String>,
     address: String,
+    claim: Option<Arc<Claim>>,
+}
+
+/// A second handle of a door, for handing it to a successor.
+pub struct Spare {
+    socket: OwnedFd,
+    claim: Option<Arc<Claim>>,
 }
 
 enum Listener {
-    Unix(UnixListener, #[allow(dead_code, reason = "removes the socket when dropped")] Claim),
+    Unix(UnixListener),
     Tcp(TcpListener),
 }
 
@@ -29,15 +39,57 @@ pub fn open(admin: &Admin) -> io::Result<Option<Door>> {
         Admin::Unix(path) => {
             let (listener, claim) = open_unix(path)?;
             let address = format!("unix:{}", path.display());
-            Ok(Some(Door { listener: Listener::Unix(listener, claim), token: None, address }))
+            let claim = Some(Arc::new(claim));
+            Ok(Some(Door { listener: Listener::Unix(listener), token: None, address, claim }))
         }
-        Admin::Tcp { address, token } => {
-            let listener = std::net::TcpListener::bind(address)?;
+        Admin::Tcp { address, token } => tcp(std::net::TcpListener::bind(address)?, &token.value).map(Some),
+    }
+}
+
+/// Takes over a socket that was opened for the same `admin`. Its file stays another's until [`Spare::own`].
+pub fn inherit(admin: &Admin, socket: OwnedFd) -> io::Result<Option<Door>> {
+    match admin {
+        Admin::Off => Ok(None),
+        Admin::Unix(path) => {
+            let listener = std::os::unix::net::UnixListener::from(socket);
             listener.set_nonblocking(true)?;
-            let address = listener.local_addr()?.to_string();
-            let listener = Listener::Tcp(TcpListener::from_std(listener)?);
-            Ok(Some(Door { listener, token: Some(token.value.clone()), address }))
+            let claim = Claim::of(path)?;
+            claim.ours.store(false, Relaxed);
+            let address = format!("unix:{}", path.display());
+            let listener = Listener::Unix(UnixListener::from_std(listener)?);
+            Ok(Some(Door { listener, token: None, address, claim: Some(Arc::new(claim)) }))
         }
+        Admin::Tcp { token, .. } => tcp(socket.into(), &token.value).map(Some),
+    }
+}
+
+fn tcp(listener: std::net::TcpListener, token: &str) -> io::Result<Door> {
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?.to_string();
+    let listener = Listener::Tcp(TcpListener::from_std(listener)?);
+    Ok(Door { listener, token: Some(token.to_owned()), address, claim: None })
+}
+
+impl Spare {
+    /// The socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Says whether the socket's file is ours, to be removed at the end.
+    pub fn own(&self, ours: bool) {
+        if let Some(claim) = &self.claim {
+            claim.ours.store(ours, Relaxed);
+        }
+    }
+}
+
+/// Where it is, as it is written in the configuration.
+pub fn shown(admin: &Admin) -> String {
+    match admin {
+        Admin::Off => "off".into(),
+        Admin::Unix(path) => format!("unix:{}", path.display()),
+        Admin::Tcp { address, .. } => address.to_string(),
     }
 }
 
@@ -45,6 +97,15 @@ impl Door {
     /// Where it is, as one would write it.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// A second handle.
+    pub fn spare(&self) -> io::Result<Spare> {
+        let socket = match &self.listener {
+            Listener::Unix(listener) => listener.as_fd().try_clone_to_owned()?,
+            Listener::Tcp(listener) => listener.as_fd().try_clone_to_owned()?,
+        };
+        Ok(Spare { socket, claim: self.claim.clone() })
     }
 
     /// Who may come through it.
@@ -58,7 +119,7 @@ impl Door {
     /// The next connection.
     pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
         Ok(match &self.listener {
-            Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            Listener::Unix(listener) => Box::new(listener.accept().await?.0),
             Listener::Tcp(listener) => Box::new(listener.accept().await?.0),
         })
     }
@@ -100,19 +161,21 @@ fn remove_leftover(path: &Path) -> io::Result<()> {
 struct Claim {
     path: PathBuf,
     file: (u64, u64),
+    ours: AtomicBool,
 }
 
 impl Claim {
     fn of(path: &Path) -> io::Result<Claim> {
         let metadata = std::fs::symlink_metadata(path)?;
-        Ok(Claim { path: path.to_owned(), file: (metadata.dev(), metadata.ino()) })
+        let file = (metadata.dev(), metadata.ino());
+        Ok(Claim { path: path.to_owned(), file, ours: AtomicBool::new(true) })
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         let found = std::fs::symlink_metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
-        if found.is_ok_and(|file| file == self.file) {
+        if self.ours.load(Relaxed) && found.is_ok_and(|file| file == self.file) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -138,6 +201,17 @@ mod tests {
 
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
+        let door = open(&admin).unwrap().unwrap();
+        // A successor has it too, and what was handed over stays.
+        let spare = door.spare().unwrap();
+        let next = inherit(&admin, spare.socket().try_clone_to_owned().unwrap()).unwrap().unwrap();
+        spare.own(false);
+        drop((door, spare));
+        assert!(path.exists());
+        next.spare().unwrap().own(true);
+        drop(next);
+        assert!(!path.exists());
+
         let door = open(&admin).unwrap().unwrap();
         std::fs::rename(&path, folder.join("moved")).unwrap();
         std::fs::write(&path, "other").unwrap();

@@ -8,6 +8,7 @@
 //! | `GET /metrics` | the counters, for Prometheus |
 //! | `GET /config` | the configuration in force as JSON, without secrets, with its hash as `ETag` |
 //! | `POST /reload` | 200 when the new configuration is in force, 422 with the mistakes when it is refused |
+//! | `POST /upgrade` | 200 when the program on disk has taken over, 409 with the reason when it has not |
 //! | `POST /stop` | 202; the program finishes what it has and ends |
 
 mod answer;
@@ -15,7 +16,7 @@ mod door;
 mod gate;
 mod status;
 
-pub use door::{Door, open};
+pub use door::{Door, Spare, inherit, open, shown};
 
 use crate::apply::Supervisor;
 use crate::observe::log;
@@ -28,11 +29,35 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
-/// Serves whoever comes through `door`, for ever.
-pub async fn serve(door: Door, supervisor: Arc<Supervisor>) {
+/// The admin API, being served.
+pub struct Service {
+    task: JoinHandle<()>,
+    room: Arc<Semaphore>,
+}
+
+impl Service {
+    /// Serves whoever comes through `door`, until it is told to close.
+    pub fn start(door: Door, supervisor: Arc<Supervisor>) -> Service {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Service { task: tokio::spawn(serve(door, supervisor, Arc::clone(&room))), room }
+    }
+
+    /// Lets nobody in any more.
+    pub fn close(&self) {
+        self.task.abort();
+    }
+
+    /// Resolves when nobody is inside, or soon.
+    pub async fn finish(self) {
+        let all = self.room.acquire_many(CONNECTIONS_MAX as u32);
+        let _ = tokio::time::timeout(LAST_WORD_TIME, all).await;
+    }
+}
+
+async fn serve(door: Door, supervisor: Arc<Supervisor>, room: Arc<Semaphore>) {
     let gate = Arc::new(door.gate());
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match door.accept().await {
@@ -76,4 +101,6 @@ const CONNECTIONS_MAX: usize = 64;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long the end of the program waits for the last answers.
+const LAST_WORD_TIME: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -35,11 +35,12 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "connections": {
             "open": stats.connections_open,
             "accepted": stats.connections,
-            "refused": stats.connections_refused,
+            "refused": stats.connections_refused.iter().sum::<u64>(),
         },
         "requests_active": stats.active,
         "log_lines_dropped": facts.log_dropped,
         "memory_bytes": facts.process.resident_bytes,
+        "memory_level": facts.memory_level.word(),
         "pools": pools(&stats, running.snapshot.hosts()),
         "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),

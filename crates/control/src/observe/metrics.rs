@@ -6,7 +6,8 @@
 
 use crate::observe::process::Process;
 use portunus_message::Crime;
-use portunus_relay::stats::{BUCKETS, Histogram, HostStats, PoolStats, RouteStats, Stats};
+use portunus_relay::pressure::Level;
+use portunus_relay::stats::{BUCKETS, Histogram, HostStats, PoolStats, REFUSALS, RouteStats, Stats};
 use std::fmt::{Display, Write};
 
 /// What the control plane knows beside the workers' counters.
@@ -28,6 +29,8 @@ pub struct Facts {
     pub reload_ok: bool,
     /// Lines that the access log had to drop.
     pub log_dropped: u64,
+    /// How short memory is.
+    pub memory_level: Level,
     /// Every host as the Snapshot in force knows it.
     pub hosts: Vec<HostFacts>,
     /// What the kernel says.
@@ -170,8 +173,11 @@ fn hosts(page: &mut Page, facts: &Facts) {
 fn connections(page: &mut Page, stats: &Stats) {
     page.single("portunus_connections_total", "counter", "Client connections accepted.", stats.connections);
     page.single("portunus_connections", "gauge", "Client connections open.", stats.connections_open);
-    let help = "Client connections refused because of limit connections.";
-    page.single("portunus_connections_refused_total", "counter", help, stats.connections_refused);
+    let name = "portunus_connections_refused_total";
+    page.family(name, "counter", "Client connections refused, by the reason.");
+    for (reason, count) in REFUSALS.iter().zip(stats.connections_refused) {
+        page.sample(name, &[("reason", reason)], count);
+    }
     let help = "Times that accepting failed for want of descriptors or memory.";
     page.single("portunus_accept_failures_total", "counter", help, stats.accept_failures);
 }
@@ -193,6 +199,8 @@ fn program(page: &mut Page, facts: &Facts) {
     page.sample("portunus_config_info", &[("hash", &facts.config_hash)], 1);
     let help = "When the configuration in force was loaded, in seconds since 1970.";
     page.single("portunus_config_timestamp_seconds", "gauge", help, facts.config_seconds);
+    let help = "How short memory is: 0 there is enough, 1 stocks are given up, 2 new work is refused, 3 slow transfers are ended.";
+    page.single("portunus_memory_level", "gauge", help, facts.memory_level as u8);
     let help = "Lines that the access log had to drop.";
     page.single("portunus_log_dropped_lines_total", "counter", help, facts.log_dropped);
 }

@@ -2,6 +2,7 @@
 
 use crate::client::{Active, Client, Quiet, Scratch};
 use crate::net::Front;
+use crate::pressure::Level;
 use crate::run::Run;
 use crate::serve;
 use crate::tally;
@@ -35,9 +36,14 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
         quiet.deadline.set(quiet.opened + worker.limits().header_time);
         while wait(&quiet, &worker).await {
             let mut active = worker.take_active();
+            let key = quiet.deadline.key();
             active.client = Some(Client::wake(quiet, Rc::clone(&worker.buffers)));
-            let then = Guarded(Box::pin(busy(&mut active, &worker))).await;
-            let Some(then) = then else { return Box::pin(after_panic(active, &worker)).await };
+            let guarded = Guarded { future: Box::pin(busy(&mut active, &worker)), worker: &worker, key };
+            let then = match guarded.await {
+                End::Done(then) => then,
+                End::Panicked => return Box::pin(after(Crime::Panic, active, &worker)).await,
+                End::Cut => return Box::pin(after(Crime::Stopping, active, &worker)).await,
+            };
             match settle(then, active, &worker) {
                 Some(same) => quiet = same,
                 None => return,
@@ -61,14 +67,15 @@ async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
         if quiet.stream.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
-        if worker.sends_away(quiet.requests, quiet.opened, now) {
+        let away_at = worker.sends_away_at(quiet.requests, quiet.opened);
+        if now >= away_at {
             return Poll::Ready(false);
         }
         if now >= quiet.deadline.at() {
             worker.cells.crime(if quiet.requests == 0 { Crime::HeadTimeout } else { Crime::Idle });
             return Poll::Ready(false);
         }
-        quiet.deadline.set(quiet.deadline.at().min(worker.first_word_at(quiet.opened)));
+        quiet.deadline.set(quiet.deadline.at().min(away_at).min(worker.tight_until(now)));
         Poll::Pending
     })
     .await
@@ -146,7 +153,7 @@ async fn next_head(
                 }
                 client.deadline.set(until);
             }
-            None if worker.sends_away(client.requests, client.opened, now) => {
+            None if now >= worker.sends_away_at(client.requests, client.opened) => {
                 client.keep_alive = false;
                 return Poll::Ready(Ok(None));
             }
@@ -154,7 +161,7 @@ async fn next_head(
                 client.deadline.set(if fresh { client.opened + limits.header_time } else { idle_until });
                 return Poll::Ready(Ok(None));
             }
-            None => client.deadline.set(doze_at),
+            None => client.deadline.set(doze_at.min(worker.sends_away_at(client.requests, client.opened))),
         }
         Poll::Pending
     })
@@ -188,6 +195,10 @@ async fn exchange(
     client.link.expect_body(head.framing, &worker.limits());
     worker.cells.underscores_dropped.add(head.underscores_dropped.into());
     x.times.head = Some(worker.clock.now());
+    if worker.level() >= Level::Refusing {
+        let error = Error::proxy(Phase::Head, Crime::LowMemory);
+        return refuse(x, client, error, &run, worker).await;
+    }
     serve::serve(x, client, scratch, &run, worker).await;
 }
 
@@ -210,6 +221,7 @@ async fn refuse(x: &mut Exchange, client: &mut Client, error: Error, run: &Run, 
 }
 
 fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
+    client.deadline.allow_usual();
     x.peer = client.peer;
     x.id = RequestId(u128::from(worker.random()) << 64 | u128::from(worker.random()));
     x.times.began = client.began;
@@ -224,7 +236,7 @@ async fn linger(client: &mut Client, worker: &Worker) {
         return;
     }
     let limits = worker.limits();
-    let until = worker.clock.now() + limits.linger;
+    let until = worker.clock.now() + worker.at_most(limits.linger);
     client.deadline.set(until);
     client.link.forget();
     client.link.expect_raw();
@@ -258,19 +270,22 @@ async fn linger(client: &mut Client, worker: &Worker) {
     .await;
 }
 
-/// A bug of ours ended an exchange: it is answered if it can be, counted, and costs nobody else anything.
-async fn after_panic(mut active: Box<Active>, worker: &Worker) {
+/// A bug of ours, or the end of the program, has ended an exchange: it is answered if it can be, counted, and costs nobody else anything.
+async fn after(crime: Crime, mut active: Box<Active>, worker: &Worker) {
     let Active { client: Some(client), exchange: x, .. } = &mut *active else { return };
-    let error = Error::proxy(Phase::Tally, Crime::Panic);
+    let phase = if crime == Crime::Panic { Phase::Tally } else { Phase::Body };
+    let error = Error::proxy(phase, crime);
     let run = worker.run();
-    if !client.answered {
+    // It has a number from its begin to its record.
+    let is_under_way = x.id != RequestId::default() && x.times.ended.is_none();
+    if is_under_way && !client.answered {
         client.link.forget();
         client.keep_alive = false;
         let _ = serve::refuse(x, client, error, worker).await;
-    } else if x.times.ended.is_none() {
+    } else if is_under_way {
         client.link.stream.reset_on_drop(); // a plain end might look like the end of the body (attack A45)
     }
-    if x.times.ended.is_none() {
+    if is_under_way {
         x.error = Some(error);
         tally::close(x, &run, worker);
     }
@@ -279,17 +294,32 @@ async fn after_panic(mut active: Box<Active>, worker: &Worker) {
     worker.give_active(active);
 }
 
-/// Runs a future and turns its panic into `None`.
-struct Guarded<F>(Pin<Box<F>>);
+/// Runs a future, and ends it when it panics or its time is over.
+struct Guarded<'a, F> {
+    future: Pin<Box<F>>,
+    worker: &'a Worker,
+    /// The deadline of the connection.
+    key: usize,
+}
 
-impl<F: Future> Future for Guarded<F> {
-    type Output = Option<F::Output>;
+/// How a guarded future has ended.
+enum End<T> {
+    Done(T),
+    Panicked,
+    Cut,
+}
 
-    fn poll(mut self: Pin<&mut Guarded<F>>, cx: &mut Context<'_>) -> Poll<Option<F::Output>> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+impl<F: Future> Future for Guarded<'_, F> {
+    type Output = End<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<F::Output>> {
+        if self.worker.is_draining() && self.worker.deadlines.is_cut(self.key, self.worker.clock.refresh()) {
+            return Poll::Ready(End::Cut);
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-            Err(_) => Poll::Ready(None),
+            Ok(Poll::Ready(output)) => Poll::Ready(End::Done(output)),
+            Err(_) => Poll::Ready(End::Panicked),
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct HostPool {
     /// The host, shared by all workers.
     pub host: Arc<Host>,
     /// What this worker has counted of it.
-    pub cells: HostCells,
+    pub cells: Rc<HostCells>,
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     idle_max: usize,
@@ -38,6 +38,10 @@ pub struct HostPool {
     distrusted_until: Cell<Tick>,
     idle: RefCell<Vec<Idle>>,
     buffers: Rc<Buffers>,
+    /// The pool that has taken this one's place at a reload.
+    next: RefCell<Option<Rc<HostPool>>>,
+    /// Since when the host is no longer part of what runs.
+    retired: Cell<Option<Tick>>,
 }
 
 #[derive(Debug)]
@@ -70,7 +74,9 @@ impl HostPool {
         let idle_max = keep_alive.idle.div_ceil(workers.max(1));
         HostPool {
             host,
-            cells: HostCells::default(),
+            cells: Rc::default(),
+            next: RefCell::default(),
+            retired: Cell::new(None),
             keep_alive,
             connect_timeout,
             idle_max,
@@ -80,12 +86,44 @@ impl HostPool {
         }
     }
 
-    /// The same connections and counts under another plan.
-    pub fn adopt(&self, old: &HostPool) {
+    /// The same connections and counts under another plan; what is still lent comes back here.
+    pub fn after(mut self, old: &HostPool) -> Rc<HostPool> {
         let mut idle = old.idle.take();
         idle.truncate(self.idle_max);
-        *self.idle.borrow_mut() = idle;
-        self.cells.add_all(&old.cells);
+        self.idle = RefCell::new(idle);
+        self.cells = Rc::clone(&old.cells);
+        let new = Rc::new(self);
+        *old.next.borrow_mut() = Some(Rc::clone(&new));
+        new
+    }
+
+    /// The pool that is in force now.
+    pub fn latest(self: &Rc<HostPool>) -> Rc<HostPool> {
+        let mut latest = Rc::clone(self);
+        loop {
+            let next = latest.next.borrow().clone();
+            let Some(next) = next else { break };
+            latest = next;
+        }
+        if !Rc::ptr_eq(self, &latest) {
+            *self.next.borrow_mut() = Some(Rc::clone(&latest)); // those between are needed no longer
+        }
+        latest
+    }
+
+    /// Nobody will be given a connection of it any more, unless another pool has taken its place; says whether that is news.
+    pub fn retire(&self, now: Tick) -> bool {
+        if self.next.borrow().is_some() || self.retired.get().is_some() {
+            return false;
+        }
+        self.clear();
+        self.retired.set(Some(now));
+        true
+    }
+
+    /// Since when the host is no longer part of what runs.
+    pub fn retired(&self) -> Option<Tick> {
+        self.retired.get()
     }
 
     /// How long a connection to this host may be idle.
@@ -224,8 +262,9 @@ impl Lease {
     /// Gives the connection back for the next request, when nothing of this one is left on it.
     pub fn give_back(mut self, now: Tick) {
         let Some(mut link) = self.link.take() else { return };
-        let mut idle = self.busy.0.idle.borrow_mut();
-        if link.is_clean() && idle.len() < self.busy.0.idle_max {
+        let pool = self.busy.0.latest();
+        let mut idle = pool.idle.borrow_mut();
+        if link.is_clean() && idle.len() < pool.idle_max && pool.retired().is_none() {
             link.rest();
             idle.push(Idle { link, since: now, opened: self.opened });
         }

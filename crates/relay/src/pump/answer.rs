@@ -4,6 +4,7 @@ use super::{Pace, Transfer};
 use crate::client::Client;
 use crate::context::Bounds;
 use crate::link::Link;
+use crate::pressure::Level;
 use crate::worker::Worker;
 use portunus_message::{Crime, Error, Exchange, Limits, Phase, Retry, Side, Tick};
 use std::future::poll_fn;
@@ -77,7 +78,7 @@ impl Both<'_> {
             }
             upload_at = at;
         }
-        let (at, error) = self.next_deadline(x, now);
+        let (at, error) = self.next_deadline(x, now, worker);
         let at = if upload_at > now { at.min(upload_at) } else { at };
         if at > now {
             self.client.deadline.set(at);
@@ -99,15 +100,20 @@ impl Both<'_> {
         })
     }
 
-    fn next_deadline(&self, x: &Exchange, now: Tick) -> (Tick, Error) {
+    fn next_deadline(&self, x: &Exchange, now: Tick, worker: &Worker) -> (Tick, Error) {
         let whole = self.bounds.request.map_or(Tick::NEVER, |time| x.times.began + time);
         let mut first = (whole, Error::upstream(Phase::Body, Crime::Deadline, Retry::Never));
-        let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits));
+        let level = worker.level();
+        let stalled = match level {
+            Level::Calm => Error::client(Phase::Body, Crime::ClientStalled),
+            _ => Error::proxy(Phase::Body, Crime::LowMemory),
+        };
+        let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits).at(level));
         let writer = self.down.overdue(Side::Upstream, now, &Pace::of_upstream(self.bounds.upstream_idle));
         let sender =
             self.up.overdue(Side::Client, now, &Pace::of_body(self.limits)).filter(|_| !self.up_failed);
         for (at, error) in [
-            (reader, Error::client(Phase::Body, Crime::ClientStalled)),
+            (reader, stalled),
             (writer, Error::upstream(Phase::Body, Crime::UpstreamStalled, Retry::Never)),
             (sender, Error::client(Phase::Body, Crime::BodyTimeout)),
         ] {

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod tunnel;
 
 use crate::link::Link;
+use crate::pressure::Level;
 use portunus_message::{Crime, Error, Limits, Phase, Side, Stage, Tick};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -74,12 +75,30 @@ impl Pace {
         }
     }
 
+    /// The same while memory is short: whoever takes nothing, or little for longer, does not keep what waits for it.
+    pub fn at(self, level: Level) -> Pace {
+        let (idle, rate, rate_after) = match level {
+            Level::Calm => return self,
+            Level::Tight | Level::Refusing => TIGHT_PACE,
+            Level::Ending => ENDING_PACE,
+        };
+        Pace {
+            idle: self.idle.min(idle),
+            rate: self.rate.max(rate),
+            rate_after: self.rate_after.min(rate_after),
+        }
+    }
+
     /// For an upstream: only idleness counts.
     pub fn of_upstream(idle: Duration) -> Pace {
         Pace { idle, rate: 0, rate_after: Duration::MAX }
     }
 }
 
+/// How long a client may take nothing, and what it has to take in a second after that time on average, while memory is short.
+const TIGHT_PACE: (Duration, u64, Duration) = (Duration::from_secs(5), 8 << 10, Duration::from_secs(5));
+/// The same while it has to be freed at once.
+const ENDING_PACE: (Duration, u64, Duration) = (Duration::from_secs(1), 32 << 10, Duration::from_secs(3));
 /// How often the pace of a waiting transfer is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

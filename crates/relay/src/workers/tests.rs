@@ -1,15 +1,17 @@
 //! Workers from end to end: real sockets, an origin of threads, and whatever may go wrong between them.
 
 use super::*;
+use crate::net::Given;
 use crate::plan::{
-    Args, Directive, Forward, HostPattern, Keep, KeepAlive, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
-    SitePlan, SlowStart,
+    Args, Directive, Forward, HostPattern, Keep, KeepAlive, Listen, Matcher, Plan, PoolPlan, RoutePlan,
+    ServerPlan, SitePlan, SlowStart,
 };
+use crate::pressure::Level;
 use crate::stats::Names;
 use portunus_message::{Crime, Exchange, Limits};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,6 +58,7 @@ impl Proxy {
             retry: crate::plan::Retry { tries: 1, ..Default::default() },
             queue: Default::default(),
             hedge: None,
+            drain: None,
             slow_start: SlowStart::default(),
             keep: Keep::default(),
             sticky: None,
@@ -76,7 +79,7 @@ impl Proxy {
             }],
         });
         let snapshot = Arc::new(Snapshot::compile(&plan, None).unwrap());
-        let sockets = Sockets::open(&BTreeSet::from([listen]), 1, None).unwrap();
+        let sockets = Sockets::open(&BTreeSet::from([listen]), 1, None, &mut Given::default()).unwrap();
         let heard = Arc::new(AtomicUsize::new(0));
         let ears: Vec<Box<dyn Recorder + Send>> = vec![Box::new(Ear(Arc::clone(&heard)))];
         let workers = Workers::start(&snapshot, &sockets, ears).unwrap();
@@ -107,7 +110,7 @@ impl Proxy {
     }
 
     fn end(self) -> bool {
-        self.workers.drain(Duration::ZERO);
+        self.workers.drain(&Farewell::default());
         self.workers.join(PATIENCE)
     }
 }
@@ -261,11 +264,63 @@ fn t9_whoever_stands_in_the_queue_is_served_when_the_door_closes() {
         clients.push(client);
     }
     drop(sockets);
-    workers.drain(PATIENCE);
+    workers.drain(&Farewell { grace: PATIENCE, tunnels: PATIENCE, ..Farewell::default() });
     for (at, client) in clients.iter_mut().enumerate() {
         let answered = get(client, "/");
         assert!(answered.is_some_and(|head| head.starts_with("HTTP/1.1 200 ")), "client {at}");
     }
     drop(clients);
     assert!(workers.join(PATIENCE));
+}
+
+#[test]
+fn short_memory_refuses_what_is_new_and_nothing_after_it_is_over() {
+    let origin = origin(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap());
+    let proxy = Proxy::start(origin, &[], Limits::default());
+    let mut inside = proxy.client();
+    assert!(get(&mut inside, "/").unwrap().starts_with("HTTP/1.1 200 "));
+    let pressure = Arc::clone(proxy.workers.pressure());
+    pressure.set_level(Level::Refusing);
+    assert!(get(&mut inside, "/").unwrap().starts_with("HTTP/1.1 503 "));
+    assert!(get(&mut proxy.client(), "/").unwrap().starts_with("HTTP/1.1 503 "));
+    pressure.set_level(Level::Calm);
+    assert!(get(&mut proxy.client(), "/").unwrap().starts_with("HTTP/1.1 200 "));
+    let stats = proxy.stats(|stats| crimes(stats, Crime::LowMemory) == 1);
+    assert_eq!(stats.connections_refused, [0, 0, 1]);
+    assert!(proxy.end());
+}
+
+#[test]
+fn short_memory_shortens_the_patience_with_quiet_clients() {
+    let origin = origin(|stream| stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap());
+    let limits = Limits { keep_alive_pressed: Duration::from_millis(200), ..Limits::default() };
+    let proxy = Proxy::start(origin, &[], limits);
+    let mut quiet = proxy.client();
+    get(&mut quiet, "/").unwrap();
+    // It waits without the memory of an exchange; so it waits under its first deadline.
+    proxy.stats(|stats| stats.active == 0);
+    proxy.workers.pressure().set_level(Level::Tight);
+    let begun = clock::read();
+    assert_eq!(quiet.read(&mut [0]).unwrap(), 0);
+    assert!(clock::read().since(begun) < PATIENCE / 2);
+    let stats = proxy.stats(|stats| stats.connections_open == 0);
+    assert_eq!(stats.pools[0].1.hosts[0].1.idle, 0, "idle upstream connections are given up");
+    assert!(proxy.end());
+}
+
+#[test]
+fn short_memory_ends_what_a_client_does_not_take() {
+    let origin = origin(|stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+        let piece = vec![b'x'; 1 << 20];
+        while stream.write_all(&piece).is_ok() {}
+    });
+    let proxy = Proxy::start(origin, &[], Limits::default());
+    let mut slow = proxy.client();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    proxy.stats(|stats| stats.active == 1);
+    proxy.workers.pressure().set_level(Level::Ending);
+    let stats = proxy.stats(|stats| crimes(stats, Crime::LowMemory) == 1);
+    assert_eq!(crimes(&stats, Crime::LowMemory), 1);
+    assert!(proxy.end());
 }

@@ -1,0 +1,430 @@
+//! sockets: where the program listens — opened, kept over a reload, or taken over from whoever had them before.
+
+use super::{Stream, keep_alive};
+use crate::plan::Listen;
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// Listening sockets of all workers: one for each worker and TCP address, so that the kernel spreads connections.
+#[derive(Clone, Debug, Default)]
+pub struct Sockets {
+    by_address: BTreeMap<Listen, Arc<Group>>,
+}
+
+/// The sockets of one address.
+#[derive(Debug)]
+struct Group {
+    sockets: Vec<Raw>,
+    /// Whether the service manager has them too, so that they go on when this program ends.
+    lent: bool,
+}
+
+/// Listening sockets that were open before: those of the program whose place this one takes, or the service manager's.
+#[derive(Debug, Default)]
+pub struct Given(BTreeMap<Listen, Gift>);
+
+#[derive(Debug, Default)]
+struct Gift {
+    sockets: Vec<OwnedFd>,
+    lent: bool,
+}
+
+#[derive(Debug)]
+enum Raw {
+    Tcp(std::net::TcpListener),
+    Unix(UnixFile),
+}
+
+/// A listening unix socket; its file is removed when it is dropped, if it is ours.
+#[derive(Debug)]
+struct UnixFile {
+    listener: std::os::unix::net::UnixListener,
+    path: PathBuf,
+    ours: AtomicBool,
+}
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        if self.ours.load(Relaxed) {
+            // Nothing can be done about a file that cannot be removed, and the next start removes it.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// One worker's listener.
+#[derive(Debug)]
+pub enum Listener {
+    /// At a TCP address.
+    Tcp(TcpListener),
+    /// At a unix socket.
+    Unix(UnixListener),
+}
+
+impl Sockets {
+    /// Opens all of `listen`, or none. Those that `kept` has are shared with it; those that `given` has are taken from there.
+    pub fn open(
+        listen: &BTreeSet<Listen>,
+        workers: usize,
+        kept: Option<&Sockets>,
+        given: &mut Given,
+    ) -> Result<Sockets, (Listen, io::Error)> {
+        let mut by_address = BTreeMap::new();
+        for address in listen {
+            let group = match kept.and_then(|kept| kept.by_address.get(address)) {
+                Some(group) => Arc::clone(group),
+                None => {
+                    let gift = given.0.remove(address);
+                    let lent = gift.as_ref().is_some_and(|gift| gift.lent);
+                    let opened = match gift {
+                        Some(gift) => take_over(address, gift.sockets, workers),
+                        None => open_all(address, workers),
+                    };
+                    let sockets = opened.map_err(|error| (address.clone(), error))?;
+                    Arc::new(Group { sockets, lent })
+                }
+            };
+            by_address.insert(address.clone(), group);
+        }
+        Ok(Sockets { by_address })
+    }
+
+    /// The addresses that are really listened at: port 0 has become a number.
+    pub fn addresses(&self) -> Vec<String> {
+        self.by_address
+            .iter()
+            .map(|(listen, group)| match group.sockets.first() {
+                Some(Raw::Tcp(listener)) => {
+                    listener.local_addr().map_or_else(|_| listen.to_string(), |a| a.to_string())
+                }
+                _ => listen.to_string(),
+            })
+            .collect()
+    }
+
+    /// Whether `listen` is among them.
+    pub fn has(&self, listen: &Listen) -> bool {
+        self.by_address.contains_key(listen)
+    }
+
+    /// What is listened at, as the plan names it.
+    pub fn names(&self) -> impl Iterator<Item = &Listen> {
+        self.by_address.keys()
+    }
+
+    /// Every socket with its name in the plan, and whether it is lent, to be handed to a successor.
+    pub fn descriptors(&self) -> impl Iterator<Item = (&Listen, bool, BorrowedFd<'_>)> {
+        self.by_address.iter().flat_map(|(listen, group)| {
+            group.sockets.iter().map(move |socket| match socket {
+                Raw::Tcp(listener) => (listen, group.lent, listener.as_fd()),
+                Raw::Unix(file) => (listen, group.lent, file.listener.as_fd()),
+            })
+        })
+    }
+
+    /// Whether the service manager has the sockets of `listen`, too.
+    pub fn is_lent(&self, listen: &Listen) -> bool {
+        self.by_address.get(listen).is_some_and(|group| group.lent)
+    }
+
+    /// Says whether the files of those unix sockets whose name `fits` are ours to be removed.
+    pub fn own_files(&self, ours: bool, fits: impl Fn(&Listen) -> bool) {
+        for (listen, group) in &self.by_address {
+            for socket in &group.sockets {
+                if let Raw::Unix(file) = socket
+                    && !group.lent
+                    && fits(listen)
+                {
+                    file.ours.store(ours, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The listeners of worker `index` of `workers` that it does not know yet; to be called on its runtime. When there are more
+    /// sockets than workers, some read several: one that nobody reads would lose what the kernel puts into it.
+    /// One that cannot be used is left out, which the caller has to report.
+    pub fn of_worker(
+        &self,
+        index: usize,
+        workers: usize,
+        known: impl Fn(&Listen) -> bool,
+    ) -> Vec<(Listen, SocketAddr, Listener)> {
+        let new = self.by_address.iter().filter(|(listen, _)| !known(listen));
+        new.flat_map(|(listen, group)| {
+            share(index, workers, group.sockets.len()).filter_map(|at| {
+                let (ours, listener) = group.sockets.get(at)?.open().ok()?;
+                Some((listen.clone(), ours, listener))
+            })
+        })
+        .collect()
+    }
+}
+
+/// Which of `count` sockets worker `index` of `workers` reads: each is read by somebody, and everybody reads one.
+fn share(index: usize, workers: usize, count: usize) -> impl Iterator<Item = usize> {
+    let (first, step) =
+        if count > workers { (index, workers.max(1)) } else { (index % count.max(1), count.max(1)) };
+    (first..count).step_by(step)
+}
+
+impl Given {
+    /// Adds a socket that `listen` of the plan means; `lent` when whoever gave it keeps it open as well.
+    pub fn add(&mut self, listen: Listen, lent: bool, socket: OwnedFd) {
+        let gift = self.0.entry(listen).or_default();
+        gift.sockets.push(socket);
+        gift.lent = lent;
+    }
+
+    /// What nobody has taken.
+    pub fn left(&self) -> impl Iterator<Item = &Listen> {
+        self.0.keys()
+    }
+}
+
+/// What a plan would call this socket, if it listens for streams.
+pub fn name_of(socket: &OwnedFd) -> Option<Listen> {
+    let socket = SockRef::from(socket);
+    if socket.r#type().ok()? != Type::STREAM || !socket.is_listener().ok()? {
+        return None;
+    }
+    let address = socket.local_addr().ok()?;
+    match address.as_pathname() {
+        Some(path) => Some(Listen::Unix(path.to_owned())),
+        None => address.as_socket().map(Listen::Tcp),
+    }
+}
+
+impl Raw {
+    fn open(&self) -> io::Result<(SocketAddr, Listener)> {
+        Ok(match self {
+            Raw::Tcp(listener) => {
+                (listener.local_addr()?, Listener::Tcp(TcpListener::from_std(listener.try_clone()?)?))
+            }
+            Raw::Unix(file) => {
+                let listener = UnixListener::from_std(file.listener.try_clone()?)?;
+                ((Ipv4Addr::LOCALHOST, 0).into(), Listener::Unix(listener))
+            }
+        })
+    }
+}
+
+/// Sockets that were open before, all of them whatever the number of workers; further ones where the kernel lets several share the address.
+fn take_over(listen: &Listen, given: Vec<OwnedFd>, workers: usize) -> io::Result<Vec<Raw>> {
+    let mut sockets = Vec::with_capacity(given.len().max(workers));
+    for descriptor in given {
+        match listen {
+            Listen::Tcp(_) => {
+                prepare(&SockRef::from(&descriptor))?;
+                sockets.push(Raw::Tcp(descriptor.into()));
+            }
+            Listen::Unix(path) => {
+                let listener = std::os::unix::net::UnixListener::from(descriptor);
+                listener.set_nonblocking(true)?;
+                let ours = AtomicBool::new(false);
+                sockets.push(Raw::Unix(UnixFile { listener, path: path.clone(), ours }));
+            }
+        }
+    }
+    if let Some(Raw::Tcp(first)) = sockets.first()
+        && SockRef::from(first).reuse_port()?
+    {
+        let address = first.local_addr()?;
+        while sockets.len() < workers {
+            // The kernel lets one user only share an address; workers that have no socket of their own share those there are.
+            let Ok(further) = bind_tcp(address) else { break };
+            sockets.push(Raw::Tcp(further));
+        }
+    }
+    Ok(sockets)
+}
+
+fn open_all(listen: &Listen, workers: usize) -> io::Result<Vec<Raw>> {
+    match listen {
+        Listen::Unix(path) => {
+            let listener = open_unix(path)?;
+            listener.set_nonblocking(true)?;
+            Ok(vec![Raw::Unix(UnixFile { listener, path: path.clone(), ours: AtomicBool::new(true) })])
+        }
+        Listen::Tcp(address) => {
+            prove_free(*address)?;
+            let first = open_tcp(*address)?;
+            // The first one decides the port when the plan says 0.
+            let address = first.local_addr()?;
+            let mut sockets = vec![Raw::Tcp(first)];
+            for _ in 1..workers {
+                sockets.push(Raw::Tcp(open_tcp(address)?));
+            }
+            Ok(sockets)
+        }
+    }
+}
+
+fn open_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() => {
+            std::fs::remove_file(path)?; // left behind by a process that is gone
+            UnixListener::bind(path)
+        }
+        done => done,
+    }
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    match bind_tcp(address) {
+        // A machine without IPv6: "any address" then means any IPv4 address.
+        Err(error)
+            if address.is_ipv6()
+                && address.ip().is_unspecified()
+                && error.kind() != io::ErrorKind::AddrInUse =>
+        {
+            bind_tcp((Ipv4Addr::UNSPECIFIED, address.port()).into())
+        }
+        done => done,
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = tcp_socket(address)?;
+    socket.set_reuse_port(true)?;
+    prepare(&SockRef::from(&socket))?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(4096)?;
+    Ok(socket.into())
+}
+
+/// Accepted sockets inherit these, so no connection pays for setting them.
+fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keep_alive())?;
+    // What a client does not take waits with us, where it is bounded, and not in the kernel, up to megabytes for each.
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
+}
+
+/// SO_REUSEPORT would let a second program of the same user share the address unseen; a socket without it may not. A listener of our
+/// own that an earlier reload has closed is there for a moment longer.
+fn prove_free(address: SocketAddr) -> io::Result<()> {
+    for again in (0..CLOSING_LOOKS).rev() {
+        match tcp_socket(address).and_then(|socket| socket.bind(&SockAddr::from(address))) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && again == 0 => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                std::thread::park_timeout(CLOSING_PAUSE)
+            }
+            _ => break, // any other trouble is told by the socket that is wanted
+        }
+    }
+    Ok(())
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    Ok(socket)
+}
+
+impl Listener {
+    /// Accepts one connection and says who is at its other end.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+        match self {
+            Listener::Tcp(listener) => {
+                listener.poll_accept(cx).map_ok(|(stream, client)| (Stream::Tcp(stream), client))
+            }
+            Listener::Unix(listener) => listener
+                .poll_accept(cx)
+                .map_ok(|(stream, _)| (Stream::Unix(stream), (Ipv4Addr::LOCALHOST, 0).into())),
+        }
+    }
+
+    /// Accepts a connection that is in the kernel's queue now, whether an event has told of it or not.
+    pub fn accept_now(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (socket, client) = match self {
+            Listener::Tcp(listener) => SockRef::from(listener).accept()?,
+            Listener::Unix(listener) => SockRef::from(listener).accept()?,
+        };
+        socket.set_nonblocking(true)?;
+        let client = client.as_socket().unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        let stream = match self {
+            Listener::Tcp(_) => Stream::Tcp(TcpStream::from_std(socket.into())?),
+            Listener::Unix(_) => Stream::Unix(UnixStream::from_std(socket.into())?),
+        };
+        Ok((stream, client))
+    }
+
+    /// Lets the kernel drop attempts to connect from now on, so that whoever has got a connection already can be let in before the
+    /// listener closes, and nobody gets one in between: a client repeats its attempt a second later. Only for one that will be closed.
+    pub fn turn_away(&self) {
+        /// A classic BPF program over the TCP header: a SYN without an ACK is dropped, the rest passes.
+        const NO_SYN: [SockFilter; 5] = [
+            SockFilter::new(0x30, 0, 0, 13),          // A = flags
+            SockFilter::new(0x54, 0, 0, 0x12),        // A &= SYN | ACK
+            SockFilter::new(0x15, 0, 1, 0x02),        // if A == SYN
+            SockFilter::new(0x06, 0, 0, 0),           //   drop
+            SockFilter::new(0x06, 0, 0, 0xffff_ffff), // else pass
+        ];
+        if let Listener::Tcp(listener) = self {
+            // Without it a connection made in the last moment is reset, as with any listener that closes.
+            let _ = SockRef::from(listener).attach_filter(&NO_SYN);
+        }
+    }
+}
+
+/// How much the kernel takes from us that it cannot send yet.
+const UNSENT_BYTES: u32 = 128 << 10;
+/// How often, and after which pauses, an address that is taken is tried.
+const CLOSING_LOOKS: u32 = 15;
+const CLOSING_PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_socket_is_read_and_every_worker_reads() {
+        for workers in 1..6usize {
+            for count in 1..6usize {
+                let shares: Vec<Vec<usize>> =
+                    (0..workers).map(|index| share(index, workers, count).collect()).collect();
+                assert!(shares.iter().all(|share| !share.is_empty()), "{workers} {count}");
+                assert!(
+                    (0..count).all(|at| shares.iter().any(|share| share.contains(&at))),
+                    "{workers} {count}"
+                );
+                let reads: usize = shares.iter().map(Vec::len).sum();
+                assert_eq!(reads, workers.max(count));
+            }
+        }
+    }
+
+    #[test]
+    fn given_sockets_are_used_for_their_name_only_and_supplemented() {
+        let first = open_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut given = Given::default();
+        for socket in [OwnedFd::from(first), OwnedFd::from(stranger)] {
+            given.add(name_of(&socket).unwrap(), true, socket);
+        }
+        let listen = BTreeSet::from([Listen::Tcp(address)]);
+        let sockets = Sockets::open(&listen, 3, None, &mut given).unwrap();
+        assert_eq!(sockets.descriptors().count(), 3);
+        assert_eq!(sockets.addresses(), [address.to_string()]);
+        assert_eq!(given.left().count(), 1);
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(name_of(&stream.into()), None);
+    }
+}

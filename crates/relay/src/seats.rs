@@ -1,0 +1,255 @@
+//! Seats: places among the open client connections, shared by all workers; once half are taken, each source gets its fair share.
+
+use crate::net;
+use crate::pressure::{Level, Pressure};
+use portunus_message::Limits;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Places among the open client connections.
+#[derive(Debug)]
+pub struct Seats {
+    /// Those taken, of each worker.
+    open: Vec<AtomicUsize>,
+    max: AtomicUsize,
+    sources: Sources,
+    /// How short memory is.
+    pub pressure: Arc<Pressure>,
+}
+
+/// Why a connection gets no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSeat {
+    /// All are taken.
+    Full,
+    /// Half are taken, and its source has more than its share.
+    UnfairShare,
+    /// Memory is short.
+    LowMemory,
+}
+
+/// One place; to be given back to [`Seats::give_back`].
+#[derive(Debug)]
+pub struct Place {
+    worker: usize,
+    source: Option<Source>,
+}
+
+impl Seats {
+    /// For so many workers.
+    pub fn new(workers: usize, limits: &Limits) -> Seats {
+        let seats = Seats {
+            open: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            max: AtomicUsize::new(0),
+            sources: Sources::default(),
+            pressure: Arc::default(),
+        };
+        seats.heed(limits);
+        seats
+    }
+
+    /// Takes other limits over. 0 means: what the descriptors allow, two for each exchange, with a tenth kept back for the admin API and for
+    /// upstreams; and what there is memory for.
+    pub fn heed(&self, limits: &Limits) {
+        let max = match limits.connections {
+            0 => {
+                let descriptors = net::descriptors_max() / 10 * 9 / 2;
+                self.pressure.connections().map_or(descriptors, |memory| memory.min(descriptors))
+            }
+            limit => limit,
+        };
+        self.max.store(max, Relaxed);
+    }
+
+    /// How many there are.
+    pub fn max(&self) -> usize {
+        self.max.load(Relaxed)
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.open.iter().map(|open| open.load(Relaxed)).sum()
+    }
+
+    /// How many are taken by a worker's connections.
+    pub fn taken_by(&self, worker: usize) -> usize {
+        self.open.get(worker).map_or(0, |open| open.load(Relaxed))
+    }
+
+    /// A place for a connection of `worker` from `client`; none is counted for a source that is nobody's.
+    pub fn take(&self, worker: usize, client: Option<IpAddr>) -> Result<Place, NoSeat> {
+        let (taken, max) = (self.taken(), self.max());
+        if taken >= max {
+            return Err(NoSeat::Full);
+        }
+        if self.pressure.level() >= Level::Refusing {
+            return Err(NoSeat::LowMemory);
+        }
+        let source = client.map(Source::of);
+        if let Some(source) = source {
+            let share = if taken >= max / 2 { max / self.sources.count().max(1) } else { usize::MAX };
+            if !self.sources.add(source, share.max(SHARE_MIN)) {
+                return Err(NoSeat::UnfairShare);
+            }
+        }
+        if let Some(open) = self.open.get(worker) {
+            open.fetch_add(1, Relaxed);
+        }
+        Ok(Place { worker, source })
+    }
+
+    /// Takes it back.
+    pub fn give_back(&self, place: &Place) {
+        if let Some(open) = self.open.get(place.worker) {
+            open.fetch_sub(1, Relaxed);
+        }
+        if let Some(source) = place.source {
+            self.sources.remove(source);
+        }
+    }
+}
+
+/// Who a connection is from: an IPv4 address, or an IPv6 network of 64 bits, in which one host can have any address it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Source(u64);
+
+impl Source {
+    fn of(client: IpAddr) -> Source {
+        match client.to_canonical() {
+            IpAddr::V4(address) => Source(u64::from(address.to_bits())),
+            // An IPv4 address has the upper half of the number empty; no such network is given to anybody.
+            IpAddr::V6(address) => Source((address.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// How many connections each source has open. There are at most as many entries as seats.
+#[derive(Debug)]
+struct Sources {
+    /// Each guards the sources of one part; held for one look-up.
+    shards: [Mutex<HashMap<Source, usize>>; SHARDS],
+    count: AtomicUsize,
+    hasher: RandomState,
+}
+
+impl Default for Sources {
+    fn default() -> Sources {
+        Sources {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            count: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Sources {
+    /// How many have a connection open.
+    fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// Counts one more, unless `source` has `share` already.
+    fn add(&self, source: Source, share: usize) -> bool {
+        let mut shard = self.shard(source).lock().unwrap_or_else(PoisonError::into_inner);
+        match shard.get_mut(&source) {
+            Some(open) if *open >= share => return false,
+            Some(open) => *open += 1,
+            None => {
+                shard.insert(source, 1);
+                self.count.fetch_add(1, Relaxed);
+            }
+        }
+        true
+    }
+
+    fn remove(&self, source: Source) {
+        let mut shard = self.shard(source).lock().unwrap_or_else(PoisonError::into_inner);
+        match shard.get_mut(&source) {
+            Some(open) if *open > 1 => *open -= 1,
+            Some(_) => {
+                shard.remove(&source);
+                self.count.fetch_sub(1, Relaxed);
+            }
+            None => {}
+        }
+    }
+
+    fn shard(&self, source: Source) -> &Mutex<HashMap<Source, usize>> {
+        let at = self.hasher.hash_one(source) as usize % SHARDS;
+        // Invariant: the remainder is below the length.
+        &self.shards[at]
+    }
+}
+
+const SHARDS: usize = 32;
+/// What every source may have, however many there are.
+const SHARE_MIN: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seats(connections: usize) -> Seats {
+        Seats::new(2, &Limits { connections, ..Limits::default() })
+    }
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn one_source_alone_may_have_everything() {
+        let seats = seats(100);
+        let places: Vec<Place> = (0..100).map(|at| seats.take(at % 2, ip("10.0.0.1")).unwrap()).collect();
+        assert_eq!(seats.take(0, ip("10.0.0.1")).unwrap_err(), NoSeat::Full);
+        places.iter().for_each(|place| seats.give_back(place));
+        assert_eq!((seats.taken(), seats.sources.count()), (0, 0));
+    }
+
+    #[test]
+    fn who_takes_too_many_gets_no_more_once_half_are_taken() {
+        let seats = seats(200);
+        let others: Vec<Place> =
+            (1..5).map(|at| seats.take(0, ip(&format!("10.0.0.{at}"))).unwrap()).collect();
+        let mut taken = 0;
+        while seats.take(1, ip("10.9.9.9")).is_ok() {
+            taken += 1;
+        }
+        assert_eq!(taken, 96, "up to half of all, which is more than a fifth");
+        assert_eq!(seats.take(1, ip("10.9.9.9")).unwrap_err(), NoSeat::UnfairShare);
+        for at in 1..5 {
+            seats.take(0, ip(&format!("10.0.0.{at}"))).unwrap();
+        }
+        seats.take(0, None).unwrap();
+        drop(others);
+    }
+
+    #[test]
+    fn an_ipv6_network_of_64_bits_is_one_source() {
+        assert_eq!(
+            Source::of("2001:db8::1".parse().unwrap()),
+            Source::of("2001:db8::ffff:1".parse().unwrap())
+        );
+        assert_ne!(
+            Source::of("2001:db8::1".parse().unwrap()),
+            Source::of("2001:db8:0:1::1".parse().unwrap())
+        );
+        assert_eq!(Source::of("::ffff:10.0.0.1".parse().unwrap()), Source::of("10.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn short_memory_gives_no_seats_and_bounds_their_number() {
+        let seats = seats(0);
+        let before = seats.max();
+        seats.pressure.set_connections(10);
+        seats.heed(&Limits { connections: 0, ..Limits::default() });
+        assert_eq!(seats.max(), 10.min(before));
+        seats.pressure.set_level(Level::Refusing);
+        assert_eq!(seats.take(0, None).unwrap_err(), NoSeat::LowMemory);
+        seats.pressure.set_level(Level::Tight);
+        seats.take(0, None).unwrap();
+    }
+}
