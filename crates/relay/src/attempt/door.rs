@@ -149,6 +149,9 @@ impl<'a> Waits<'a> {
             return ours(Crime::QueueTimeout);
         }
         if !self.for_server {
+            if self.pool.bound.is_adaptive() {
+                self.gate.hear_full(now); // nobody else may come to ask for it
+            }
             self.gate.settle();
         } else if room(self) {
             self.is_served = true;
