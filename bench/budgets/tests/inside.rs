@@ -145,11 +145,19 @@ impl Recorder for Nobody {
 fn plan(origin: SocketAddr, routes: usize) -> Plan {
     let pool = PoolPlan {
         name: "origin".to_owned(),
-        servers: vec![ServerPlan { address: Address::Socket(origin), weight: 1, backup: false, zone: None }],
+        servers: vec![ServerPlan {
+            address: Address::Socket(origin),
+            weight: 1,
+            backup: false,
+            max_in_flight: None,
+            zone: None,
+        }],
         balance: Directive { name: "round-robin".to_owned(), args: Default::default() },
         keep_alive: KeepAlive { idle: 256, time: None },
         connect_timeout: Duration::from_secs(2),
-        tries: 2,
+        retry: Default::default(),
+        queue: Default::default(),
+        hedge: None,
         drain: None,
         eject: Eject::default(),
         health: None,

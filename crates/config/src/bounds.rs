@@ -51,6 +51,7 @@ const ZERO: &[&str] = &[
     "replay-bytes",
     "response-rate",
     "response-rate-after",
+    "worker-lag",
 ];
 
 /// One of them, for the manual.

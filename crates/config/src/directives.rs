@@ -77,20 +77,8 @@ pub fn find(name: &str, scope: Scope) -> Option<&'static Form> {
 }
 
 /// Directives that the language knows but this program does not yet.
-pub const LATER: &[&str] = &[
-    "acme",
-    "cache",
-    "compress",
-    "jwt",
-    "protocol",
-    "queue",
-    "rate-limit",
-    "sni",
-    "tcp",
-    "tls",
-    "udp",
-    "waf",
-];
+pub const LATER: &[&str] =
+    &["acme", "cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "tls", "udp", "waf"];
 
 const fn param(name: &'static str, place: Place, kind: Kind, manual: &'static str) -> Param {
     Param { name, place, kind, manual }
@@ -323,6 +311,12 @@ pub const FORMS: &[Form] = &[
                     Kind::Number,
                     "Its share against the others', 1 unless written; 0 means: no new requests.",
                 ),
+                param(
+                    "max-in-flight",
+                    Place::Option,
+                    Kind::Number,
+                    "How many requests may be on it at one time; further ones go to other servers, or wait in the pool's queue.",
+                ),
                 param("zone", Place::Option, Kind::Text, "The zone it stands in; see `zone`."),
             ],
             "A member of the pool. A name is resolved while the program runs, and every address that it has is a server of its own. `srv:_http._tcp.users.internal` \
@@ -459,10 +453,77 @@ pub const FORMS: &[Form] = &[
                 Kind::Number,
                 "How many attempts a request may take in all, 1 to 16, 2 unless written.",
             ),
+            param(
+                "per-try",
+                Place::Option,
+                Kind::Duration,
+                "How long one attempt may take, from choosing the server to the head of its answer; within the time of the whole request.",
+            ),
+            param(
+                "budget",
+                Place::Option,
+                Kind::Text,
+                "How many further attempts there may be, in percent of the pool's requests of the last ten seconds; `10%` unless written. Three a second \
+                 are always allowed, but for `0%`. Attempts after a connection that could not be made cost nobody anything and do not count.",
+            ),
+            param(
+                "on",
+                Place::Option,
+                Kind::Text,
+                "What is tried again: `connect` (no connection could be made), `reset` (closed before an answer began), `timeout` (no answer within `per-try` or the limit \
+                 `first-byte`), and the answers `429`, `500`, `502`, `503`, `504`. Unless written `connect,reset`, and `timeout` where there is a `per-try`.",
+            ),
+            param(
+                "non-idempotent",
+                Place::Option,
+                Kind::OneOf(&["off", "key", "on"]),
+                "Whether a POST or PATCH that a server may have seen is sent again, too: `key` if it has an `Idempotency-Key`, `on` always, `off` unless written.",
+            ),
         ],
         "Whether another server is asked when one fails. That is done only when it is safe: nothing of the request was processed, or it may be repeated; its \
-         body can be sent again; and no answer has begun.",
-        "retry tries=2",
+         body can be sent again; and no answer has begun. An answer that would be tried again is passed on when there is no other server or the budget is used up.",
+        "retry tries=2 per-try=1s budget=10% on=connect,reset,timeout,502,503,504",
+    ),
+    form(
+        "max-in-flight",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[param("count", Place::Word, Kind::Text, "A number, `adaptive` (unless written), or `off`.")],
+        "How many requests may be on the pool at one time; further ones wait in its queue. `adaptive` begins with 256 and follows the time to the head of the answer: \
+         it grows while that stays as it was, shrinks when more requests only make it longer, and counts only requests that wait for their answer to begin.",
+        "max-in-flight 500",
+    ),
+    form(
+        "queue",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[
+            param("switch", Place::OptionalWord, Kind::OneOf(&["off"]), "Nobody waits: 503 at once."),
+            param("length", Place::Option, Kind::Number, "How many requests may wait, 1000 unless written."),
+            param(
+                "wait",
+                Place::Option,
+                Kind::Duration,
+                "How long each may wait. Unless written a second, and a few milliseconds while the queue does not get empty.",
+            ),
+        ],
+        "Where requests wait while the pool has as many as it may have. First come, first served; one whose client leaves gives up its place. Who waits too long, or finds the \
+         queue full, gets 503 with `Retry-After`.",
+        "queue length=1000 wait=1s",
+    ),
+    form(
+        "hedge",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[
+            param(
+                "percentile",
+                Place::Word,
+                Kind::Text,
+                "`p95`: after the time within which 95 % of the pool's answers begin; or `off`.",
+            ),
+            param("max", Place::Option, Kind::Duration, "But never later than this."),
+        ],
+        "Asks a second server when the first one is slow, and takes the answer that comes first. Only for requests that may be repeated and have no body, and within the \
+         budget of `retry`. The other attempt is cancelled by closing its connection.",
+        "hedge p95",
     ),
     Form {
         open: true,

@@ -9,7 +9,8 @@ use crate::{canary, choosing, health, route, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
-    Admin, Check, Directive, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan, Sticky, Text, ValueTest,
+    Admin, Check, Directive, InFlight, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan, Sticky, Text,
+    ValueTest,
 };
 use std::collections::HashSet;
 use std::path::Path;
@@ -129,8 +130,25 @@ impl Checker<'_, '_> {
                 self.wrong(&format!("server `{written}` is there twice"));
             }
         }
-        if !(1..=16).contains(&pool.tries) {
+        if !(1..=16).contains(&pool.retry.tries) {
             self.wrong("`tries` is not a number from 1 to 16");
+        }
+        if pool.retry.budget_percent > 100 {
+            self.wrong("`budget-percent` is more than 100");
+        }
+        if pool.retry.per_try.is_some_and(|time| time.is_zero()) {
+            self.wrong("`per-try` leaves no time at all");
+        }
+        let most = pool.servers.iter().filter_map(|server| server.max_in_flight);
+        let mut most = most.chain(match pool.queue.max_in_flight {
+            InFlight::Most(most) => Some(most),
+            InFlight::Adaptive | InFlight::Unlimited => None,
+        });
+        if most.any(|most| most == 0) {
+            self.wrong("`max-in-flight` lets nothing through");
+        }
+        if pool.hedge.is_some_and(|hedge| !(50..=99).contains(&hedge.percentile)) {
+            self.wrong("`percentile` is not a number from 50 to 99");
         }
         if pool.connect_timeout.is_zero() {
             self.wrong("`connect-timeout` leaves no time at all");

@@ -3,6 +3,7 @@
 pub mod directives;
 pub mod mistake;
 
+mod again;
 mod args;
 mod bounds;
 mod canary;

@@ -1,5 +1,6 @@
 //! Pools: those with a name, and those that a plain `proxy` target makes; one for each set of servers and settings.
 
+use crate::again::{self, some_time};
 use crate::args::Scene;
 use crate::choosing::{self, Choosing};
 use crate::directives::Scope;
@@ -11,16 +12,14 @@ use crate::outside::Wrong;
 use crate::place::Seen;
 use crate::values;
 use portunus_message::Limits;
-use portunus_relay::plan::{Address, Args, Directive, Eject, Health, KeepAlive, PoolPlan, ServerPlan, Text};
+use portunus_relay::plan::{
+    Address, Args, Directive, Eject, Health, Hedge, KeepAlive, PoolPlan, Queue, Retry, ServerPlan, Text,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 
 /// Idle connections to each server, unless written.
 const IDLE: usize = 64;
-/// Attempts of a request, unless written: one retry.
-const TRIES: u32 = 2;
-/// The most attempts that may be asked for.
-const TRIES_MAX: u64 = 16;
 /// The largest weight of a server or a share.
 pub const WEIGHT_MAX: u64 = 65535;
 
@@ -30,7 +29,9 @@ pub struct PoolSettings {
     balance: Directive,
     keep_alive: KeepAlive,
     connect_timeout: Duration,
-    tries: u32,
+    retry: Retry,
+    queue: Queue,
+    hedge: Option<Hedge>,
     drain: Option<Duration>,
     eject: Eject,
     health: Option<Health>,
@@ -44,7 +45,9 @@ impl PoolSettings {
             balance: Directive { name: "round-robin".to_owned(), args: Args::default() },
             keep_alive: KeepAlive { idle: IDLE, time: None },
             connect_timeout: limits.connect,
-            tries: TRIES,
+            retry: Retry::default(),
+            queue: Queue::default(),
+            hedge: None,
             drain: None,
             eject: Eject::default(),
             health: None,
@@ -96,17 +99,10 @@ impl PoolSettings {
             }
             "eject" => health::read_eject(draft, &mut self.eject, scene),
             "health" => health::read(draft, &mut self.health, scene),
-            "retry" => match (draft.words.first(), option("tries")) {
-                (Some(_), None) => self.tries = 1,
-                (None, Some(value)) => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
-                (Some(_), Some(value)) => {
-                    _ = scene.findings.error(value.span, "`retry off` takes no options")
-                }
-                (None, None) if !draft.options.is_empty() => {}
-                (None, None) => {
-                    scene.findings.error(draft.span, "`retry` says nothing").hint("write `tries=2` or `off`");
-                }
-            },
+            "retry" => again::retry(draft, &mut self.retry, scene),
+            "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
+            "queue" => again::queue(draft, &mut self.queue, scene),
+            "hedge" => again::hedge(draft, &mut self.hedge, scene),
             _ => self.choosing.statement(draft, name, scene),
         }
     }
@@ -156,7 +152,9 @@ impl PoolSettings {
             "connect-timeout" => {
                 self.connect_timeout = scene.parse(value, some_time).unwrap_or(self.connect_timeout);
             }
-            "tries" => self.tries = scene.parse(value, tries).unwrap_or(self.tries),
+            "tries" => {
+                self.retry.tries = scene.parse(value, again::tries).unwrap_or(self.retry.tries);
+            }
             _ => {}
         }
     }
@@ -168,21 +166,9 @@ fn idle(text: &str) -> Result<usize, Wrong> {
     values::number(text, 0, 1_000_000).map_err(wrong).map(|idle| usize::try_from(idle).unwrap_or(usize::MAX))
 }
 
-fn tries(text: &str) -> Result<u32, Wrong> {
-    values::number(text, 1, TRIES_MAX).map(|tries| u32::try_from(tries).unwrap_or(1))
-}
-
 /// A weight or a share.
 pub fn weight(text: &str) -> Result<u32, Wrong> {
     values::number(text, 0, WEIGHT_MAX).map(|weight| u32::try_from(weight).unwrap_or(u32::MAX))
-}
-
-/// A duration that is longer than nothing.
-fn some_time(text: &str) -> Result<Duration, Wrong> {
-    match values::duration(text)? {
-        Duration::ZERO => Err(Wrong::new("leaves no time at all")),
-        time => Ok(time),
-    }
 }
 
 /// All pools, as they are found.
@@ -273,7 +259,7 @@ impl Pools {
                 scene.findings.error(word.span, format!("there is no pool {}", word.shown())).hint(hint);
                 servers.tried = true;
             } else {
-                servers.add(word, 1, false, None, scene);
+                servers.add(word, Member { weight: 1, ..Member::default() }, scene);
             }
         }
         let mut settings = self.defaults.clone();
@@ -339,8 +325,18 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, tries, eject, health, choosing, drain } =
-            self;
+        let PoolSettings {
+            balance,
+            keep_alive,
+            connect_timeout,
+            retry,
+            queue,
+            hedge,
+            eject,
+            health,
+            choosing,
+            drain,
+        } = self;
         let Choosing { slow_start, keep, sticky } = choosing;
         PoolPlan {
             name,
@@ -348,7 +344,9 @@ impl PoolSettings {
             balance,
             keep_alive,
             connect_timeout,
-            tries,
+            retry,
+            queue,
+            hedge,
             eject,
             health,
             slow_start,
@@ -363,6 +361,15 @@ impl PoolSettings {
 fn is_pool_name(text: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !text.is_empty() && text.len() <= 128 && text.bytes().all(fits)
+}
+
+/// What is written of a server beside its address.
+#[derive(Default)]
+struct Member {
+    weight: u32,
+    backup: bool,
+    zone: Option<String>,
+    max_in_flight: Option<u32>,
 }
 
 /// The servers of one pool.
@@ -384,19 +391,13 @@ impl Servers {
         let backup = draft.words.len() > 1;
         let option =
             |key: &str| draft.options.iter().find(|(name, _)| &**name == key).map(|(_, value)| value);
-        let weight = option("weight").map_or(Some(1), |value| scene.parse(value, weight));
+        let weight = option("weight").map_or(Some(1), |value| scene.parse(value, weight)).unwrap_or(1);
         let zone = option("zone").and_then(|value| scene.parse(value, choosing::zone));
-        self.add(address, weight.unwrap_or(1), backup, zone, scene);
+        let max_in_flight = option("max-in-flight").and_then(|value| again::of_server(value, scene));
+        self.add(address, Member { weight, backup, zone, max_in_flight }, scene);
     }
 
-    fn add(
-        &mut self,
-        value: &Value,
-        weight: u32,
-        backup: bool,
-        zone: Option<String>,
-        scene: &mut Scene<'_, '_>,
-    ) {
+    fn add(&mut self, value: &Value, member: Member, scene: &mut Scene<'_, '_>) {
         let Some(address) = scene.parse(value, values::address) else {
             self.tried = true;
             return;
@@ -404,6 +405,7 @@ impl Servers {
         if let Some(first) = self.seen.insert(address.clone(), value.span) {
             scene.twice(value.span, &format!("server {}", value.shown()), first);
         }
-        self.list.push(ServerPlan { address, weight, backup, zone });
+        let Member { weight, backup, zone, max_in_flight } = member;
+        self.list.push(ServerPlan { address, weight, backup, zone, max_in_flight });
     }
 }

@@ -166,7 +166,7 @@ fn defaults_hold_wherever_they_are_written() {
     );
     let timeouts: Vec<u64> = plan.pools.iter().map(|pool| pool.connect_timeout.as_secs()).collect();
     assert_eq!(timeouts, [9, 7]);
-    assert!(plan.pools.iter().all(|pool| pool.tries == 1));
+    assert!(plan.pools.iter().all(|pool| pool.retry.tries == 1));
     let routes = plan.sites.iter().flat_map(|site| &site.routes);
     assert!(routes.clone().all(|route| route.limits.body_bytes == 1024 && route.filters.len() == 1));
 }

@@ -128,6 +128,14 @@ crimes! {
     UpstreamClosed "upstream-closed" 502,
     /// Limit `first-byte`.
     FirstByteTimeout "first-byte-timeout" 504,
+    /// `retry per-try`: one attempt has had its time.
+    TryTimeout "try-timeout" 504,
+    /// The pool has as many requests as it may have, and as many wait for it.
+    QueueFull "queue-full" 503,
+    /// No room on the pool within the time that a request may wait.
+    QueueTimeout "queue-timeout" 503,
+    /// The worker is so far behind that a further request would only come too late.
+    Overloaded "overloaded" 503,
     /// Limit `upstream-idle`: the answer does not get on.
     UpstreamStalled "upstream-stalled" 504,
     /// The request's whole time is up.

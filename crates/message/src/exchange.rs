@@ -54,6 +54,8 @@ pub struct Exchange {
     pub labels: Labels,
     /// How many attempts were made at an upstream.
     pub tries: u32,
+    /// Whether a further attempt was wanted and had no place in the budget.
+    pub refused_by_budget: bool,
     /// When what happened.
     pub times: Times,
     /// Body bytes that came from the client.
@@ -105,6 +107,7 @@ impl Exchange {
         self.asked.clear();
         self.labels = Labels::default();
         self.tries = 0;
+        self.refused_by_budget = false;
         self.times = Times::default();
         self.bytes_up = 0;
         self.bytes_down = 0;

@@ -97,6 +97,10 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub tunnel_idle: Duration,
+    /// How late a worker may be all the time, before it refuses requests; 0: it never does.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub worker_lag: Duration,
     /// From the start of a new program to its being ready to take over.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
@@ -142,6 +146,7 @@ impl Default for Limits {
             upstream_header_bytes: 64 << 10,
             upstream_header_count: 200,
             tunnel_idle: seconds(300),
+            worker_lag: Duration::from_millis(100),
             upgrade_time: seconds(10),
             log_queue: 8 << 20,
             log_field: 2 << 10,

@@ -25,7 +25,7 @@ known! {
     AUTHORIZATION "Authorization", CACHE_CONTROL "Cache-Control", CONNECTION "Connection",
     CONTENT_ENCODING "Content-Encoding", CONTENT_LENGTH "Content-Length", CONTENT_TYPE "Content-Type",
     CONTENT_RANGE "Content-Range", CONTENT_LOCATION "Content-Location", CONTENT_DISPOSITION "Content-Disposition",
-    COOKIE "Cookie", DATE "Date", ETAG "ETag", EXPECT "Expect", EXPIRES "Expires", FORWARDED "Forwarded", FROM "From", HOST "Host",
+    COOKIE "Cookie", DATE "Date", ETAG "ETag", EXPECT "Expect", EXPIRES "Expires", FORWARDED "Forwarded", FROM "From", HOST "Host", IDEMPOTENCY_KEY "Idempotency-Key",
     IF_MATCH "If-Match", IF_MODIFIED_SINCE "If-Modified-Since", IF_NONE_MATCH "If-None-Match", IF_RANGE "If-Range",
     IF_UNMODIFIED_SINCE "If-Unmodified-Since",
     KEEP_ALIVE "Keep-Alive", LAST_MODIFIED "Last-Modified", LINK "Link", LOCATION "Location", MAX_FORWARDS "Max-Forwards", ORIGIN "Origin",

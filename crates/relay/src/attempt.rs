@@ -1,17 +1,16 @@
 //! One try at one host; may another follow?
 
 use crate::client::{Client, Scratch};
-use crate::context::{Bounds, Scope};
+use crate::context::Bounds;
 use crate::hosts::HostId;
 use crate::mirror::{self, Mirror};
-use crate::pick::Key;
 use crate::pool::{HostPool, Lease};
 use crate::pump::{Pace, Transfer};
-use crate::run::Run;
+use crate::run::{Run, RunPool};
 use crate::snapshot::{Pool, Route};
 use crate::tally;
 use crate::worker::Worker;
-use portunus_message::{Crime, Error, Exchange, Limits, Method, Phase, Retry, Side, Status, Tick};
+use portunus_message::{Crime, Error, Exchange, Known, Limits, Method, Phase, Retry, Side, Status, Tick};
 use portunus_wire::h1::HeadBounds;
 use portunus_wire::h1::emit;
 use portunus_wire::h1::parse::{self, ResponseHead};
@@ -20,6 +19,19 @@ use portunus_wire::websocket;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+mod choice;
+mod door;
+mod hedge;
+
+use choice::{another, choose, first};
+pub use door::Held;
+
+/// What is read of an answer that is not passed on, so that its connection can be kept.
+const DROPPED_MAX: usize = 64 << 10;
+/// The longest that a host is left alone because it asked for that (`Retry-After`).
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// A host that has answered: its connection, the head that came, and the request's body, which may still be moving.
 pub struct Answered {
@@ -31,6 +43,8 @@ pub struct Answered {
     pub up: Transfer,
     /// Whether the host has stopped taking the request's body.
     pub up_failed: bool,
+    /// Its room on the pool, where that is counted to the end of the answer.
+    pub held: Option<Held>,
 }
 
 /// Tries hosts of the route's pool until one answers, within the rule of RFC 9110 §9.2.2: a request is sent again
@@ -51,6 +65,7 @@ pub async fn until_answered(
         return Err(Error::proxy(Phase::Pick, Crime::Internal));
     };
     x.labels.pool = Some(at);
+    mine.cells.requests.add(1);
     if let Some(time) = pool.drain {
         client.deadline.allow(time);
     }
@@ -61,20 +76,19 @@ pub async fn until_answered(
     if mirror.is_some() && !x.request.body.is_empty() {
         up.keep_up_to(route.limits.replay_bytes.max(mirror::BODY_BYTES_MAX));
     }
-    let mut last = None;
+    let room = match door::at_once(pool, client) {
+        Some(room) => room,
+        None => Box::pin(door::room(x, client, pool, bounds, worker)).await?,
+    };
+    let at_once = if pool.bound.per_server { None } else { choose(x, scratch, pool, worker) };
+    let mut id = match at_once {
+        Some(id) => id,
+        None => first(x, client, scratch, pool, mine, None, bounds, worker).await?,
+    };
     loop {
-        let Some(id) = choose(x, scratch, pool, worker) else {
-            if last.is_none() {
-                mine.cells.no_host.add(1);
-            }
-            return Err(last.unwrap_or(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never)));
-        };
         let Some(host) = mine.hosts.get(id.0 as usize) else {
             return Err(Error::proxy(Phase::Pick, Crime::Internal));
         };
-        if last.is_some() {
-            mine.cells.retries.add(1);
-        }
         let began = worker.clock.now();
         if !host.host.is_usable(began) && pool.hosts.is_below_floor(began) {
             mine.cells.forced.add(1);
@@ -84,26 +98,81 @@ pub async fn until_answered(
         x.tries += 1;
         x.times.picked.get_or_insert(began);
         let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
-        let error = match ask.one_host(host, &mut up).await {
-            Ok((lease, head, up_failed)) => {
-                if let Some(sticky) = &pool.sticky {
-                    sticky.mark(&x.request, id, &mut x.response);
+        let hedged = mine.hedge_after(pool).filter(|_| ask.may_be_hedged());
+        let asked = match hedged {
+            Some(delay) => {
+                up = Transfer::over(); // there is no body
+                Box::pin(ask.either_host(scratch, mine, id, delay)).await
+            }
+            None => ask.one_host(host, &mut up).await,
+        };
+        let again = match &asked {
+            Err(error) if error.crime == Crime::QueueFull => {
+                // Another worker was quicker to take the last place on the host.
+                x.tries -= 1;
+                scratch.tried.remove(id);
+                id = first(x, client, scratch, pool, mine, Some(began), bounds, worker).await?;
+                continue;
+            }
+            Ok(_) => pool.retry.follows_answer(x.response.status, &x.request),
+            Err(error) => {
+                if error.side == Side::Upstream && hedged.is_none() {
+                    tally::attempt(x, pool, host, Some(error.crime), began, worker.clock.now());
+                }
+                pool.retry.follows(error, &x.request)
+            }
+        };
+        let next =
+            if again { another(x, scratch, pool, mine, &mut up, bounds, &asked, worker) } else { None };
+        match (asked, next) {
+            (Ok((lease, head, up_failed)), None) => {
+                let now = worker.clock.now();
+                if room.is_counted() {
+                    mine.heard(pool, now.since(began), now);
+                }
+                if let (Some(sticky), Some(id)) = (&pool.sticky, x.labels.host) {
+                    sticky.mark(&x.request, HostId(id), &mut x.response);
                 }
                 route.split.mark(place, &mut x.response);
                 if let Some(mirror) = mirror {
                     copy_to(mirror, x, &up, scratch, route, run, worker);
                 }
-                return Ok(Answered { lease, head, up, up_failed });
+                return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
             }
-            Err(error) => error,
-        };
-        if error.side == Side::Upstream {
-            tally::attempt(x, pool, host, Some(error.crime), began, worker.clock.now());
+            (Err(error), None) => return Err(error),
+            (Ok((lease, head, up_failed)), Some(next)) => {
+                drop_answer(lease, head.keep_alive && !up_failed, worker).await;
+                id = next;
+            }
+            (Err(_), Some(next)) => id = next,
         }
-        if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
-            return Err(error);
-        }
-        last = Some(error);
+    }
+}
+
+type Asked = Result<(Lease, ResponseHead, bool), Error>;
+
+/// Drops an answer that is not passed on. Its connection is kept when all of it is here already.
+async fn drop_answer(mut lease: Lease, may_be_kept: bool, worker: &Worker) {
+    let is_over = may_be_kept
+        && poll_fn(|cx| {
+            let Some(link) = lease.link() else { return Poll::Ready(false) };
+            let mut left = DROPPED_MAX;
+            while let Poll::Ready(Ok(more)) = link.poll_data(cx) {
+                if !more {
+                    return Poll::Ready(link.is_clean());
+                }
+                let count = link.data().len();
+                link.consume(count);
+                match left.checked_sub(count) {
+                    Some(rest) => left = rest,
+                    None => return Poll::Ready(false),
+                }
+            }
+            Poll::Ready(false)
+        })
+        .await;
+    if is_over {
+        lease.give_back(worker.clock.now());
     }
 }
 
@@ -134,42 +203,22 @@ fn copy_to(
     }
 }
 
-fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
-    let now = worker.clock.now();
-    let bound = pool.sticky.as_ref().and_then(|it| it.bound(&x.request, &pool.hosts, &scratch.tried, now));
-    if bound.is_some() {
-        return bound;
-    }
-    scratch.key.clear();
-    if let Some(template) = pool.pick.key() {
-        let scope = Scope {
-            request: &x.request,
-            response: None,
-            peer: x.peer,
-            client_ip: x.client_ip(),
-            id: x.id,
-            upstream: None,
-        };
-        template.render(&scope, &mut scratch.key);
-    }
-    let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random(), now };
-    pool.pick.pick(&pool.hosts, &key, &scratch.tried)
-}
-
 fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Transfer {
     let mut up = Transfer::new(Side::Client, std::mem::take(&mut x.request.body.stages), bounds.body_bytes);
-    let may_be_sent_again = pool.tries > 1 || pool.keep_alive.idle > 0;
-    if !x.request.body.is_empty() && may_be_sent_again && x.request.method.is_idempotent() {
+    let may_be_sent_again = pool.retry.tries > 1 || pool.keep_alive.idle > 0;
+    if !x.request.body.is_empty() && may_be_sent_again && pool.retry.is_repeatable(&x.request) {
         up.keep_up_to(limits.replay_bytes);
     }
     up
 }
 
-fn may_repeat(error: &Error, x: &Exchange) -> bool {
+/// Whether what was written to a connection that turned out dead may be written to a new one to the same host. That is
+/// no further attempt: whatever a pool wants of those, it is done.
+fn may_repeat(error: &Error, pool: &Pool, x: &Exchange) -> bool {
     match error.retry {
         Retry::Never => false,
         Retry::Untouched => true,
-        Retry::IfIdempotent => x.request.method.is_idempotent() && !x.request.websocket,
+        Retry::IfIdempotent => pool.retry.is_repeatable(&x.request),
     }
 }
 
@@ -199,15 +248,21 @@ impl Ask<'_> {
             match self.over(lease, up).await {
                 Err(error) if error.crime == Crime::UpstreamClosed => {
                     host.was_stale(self.worker.clock.now());
-                    if !may_repeat(&error, self.x) || !up.rewind() {
+                    if !may_repeat(&error, self.pool, self.x) || !up.rewind() {
                         return Err(error);
                     }
                 }
                 done => return done,
             }
         }
-        self.client.deadline.set(self.request_deadline());
-        let lease = host.connect(&self.client.deadline, &self.worker.clock).await?;
+        self.client.deadline.set(self.request_deadline().min(self.try_deadline()));
+        let connected = host.connect(&self.client.deadline, &self.worker.clock).await;
+        let lease = connected.map_err(|error| match error.crime {
+            Crime::Deadline if self.worker.clock.now() < self.request_deadline() => {
+                Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched)
+            }
+            _ => error,
+        })?;
         self.over(lease, up).await
     }
 
@@ -244,13 +299,60 @@ impl Ask<'_> {
                 continue;
             }
             link.expect_body(head.framing, self.limits);
-            self.x.times.first_byte = Some(self.worker.clock.now());
-            tally::attempt(self.x, self.pool, &host, None, self.began, self.worker.clock.now());
-            if let Some(idle) = head.idle {
-                host.learn_idle_time(idle);
-            }
+            self.has_answered(&host, &head);
             return Ok((lease, head, sending.up_failed.is_some()));
         }
+    }
+
+    /// Hears of an answer whose head has been read.
+    fn has_answered(&mut self, host: &HostPool, head: &ResponseHead) {
+        let now = self.worker.clock.now();
+        self.x.times.first_byte = Some(now);
+        tally::attempt(self.x, self.pool, host, None, self.began, now);
+        if let Some(idle) = head.idle {
+            host.learn_idle_time(idle);
+        }
+        // Not with 429: that is said to one client, who must not be able to take a host from the others.
+        if self.x.response.status == Status::UNAVAILABLE {
+            self.hear_retry_after(host);
+        }
+    }
+
+    /// Whether another host may be asked while this one is: nothing is lost when either of them is cut short.
+    fn may_be_hedged(&self) -> bool {
+        self.framing == Framing::None
+            && self.pool.retry.tries > 1
+            && self.pool.retry.is_repeatable(&self.x.request)
+    }
+
+    /// Asks one host, and after `delay` another one, too.
+    async fn either_host(
+        &mut self,
+        scratch: &mut Scratch,
+        mine: &RunPool,
+        id: HostId,
+        delay: Duration,
+    ) -> Asked {
+        let mut winner = hedge::race(self, scratch, mine, id, delay).await?;
+        self.x.times.connected = Some(self.worker.clock.now());
+        let host = Rc::clone(winner.lease.pool());
+        let link = winner.lease.link().ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
+        link.expect_body(winner.head.framing, self.limits);
+        self.x.response = winner.response;
+        self.has_answered(&host, &winner.head);
+        Ok((winner.lease, winner.head, false))
+    }
+
+    /// A host that says when to come back gets no new requests until then, while others are there (RFC 9110 §10.2.3).
+    fn hear_retry_after(&self, host: &HostPool) {
+        let Some(value) = self.x.response.fields.get(Known::RETRY_AFTER) else { return };
+        let seconds = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        let Some(time) = seconds.map(Duration::from_secs).or_else(|| self.worker.clock.until(value)) else {
+            return;
+        };
+        let until = self.worker.clock.now() + time.min(REST_MAX);
+        host.host.live.rest_until(until);
+        self.pool.live.rests_until(until);
     }
 
     fn parse(x: &mut Exchange, bytes: &[u8], limits: &Limits) -> Result<(ResponseHead, usize), Error> {
@@ -329,6 +431,7 @@ impl Ask<'_> {
                 first = (at, error);
             }
         };
+        may_be_earlier(self.try_deadline(), late(Crime::TryTimeout));
         may_be_earlier(self.client.patience_ends(), Error::client(Phase::Wait, Crime::ClientGone));
         if let Some(sent_at) = sending.sent_at {
             may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
@@ -338,6 +441,11 @@ impl Ask<'_> {
             may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
         }
         first
+    }
+
+    /// Until when this attempt may take.
+    fn try_deadline(&self) -> Tick {
+        self.pool.retry.per_try.map_or(Tick::NEVER, |time| self.began + time)
     }
 
     fn request_deadline(&self) -> Tick {
@@ -366,7 +474,6 @@ fn framing_upstream(x: &Exchange) -> Framing {
 }
 
 fn accepts(x: &Exchange) -> bool {
-    use portunus_message::Known;
     let key = x.request.fields.get(Known::SEC_WEBSOCKET_KEY);
     let accept = x.response.fields.get(Known::SEC_WEBSOCKET_ACCEPT);
     key.zip(accept).is_some_and(|(key, accept)| websocket::accepts(key, accept))

@@ -80,6 +80,16 @@ impl RouteCells {
 /// What a worker has counted of one pool.
 #[derive(Debug, Default)]
 pub struct PoolCells {
+    /// Requests.
+    pub requests: Count,
+    /// Attempts that were wanted and had no place in the budget.
+    pub retries_refused: Count,
+    /// Second hosts asked because the first was slow.
+    pub hedges: Count,
+    /// Those of them that answered first.
+    pub hedges_won: Count,
+    /// Those that had no place in the budget.
+    pub hedges_refused: Count,
     /// Attempts after the first.
     pub retries: Count,
     /// Requests for which no host could be chosen.
@@ -101,12 +111,18 @@ impl PoolCells {
     pub fn read(&self, hosts: Vec<(String, HostStats)>) -> PoolStats {
         PoolStats {
             hosts,
+            requests: self.requests.get(),
             retries: self.retries.get(),
+            retries_refused: self.retries_refused.get(),
             no_host: self.no_host.get(),
+            hedges: self.hedges.get(),
+            hedges_won: self.hedges_won.get(),
+            hedges_refused: self.hedges_refused.get(),
             forced: self.forced.get(),
             mirrored: self.mirrored.get(),
             mirrors_failed: self.mirrors_failed.get(),
             mirrors_skipped: self.mirrors_skipped.get(),
+            ..PoolStats::default()
         }
     }
 }

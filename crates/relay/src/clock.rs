@@ -3,7 +3,7 @@
 use portunus_message::Tick;
 use std::cell::{Cell, RefCell};
 use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 static START: OnceLock<Instant> = OnceLock::new();
 
@@ -39,6 +39,12 @@ impl Clock {
         let now = read();
         self.now.set(now);
         now
+    }
+
+    /// How long it is until a date as HTTP writes it (RFC 9110 §5.6.7); nothing when it is past.
+    pub fn until(&self, date: &[u8]) -> Option<Duration> {
+        let date = httpdate::parse_http_date(std::str::from_utf8(date).ok()?).ok()?;
+        Some(date.duration_since(SystemTime::now()).unwrap_or_default())
     }
 
     /// The value of a `Date` field (RFC 9110 §6.6.1), written anew when a second of [`Clock::now`] has passed.

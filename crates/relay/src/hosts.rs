@@ -6,7 +6,7 @@ use crate::plan::Address;
 use crate::standing::Standing;
 use portunus_message::Tick;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// The index of a host in its [`Hosts`].
@@ -43,6 +43,8 @@ pub struct Host {
     pub weight: u32,
     /// Whether it is used only when no other is left.
     pub backup: bool,
+    /// Requests that may be on it at one time; `u32::MAX`: as many as the pool has.
+    pub max_in_flight: u32,
     /// Whether it stands in another zone than this proxy.
     pub far: bool,
     /// What every Snapshot shares of it.
@@ -62,18 +64,43 @@ pub struct Live {
     pub latency: Latency,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
     pub idle_ms: AtomicU32,
+    /// Until when it asked to be left alone (`Retry-After`), in microseconds of a [`Tick`].
+    rests_until: AtomicU64,
+}
+
+impl Live {
+    /// Hears that it wants to be left alone until then.
+    pub fn rest_until(&self, until: Tick) {
+        self.rests_until.store(until.0, Relaxed);
+    }
+
+    /// Whether it asked to be left alone: it is chosen only when no other host is there.
+    pub fn is_resting(&self, now: Tick) -> bool {
+        now.0 < self.rests_until.load(Relaxed)
+    }
 }
 
 impl Host {
     /// A host with its own fresh state, or with the state that an earlier Snapshot had of it.
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
         let live = live.unwrap_or_default();
-        Host { name: address.to_string().into(), address, weight, backup, far: false, live }
+        let name = address.to_string().into();
+        Host { name, address, weight, backup, far: false, max_in_flight: u32::MAX, live }
     }
 
     /// The same host, in another zone than this proxy or not.
     pub fn placed(self, far: bool) -> Host {
         Host { far, ..self }
+    }
+
+    /// The same with a bound on the requests that may be on it at one time.
+    pub fn bounded(self, max_in_flight: Option<u32>) -> Host {
+        Host { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Whether as many requests are on it as may be.
+    pub fn is_full(&self) -> bool {
+        self.in_flight() >= self.max_in_flight
     }
 
     /// Requests that are on it.
@@ -154,6 +181,19 @@ impl HostSet {
             bit @ 0..64 => self.first & (1 << bit) != 0,
             _ => self.rest.contains(&id),
         }
+    }
+
+    /// Takes `id` out.
+    pub fn remove(&mut self, id: HostId) {
+        match id.0 {
+            bit @ 0..64 => self.first &= !(1 << bit),
+            _ => self.rest.retain(|known| *known != id),
+        }
+    }
+
+    /// Whether there is none in it.
+    pub fn is_empty(&self) -> bool {
+        self.first == 0 && self.rest.is_empty()
     }
 
     /// Forgets all.

@@ -107,7 +107,7 @@ impl Members {
 }
 
 fn member(address: Address) -> ServerPlan {
-    ServerPlan { address, weight: 1, backup: false, zone: None }
+    ServerPlan { address, weight: 1, backup: false, zone: None, max_in_flight: None }
 }
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ mod tests {
         let servers: Vec<_> = servers.iter().cloned().map(member).collect();
         let text = serde_json::json!({
             "name": "p", "servers": servers, "balance": { "name": "round-robin" },
-            "keep-alive": { "idle": 1 }, "connect-timeout": "1s", "tries": 1,
+            "keep-alive": { "idle": 1 }, "connect-timeout": "1s",
         });
         serde_json::from_value(text).unwrap()
     }

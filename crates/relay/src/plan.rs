@@ -9,6 +9,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod again;
+
+pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryOn};
+
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -252,8 +256,15 @@ pub struct PoolPlan {
     #[serde(with = "portunus_message::duration")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
-    /// How many attempts a request may take in all; 1 means: no second one.
-    pub tries: u32,
+    /// When a request is sent to another host.
+    #[serde(default)]
+    pub retry: Retry,
+    /// How many requests it has at one time.
+    #[serde(default)]
+    pub queue: Queue,
+    /// Asking a second host when the first one is slow; none: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
     /// How long what is under way on it may take when it has to end; none means `grace`, and five minutes for tunnels that a stop does not wait for.
     #[serde(with = "portunus_message::duration::optional", default)]
     #[schemars(with = "Option<String>")]
@@ -436,6 +447,9 @@ pub struct ServerPlan {
     pub weight: u32,
     /// Whether it is used only when no other is left.
     pub backup: bool,
+    /// Requests that may be on it at one time; none: as many as the pool has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<u32>,
     /// The zone it stands in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,

@@ -1,8 +1,9 @@
 //! Run: a Snapshot as one worker runs it, with that worker's own pools and counters.
 
+use crate::breaker::spread::Spread;
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
-use crate::plan::Listen;
+use crate::plan::{InFlight, Listen};
 use crate::pool::HostPool;
 use crate::snapshot::{Pool, Route, Snapshot};
 use crate::stats::{PoolStats, Stats};
@@ -12,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Routes that are no longer there and still have their counters.
 const RETIRED_MAX: usize = 1000;
@@ -39,7 +41,21 @@ pub struct RunPool {
     pub hosts: Vec<Rc<HostPool>>,
     /// What this worker has counted of it.
     pub cells: Rc<PoolCells>,
+    /// How many of its requests the budget for further attempts has heard of.
+    told: Cell<u64>,
+    window: RefCell<Window>,
 }
+
+/// What a worker has seen of a pool's answers and has not told the others.
+#[derive(Default)]
+struct Window {
+    seen: Spread,
+    most: u32,
+    told: Tick,
+}
+
+/// How often workers tell each other how long answers take.
+const TELL_EVERY: Duration = Duration::from_millis(50);
 
 impl Run {
     /// Runs `snapshot` after `old`: connections and counters of what is in both go on.
@@ -90,7 +106,8 @@ impl Run {
         let routes = self.snapshot.routes().iter().zip(&*self.routes);
         let routes = routes.map(|(route, cells)| (route.name.to_string(), cells.read()));
         let pools = self.snapshot.pools().iter().zip(&self.pools);
-        let pools = pools.map(|(pool, mine)| (pool.name.to_string(), mine.read(tells_in_flight)));
+        let pools =
+            pools.map(|(pool, mine)| (pool.name.to_string(), mine.read(tells_in_flight.then_some(pool))));
         stats.routes.extend(routes);
         stats.pools.extend(pools);
     }
@@ -119,6 +136,7 @@ impl RunPool {
     fn new(pool: &Pool, before: Option<(&Pool, &RunPool)>, workers: usize, buffers: &Rc<Buffers>) -> RunPool {
         let same_settings = before.is_some_and(|(old, _)| old.connects_like(pool));
         let before = before.map(|(_, run)| run);
+        pool.live.gate.bound(&pool.bound);
         let hosts = pool.hosts.iter().map(|(_, host)| {
             let known =
                 before.and_then(|before| before.hosts.iter().find(|old| Arc::ptr_eq(&old.host, host)));
@@ -141,15 +159,68 @@ impl RunPool {
         RunPool {
             hosts: hosts.collect(),
             cells: before.map(|pool| Rc::clone(&pool.cells)).unwrap_or_default(),
+            told: Cell::new(before.map_or(0, |pool| pool.told.get())),
+            window: RefCell::default(),
         }
     }
 
-    fn read(&self, tells_in_flight: bool) -> PoolStats {
+    /// Hears how long a host took to answer.
+    pub fn heard(&self, pool: &Pool, time: Duration, now: Tick) {
+        if !pool.bound.is_adaptive() && pool.hedge.is_none() {
+            return;
+        }
+        let window = &mut *self.window.borrow_mut();
+        window.seen.add(time);
+        window.most = window.most.max(pool.live.gate.in_flight());
+        if now.since(window.told) >= TELL_EVERY {
+            if pool.bound.is_adaptive() {
+                pool.live.gate.hear(&window.seen, window.most, now);
+            }
+            if let Some(hedge) = &pool.hedge {
+                pool.live.pace.hear(&window.seen, hedge.percentile);
+            }
+            *window = Window { told: now, ..Window::default() };
+        }
+    }
+
+    /// Tells the budget, which all workers share, of the requests it has not heard of.
+    pub fn tell_budget(&self, pool: &Pool, now: Tick) {
+        let requests = self.cells.requests.get();
+        let more = requests.saturating_sub(self.told.replace(requests));
+        pool.live.budget.requests(u32::try_from(more).unwrap_or(u32::MAX), now);
+    }
+
+    /// After how long another host is asked, too; none while too little is known of the pool, or it is not wanted.
+    pub fn hedge_after(&self, pool: &Pool) -> Option<Duration> {
+        let hedge = pool.hedge.as_ref()?;
+        let slow = pool.live.pace.slow();
+        slow.into_iter().chain(hedge.max).min()
+    }
+
+    /// Takes one further attempt out of the budget, if one is left in it.
+    pub fn may_try_again(&self, pool: &Pool, now: Tick) -> bool {
+        self.tell_budget(pool, now);
+        let may = pool.live.budget.take(pool.retry.budget_percent, now);
+        if !may {
+            self.cells.retries_refused.add(1);
+        }
+        may
+    }
+
+    /// `pool`: what all workers have on it is to be told, too.
+    fn read(&self, pool: Option<&Pool>) -> PoolStats {
         let hosts = self.hosts.iter().map(|host| {
-            let in_flight = if tells_in_flight { host.host.in_flight() } else { 0 };
+            let in_flight = if pool.is_some() { host.host.in_flight() } else { 0 };
             (host.host.name.to_string(), host.cells.read(host.idle_count(), in_flight))
         });
-        self.cells.read(hosts.collect())
+        let gate = pool.filter(|pool| !matches!(pool.bound.most, InFlight::Unlimited));
+        let gate = gate.map(|pool| &pool.live.gate);
+        PoolStats {
+            in_flight: gate.map_or(0, |gate| gate.in_flight().into()),
+            limit: gate.map_or(0, |gate| gate.limit().into()),
+            queued: pool.map_or(0, |pool| pool.live.gate.queued()),
+            ..self.cells.read(hosts.collect())
+        }
     }
 }
 

@@ -53,6 +53,10 @@ async fn follow(
     run: &Run,
     worker: &Worker,
 ) -> Result<(), Error> {
+    // What needs no upstream is always answered: health, for one.
+    if worker.lag.refuses(|| worker.random()) && !route.split.forward.is_empty() {
+        return refuse(x, client, Error::proxy(Phase::Head, Crime::Overloaded), worker).await;
+    }
     let mut bounds = route.bounds;
     let (ran, verdict) = filter(x, client, scratch, route, &mut bounds, worker).await;
     let answered = match verdict {
@@ -250,7 +254,7 @@ async fn relay(
     bounds: &Bounds,
     worker: &Worker,
 ) -> Result<(), Error> {
-    let Answered { mut lease, head, mut up, up_failed } = answered;
+    let Answered { mut lease, head, mut up, up_failed, held } = answered;
     if x.request.websocket {
         client.keep_alive = false; // what follows was meant for a tunnel that is not there (attack A30)
     }
@@ -286,6 +290,7 @@ async fn relay(
     } else {
         drop(lease);
     }
+    drop(held);
     if up.is_over() {
         return Ok(());
     }

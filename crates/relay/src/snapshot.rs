@@ -1,5 +1,7 @@
 //! Snapshot: a Plan compiled to run; immutable, shared, swapped whole.
 
+use crate::breaker::spread::Pace;
+use crate::breaker::{Bound, Gate};
 use crate::canary::Canary;
 use crate::context::Bounds;
 use crate::dispatch::Table;
@@ -10,12 +12,14 @@ use crate::hosts::{Host, Hosts, Rules};
 use crate::members::{Members, Wish};
 use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
-use crate::plan::{CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan, ServerPlan};
+use crate::plan::{CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RoutePlan, ServerPlan};
+use crate::retry::{Budget, Rule};
 use crate::split::{By, Split};
 use crate::sticky::Sticky;
-use portunus_message::Limits;
+use portunus_message::{Limits, Tick};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A Plan compiled to run. What does not depend on the members of the pools is shared with the Snapshots of other members.
@@ -62,14 +66,45 @@ pub struct Pool {
     pub keep_alive: KeepAlive,
     /// How long a connect may take.
     pub connect_timeout: Duration,
-    /// Attempts in all.
-    pub tries: u32,
+    /// When a request is sent to another host.
+    pub retry: Rule,
+    /// How many requests it has at one time.
+    pub bound: Bound,
+    /// Whether a second host is asked when the first one is slow.
+    pub hedge: Option<Hedge>,
     /// How long what is under way may take when it has to end.
     pub drain: Option<Duration>,
     /// Who ejects hosts of it.
     pub judge: Judge,
     /// The cookie that brings a client back to its host.
     pub sticky: Option<Sticky>,
+    /// What every Snapshot shares of it.
+    pub live: Arc<PoolLive>,
+}
+
+/// What changes of a pool while it runs. It outlives reloads that keep the pool.
+#[derive(Debug, Default)]
+pub struct PoolLive {
+    /// How many further attempts its requests have had.
+    pub budget: Budget,
+    /// Where its requests come in.
+    pub gate: Gate,
+    /// How long its answers take of late, where that is asked for.
+    pub pace: Pace,
+    /// Until when one of its hosts asked to be left alone, in microseconds of a [`Tick`].
+    rests_until: AtomicU64,
+}
+
+impl PoolLive {
+    /// Until when one of its hosts asked to be left alone.
+    pub fn rest_until(&self) -> Tick {
+        Tick(self.rests_until.load(Relaxed))
+    }
+
+    /// Hears that one of its hosts wants to be left alone until then.
+    pub fn rests_until(&self, until: Tick) {
+        self.rests_until.fetch_max(until.0, Relaxed);
+    }
 }
 
 impl Pool {
@@ -224,6 +259,11 @@ impl<'a> Old<'a> {
         same.then(|| Arc::clone(old))
     }
 
+    /// What is shared of a pool.
+    fn live(&self, pool: &str) -> Arc<PoolLive> {
+        self.pools.get(pool).map(|(_, pool)| Arc::clone(&pool.live)).unwrap_or_default()
+    }
+
     /// The old host for a server: itself when nothing about it has changed, or with its state.
     fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan) -> Arc<Host> {
         let known = self.pools.get(pool).and_then(|(_, pool)| {
@@ -237,7 +277,7 @@ impl<'a> Old<'a> {
             _ => {
                 let live = known.map(|(_, host)| Arc::clone(&host.live));
                 let host = Host::new(server.address.clone(), server.weight, server.backup, live);
-                Arc::new(host.placed(far))
+                Arc::new(host.placed(far).bounded(server.max_in_flight))
             }
         }
     }
@@ -271,6 +311,7 @@ fn compile_pool(
     let rules = Rules { keep: plan.keep.hosts, slow_start: plan.slow_start.time };
     let hosts = Arc::new(hosts.ruled(rules));
     let judge = Judge::new(plan.eject, Arc::clone(&hosts), Arc::clone(alarm));
+    let bound = Bound::new(&plan.queue, servers.iter().any(|server| server.max_in_flight.is_some()));
     Ok(Arc::new(Pool {
         name: plan.name.as_str().into(),
         hosts,
@@ -278,7 +319,10 @@ fn compile_pool(
         pick,
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
-        tries: plan.tries.max(1),
+        retry: Rule::new(&plan.retry),
+        bound,
+        hedge: plan.hedge,
+        live: old.live(&plan.name),
         drain: plan.drain,
         judge,
         sticky,

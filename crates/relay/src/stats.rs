@@ -70,8 +70,16 @@ impl RouteStats {
 impl PoolStats {
     fn add(&mut self, other: &PoolStats) {
         add_named(&mut self.hosts, &other.hosts, HostStats::add);
+        self.requests += other.requests;
         self.retries += other.retries;
+        self.retries_refused += other.retries_refused;
         self.no_host += other.no_host;
+        self.hedges += other.hedges;
+        self.hedges_won += other.hedges_won;
+        self.hedges_refused += other.hedges_refused;
+        self.in_flight += other.in_flight;
+        self.limit += other.limit;
+        self.queued += other.queued;
         self.forced += other.forced;
         self.mirrored += other.mirrored;
         self.mirrors_failed += other.mirrors_failed;
@@ -145,10 +153,26 @@ pub struct RouteStats {
 pub struct PoolStats {
     /// By host.
     pub hosts: Vec<(String, HostStats)>,
+    /// Requests.
+    pub requests: u64,
     /// Attempts after the first.
     pub retries: u64,
+    /// Attempts that were wanted and had no place in the budget.
+    pub retries_refused: u64,
     /// Requests for which no host could be chosen.
     pub no_host: u64,
+    /// Second hosts asked because the first was slow.
+    pub hedges: u64,
+    /// Those of them that answered first.
+    pub hedges_won: u64,
+    /// Those that had no place in the budget.
+    pub hedges_refused: u64,
+    /// Requests that count against its bound now.
+    pub in_flight: u64,
+    /// How many there may be; 0: as many as come.
+    pub limit: u64,
+    /// Requests that wait for room now.
+    pub queued: u64,
     /// Requests that went to a host which was not good, because too few were.
     pub forced: u64,
     /// Copies of requests that were answered.

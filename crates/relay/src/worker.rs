@@ -6,6 +6,7 @@ use crate::cells::{Count, WorkerCells};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
+use crate::lag::Lag;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::pressure::Level;
@@ -50,6 +51,8 @@ pub struct Worker {
     pub buffers: Rc<Buffers>,
     /// What it has counted.
     pub cells: WorkerCells,
+    /// How late it is.
+    pub lag: Lag,
     /// Who hears of finished exchanges.
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
@@ -139,6 +142,7 @@ impl Worker {
             deadlines: Rc::default(),
             buffers,
             cells: WorkerCells::default(),
+            lag: Lag::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
             refused_lingering: Cell::new(0),

@@ -9,13 +9,16 @@ use crate::pressure::Pressure;
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use crate::worker::{Arrival, Farewell, Message, Shared, Worker};
-use portunus_message::Limits;
+use portunus_message::{Limits, Tick};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How often a worker that is late looks whether it still is.
+const FEEL_EVERY: Duration = Duration::from_millis(10);
 
 /// All workers.
 pub struct Workers {
@@ -196,18 +199,36 @@ async fn sweep(worker: Rc<Worker>) {
             worker.recorder.borrow_mut().flush();
             worker.something_to_sweep().await;
         }
-        tokio::time::sleep(SWEEP_EVERY).await;
-        let now = worker.clock.refresh();
+        let now = rest(&worker).await;
         worker.deadlines.sweep(now);
         worker.tidy();
         worker.recorder.borrow_mut().flush();
         round = round.wrapping_add(1);
         if round.is_multiple_of(10) {
-            for host in worker.run().pools.iter().flat_map(|pool| &pool.hosts) {
-                host.sweep(now);
+            let run = worker.run();
+            for (pool, mine) in run.snapshot.pools().iter().zip(&run.pools) {
+                mine.tell_budget(pool, now);
+                mine.hosts.iter().for_each(|host| host.sweep(now));
             }
         }
     }
+}
+
+/// Lets the time between two sweeps pass, and feels how late the worker is: more often while it is.
+async fn rest(worker: &Worker) -> Tick {
+    let most = worker.limits().worker_lag;
+    let until = worker.clock.refresh() + SWEEP_EVERY;
+    let mut now = worker.clock.now();
+    while now < until {
+        let step = if worker.lag.is_felt() { FEEL_EVERY } else { SWEEP_EVERY };
+        let due = (now + step).min(until);
+        tokio::time::sleep(due.since(now)).await;
+        now = worker.clock.refresh();
+        if !most.is_zero() {
+            worker.lag.feel(now.since(due), most, now);
+        }
+    }
+    now
 }
 
 #[cfg(test)]

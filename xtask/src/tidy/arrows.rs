@@ -46,6 +46,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("buffers", &[]),
     ("deadlines", &["clock"]),
+    ("lag", &[]),
     ("cells", &[]),
     ("net", &[]),
     ("link", &["buffers", "net"]),
@@ -68,7 +69,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("asker", &["filter"]),
     ("mirror", &["cells", "clock", "deadlines", "pool"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
-    ("run", &["buffers", "cells", "pool", "snapshot"]),
+    ("run", &["breaker", "buffers", "cells", "pool", "snapshot"]),
     (
         "worker",
         &[
@@ -78,6 +79,7 @@ const RELAY: &[(&str, &[&str])] = &[
             "client",
             "clock",
             "deadlines",
+            "lag",
             "net",
             "pool",
             "pressure",
@@ -93,8 +95,21 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "attempt",
         &[
-            "breaker", "client", "eject", "link", "mirror", "pick", "pool", "pump", "retry", "run",
-            "snapshot", "sticky", "tally", "worker",
+            "breaker",
+            "client",
+            "deadlines",
+            "eject",
+            "link",
+            "mirror",
+            "pick",
+            "pool",
+            "pump",
+            "retry",
+            "run",
+            "snapshot",
+            "sticky",
+            "tally",
+            "worker",
         ],
     ),
     (

@@ -76,6 +76,10 @@ fn pools<'a>(
         json!({
             "name": name,
             "retries": seen.map_or(0, |seen| seen.retries),
+            "retries_refused": seen.map_or(0, |seen| seen.retries_refused),
+            "in_flight": seen.map_or(0, |seen| seen.in_flight),
+            "limit": seen.map_or(0, |seen| seen.limit),
+            "queued": seen.map_or(0, |seen| seen.queued),
             "no_host": seen.map_or(0, |seen| seen.no_host),
             "forced": seen.map_or(0, |seen| seen.forced),
             "mirrored": seen.map_or(0, |seen| seen.mirrored),

@@ -148,8 +148,22 @@ fn upstreams(page: &mut Page, stats: &Stats) {
     let help = "Requests that are on a host.";
     page.per_host("http_client_active_requests", "gauge", help, stats, |seen| seen.in_flight);
     page.per_pool("portunus_retries_total", "Attempts after the first.", stats, |seen| seen.retries);
+    let help = "Attempts that were wanted and had no place in the budget.";
+    page.per_pool("portunus_retries_refused_total", help, stats, |seen| seen.retries_refused);
     let help = "Requests for which no host could be chosen.";
     page.per_pool("portunus_no_host_total", help, stats, |seen| seen.no_host);
+    let help = "Second hosts asked because the first was slow.";
+    page.per_pool("portunus_hedges_total", help, stats, |seen| seen.hedges);
+    let help = "Second hosts asked because the first was slow, that answered first.";
+    page.per_pool("portunus_hedges_won_total", help, stats, |seen| seen.hedges_won);
+    let help = "Second hosts that were wanted and had no place in the budget.";
+    page.per_pool("portunus_hedges_refused_total", help, stats, |seen| seen.hedges_refused);
+    let help = "Requests that wait for room on a pool.";
+    page.now_per_pool("portunus_pool_queued", help, stats, |seen| seen.queued);
+    let help = "Requests that count against the bound of a pool.";
+    page.now_per_pool("portunus_pool_in_flight", help, stats, |seen| seen.in_flight);
+    let help = "How many requests there may be on a pool at one time; 0: as many as come.";
+    page.now_per_pool("portunus_pool_limit", help, stats, |seen| seen.limit);
     let help = "Requests that went to a host which was not good, because fewer were than shall be kept.";
     page.per_pool("portunus_forced_requests_total", help, stats, |seen| seen.forced);
     page.per_pool("portunus_mirrored_total", "Copies that were answered.", stats, |seen| seen.mirrored);
@@ -281,6 +295,13 @@ impl Page {
 
     fn per_pool(&mut self, name: &str, help: &str, stats: &Stats, of: impl Fn(&PoolStats) -> u64) {
         self.family(name, "counter", help);
+        for (pool, seen) in &stats.pools {
+            self.sample(name, &[("pool", pool)], of(seen));
+        }
+    }
+
+    fn now_per_pool(&mut self, name: &str, help: &str, stats: &Stats, of: impl Fn(&PoolStats) -> u64) {
+        self.family(name, "gauge", help);
         for (pool, seen) in &stats.pools {
             self.sample(name, &[("pool", pool)], of(seen));
         }

@@ -44,7 +44,8 @@ impl Pick for RoundRobin {
             count += 1;
         }
         let total = total.checked_div(u64::from(divisor))?;
-        let turn = self.turn.fetch_add(1, Relaxed) % total;
+        // Only a first choice takes a turn: a second one would make every host follow on the same one for ever.
+        let turn = if tried.is_empty() { self.turn.fetch_add(1, Relaxed) } else { key.random } % total;
         let place = if alike { turn } else { mixed(turn, total) };
         match few.get(..count) {
             Some(all) => at(place, divisor, all.iter().copied()),

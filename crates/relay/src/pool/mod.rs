@@ -10,7 +10,7 @@ use crate::hosts::Host;
 use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
-use portunus_message::{Crime, Error, Side, Tick};
+use portunus_message::{Crime, Error, Phase, Side, Tick};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl HostPool {
     /// An idle connection that shows neither a byte nor an end. `careful`: the request must not meet a dead
     /// connection, so only one used a short while ago will do, and the kernel is asked again.
     pub fn take_idle(self: &Rc<HostPool>, now: Tick, careful: bool) -> Option<Lease> {
-        if careful && now < self.distrusted_until.get() {
+        if (careful && now < self.distrusted_until.get()) || self.host.is_full() {
             return None;
         }
         let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
@@ -165,7 +165,8 @@ impl HostPool {
             };
             if quiet {
                 let Idle { link, opened, .. } = found;
-                return Some(Lease { link: Some(link), reused: true, busy: Busy::new(self), opened });
+                let busy = Busy::new(self)?;
+                return Some(Lease { link: Some(link), reused: true, busy, opened });
             }
             self.was_stale(now);
             if careful {
@@ -180,9 +181,9 @@ impl HostPool {
         self.distrusted_until.set(now + DISTRUST);
     }
 
-    /// A new connection.
+    /// A new connection. `queue-full`: the host has as many requests as it may have.
     pub async fn connect(self: &Rc<HostPool>, deadline: &Deadline, clock: &Clock) -> Result<Lease, Error> {
-        let busy = Busy::new(self);
+        let busy = Busy::new(self).ok_or(Error::proxy(Phase::Pick, Crime::QueueFull))?;
         match dial::dial(&self.host, self.keeps(), self.connect_timeout, deadline, clock).await {
             Ok(stream) => {
                 self.cells.connects.add(1);
@@ -228,9 +229,11 @@ impl HostPool {
 struct Busy(Rc<HostPool>);
 
 impl Busy {
-    fn new(pool: &Rc<HostPool>) -> Busy {
-        pool.host.live.in_flight.fetch_add(1, Relaxed);
-        Busy(Rc::clone(pool))
+    /// None when the host has as many as it may have: workers that looked at the same time do not all get a place.
+    fn new(pool: &Rc<HostPool>) -> Option<Busy> {
+        let before = pool.host.live.in_flight.fetch_add(1, Relaxed);
+        let busy = Busy(Rc::clone(pool)); // counts it off again when it is dropped
+        (before < pool.host.max_in_flight).then_some(busy)
     }
 }
 

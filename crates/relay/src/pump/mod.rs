@@ -118,6 +118,16 @@ impl Transfer {
         self.keep = Keep::UpTo(bytes_max, Vec::new());
     }
 
+    /// Whether [`Transfer::rewind`] would be possible.
+    pub fn can_rewind(&self) -> bool {
+        let kept = match &self.keep {
+            Keep::UpTo(..) => true,
+            Keep::Nothing => self.moved == 0,
+            Keep::TooMuch => false,
+        };
+        kept && (self.stages.is_empty() || self.moved == 0)
+    }
+
     /// Starts again for another attempt: possible while all that was taken from the source has been kept.
     pub fn rewind(&mut self) -> bool {
         let kept = match std::mem::take(&mut self.keep) {

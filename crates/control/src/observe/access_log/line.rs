@@ -6,7 +6,7 @@
 //! `client`, `status` (`null` when nothing was sent), `bytes_up`, `bytes_down` (of bodies), `tries`, `total`.
 //! There when known: `client_port` (absent behind a trusted proxy), `method`, `host`, `path` (as asked, before any
 //! rewriting), `protocol`, `websocket` (`true` only), `referer`, `user_agent`, `route`, `pool`, `upstream` (of the last attempt),
-//! the timers `queue` (head complete → host chosen), `connect` (→ connection there), `first_byte` (→ head of the
+//! `retry` (`refused-by-budget` only), the timers `queue` (head complete → host chosen), `connect` (→ connection there), `first_byte` (→ head of the
 //! answer there), and, when the exchange did not come to its natural end, `error` (the reason's word), `side`
 //! (who is at fault) and `phase` (what was being done). Timers are milliseconds with three decimals.
 //!
@@ -60,6 +60,9 @@ pub fn json(exchange: &Exchange, names: &Names<'_>, time: &[u8], value_bytes_max
     object.optional("pool", names.pool.map(str::as_bytes));
     object.optional("upstream", names.upstream.map(str::as_bytes));
     object.number("tries", exchange.tries.into());
+    if exchange.refused_by_budget {
+        object.word("retry", "refused-by-budget");
+    }
     for (key, from, to) in [
         ("queue", times.head, times.picked),
         ("connect", times.picked, times.connected),

@@ -1,0 +1,161 @@
+//! again: `retry`, `max-in-flight`, `queue` and `hedge` of a pool.
+
+use crate::args::Scene;
+use crate::draft::{Draft, Value};
+use crate::mistake::did_you_mean;
+use crate::outside::Wrong;
+use crate::values;
+use portunus_relay::plan::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryOn};
+use portunus_relay::values::parse_share;
+use std::time::Duration;
+
+/// The most attempts that may be asked for.
+const TRIES_MAX: u64 = 16;
+/// The most requests that may be on a pool or a server, or wait.
+const REQUESTS_MAX: u64 = 1_000_000;
+
+/// `retry tries=2 per-try=1s budget=10% on=connect,reset,503 non-idempotent=key`, or `retry off`.
+pub fn retry(draft: &Draft, retry: &mut Retry, scene: &mut Scene<'_, '_>) {
+    if !draft.words.is_empty() {
+        retry.tries = 1;
+        if let Some((_, value)) = draft.options.first() {
+            scene.findings.error(value.span, "`retry off` takes no options");
+        }
+        return;
+    }
+    if draft.options.is_empty() {
+        scene.findings.error(draft.span, "`retry` says nothing").hint("write `tries=2` or `off`");
+    }
+    for (key, value) in &draft.options {
+        match &**key {
+            "tries" => set(&mut retry.tries, scene.parse(value, tries)),
+            "per-try" => set(&mut retry.per_try, scene.parse(value, some_time).map(Some)),
+            "budget" => set(&mut retry.budget_percent, scene.parse(value, percent)),
+            "on" => set(&mut retry.on, scene.parse(value, conditions).map(Some)),
+            "non-idempotent" => set(&mut retry.non_idempotent, scene.parse(value, non_idempotent)),
+            _ => {}
+        }
+    }
+}
+
+/// `max-in-flight 500`, `max-in-flight adaptive`, `max-in-flight off`.
+pub fn max_in_flight(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>) {
+    if let Some(word) = draft.words.first() {
+        set(&mut queue.max_in_flight, scene.parse(word, in_flight));
+    }
+}
+
+/// `queue length=1000 wait=1s`, or `queue off`.
+pub fn queue(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>) {
+    if !draft.words.is_empty() {
+        queue.length = 0;
+        if let Some((_, value)) = draft.options.first() {
+            scene.findings.error(value.span, "`queue off` takes no options");
+        }
+        return;
+    }
+    if draft.options.is_empty() {
+        scene
+            .findings
+            .error(draft.span, "`queue` says nothing")
+            .hint("write `length=1000`, `wait=1s` or `off`");
+    }
+    for (key, value) in &draft.options {
+        match &**key {
+            "length" => set(&mut queue.length, scene.parse(value, |text| count(text, 1))),
+            "wait" => set(&mut queue.wait, scene.parse(value, some_time).map(Some)),
+            _ => {}
+        }
+    }
+}
+
+/// `hedge p95 max=500ms`, or `hedge off`.
+pub fn hedge(draft: &Draft, hedge: &mut Option<Hedge>, scene: &mut Scene<'_, '_>) {
+    let Some(word) = draft.words.first() else { return };
+    let max = draft.options.first().and_then(|(_, value)| scene.parse(value, some_time));
+    if word.text.value == "off" {
+        *hedge = None;
+        if let Some((_, value)) = draft.options.first() {
+            scene.findings.error(value.span, "`hedge off` takes no options");
+        }
+    } else if let Some(percentile) = scene.parse(word, percentile) {
+        *hedge = Some(Hedge { percentile, max });
+    }
+}
+
+/// How many requests may be on one server.
+pub fn of_server(value: &Value, scene: &mut Scene<'_, '_>) -> Option<u32> {
+    scene.parse(value, |text| count(text, 1))
+}
+
+/// Puts a value in its place, if it could be read.
+fn set<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+/// How many attempts.
+pub fn tries(text: &str) -> Result<u32, Wrong> {
+    values::number(text, 1, TRIES_MAX).map(|tries| u32::try_from(tries).unwrap_or(1))
+}
+
+/// A duration that is longer than nothing.
+pub fn some_time(text: &str) -> Result<Duration, Wrong> {
+    match values::duration(text)? {
+        Duration::ZERO => Err(Wrong::new("leaves no time at all")),
+        time => Ok(time),
+    }
+}
+
+fn count(text: &str, least: u64) -> Result<u32, Wrong> {
+    values::number(text, least, REQUESTS_MAX).map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+fn percent(text: &str) -> Result<u32, Wrong> {
+    match parse_share(text)? {
+        share if share % 1000 == 0 => Ok(share / 1000),
+        _ => Err(Wrong::new("is not a whole number of percent").hint("write `10%`")),
+    }
+}
+
+fn percentile(text: &str) -> Result<u32, Wrong> {
+    let number = text.strip_prefix('p').and_then(|number| number.parse().ok());
+    number
+        .filter(|percentile| (50..=99).contains(percentile))
+        .ok_or_else(|| Wrong::new("is not a percentile from `p50` to `p99`").hint("write `p95`, or `off`"))
+}
+
+fn in_flight(text: &str) -> Result<InFlight, Wrong> {
+    match text {
+        "adaptive" => Ok(InFlight::Adaptive),
+        "off" => Ok(InFlight::Unlimited),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => count(digits, 1).map(InFlight::Most),
+        _ => Err(Wrong::new("is not a whole number").hint("write a number, `adaptive` or `off`")),
+    }
+}
+
+fn conditions(text: &str) -> Result<Vec<RetryOn>, Wrong> {
+    let mut list = Vec::new();
+    let words = || RetryOn::ALL.iter().map(|(word, _)| *word);
+    for word in text.split(',') {
+        let Some((_, condition)) = RetryOn::ALL.iter().find(|(known, _)| *known == word) else {
+            let hint = did_you_mean(word, words())
+                .unwrap_or_else(|| format!("there are {}", words().collect::<Vec<_>>().join(", ")));
+            return Err(Wrong::new(format!("holds `{word}`, on which nothing can be tried again")).hint(hint));
+        };
+        if !list.contains(condition) {
+            list.push(*condition);
+        }
+    }
+    Ok(list)
+}
+
+fn non_idempotent(text: &str) -> Result<NonIdempotent, Wrong> {
+    values::one_of(text, &["off", "key", "on"])?;
+    Ok(match text {
+        "key" => NonIdempotent::Key,
+        "on" => NonIdempotent::On,
+        _ => NonIdempotent::Off,
+    })
+}

@@ -1,0 +1,214 @@
+//! door: room on a pool, at once or after a wait; given back when it is dropped.
+
+use crate::breaker::{Gate, Line, Place, Turn};
+use crate::client::Client;
+use crate::context::Bounds;
+use crate::plan::InFlight;
+use crate::snapshot::{Pool, PoolLive};
+use crate::worker::Worker;
+use portunus_message::{Crime, Error, Exchange, Phase, Retry, Tick};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How often one who waits looks around by himself, should nobody call him.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Room on a pool for one request.
+pub struct Room<'a> {
+    pool: &'a Pool,
+    counted: bool,
+}
+
+/// The same for as long as an answer takes to its end, whatever becomes of the Snapshot.
+pub struct Held {
+    live: Arc<PoolLive>,
+    counted: bool,
+}
+
+/// Room on `pool`, if it is there at once. Where only those count that wait for their answer to begin, one whose body
+/// has not come does not: slow clients must not take the room of others.
+pub fn at_once<'a>(pool: &'a Pool, client: &Client) -> Option<Room<'a>> {
+    let counted = match pool.bound.most {
+        InFlight::Unlimited => false,
+        InFlight::Adaptive => client.link.is_read() || client.link.data_is_last(),
+        InFlight::Most(_) => true,
+    };
+    (!counted || pool.live.gate.enter()).then(|| Room { pool, counted })
+}
+
+/// Room on `pool`, as soon as it is there.
+pub async fn room<'a>(
+    x: &Exchange,
+    client: &mut Client,
+    pool: &'a Pool,
+    bounds: &Bounds,
+    worker: &Worker,
+) -> Result<Room<'a>, Error> {
+    if pool.bound.is_adaptive() {
+        pool.live.gate.hear_full(worker.clock.now());
+        if let Some(room) = at_once(pool, client) {
+            return Ok(room);
+        }
+    }
+    let waits = Waits::begin(pool, false, None, worker)?;
+    pool.live.gate.settle(); // room may have come between the look and the place in the line
+    let room = |_: &Waits<'_>| false;
+    waits.until_called(x, client, bounds, worker, room).await?;
+    Ok(Room { pool, counted: true })
+}
+
+/// Waits until one of the pool's servers may have room. `since`: one who was called in vain waits on.
+pub async fn server(
+    x: &Exchange,
+    client: &mut Client,
+    pool: &Pool,
+    since: Option<Tick>,
+    bounds: &Bounds,
+    worker: &Worker,
+) -> Result<Tick, Error> {
+    let waits = Waits::begin(pool, true, since, worker)?;
+    let since = waits.place.since();
+    let room = |waits: &Waits<'_>| {
+        let has_room =
+            pool.hosts.iter().any(|(_, host)| host.is_usable(worker.clock.now()) && !host.is_full());
+        has_room && waits.line().is_first(&waits.place)
+    };
+    waits.until_called(x, client, bounds, worker, room).await?;
+    Ok(since)
+}
+
+/// A wait that can be given up at any time, and passes on what was meant for it.
+struct Waits<'a> {
+    pool: &'a Pool,
+    gate: &'a Gate,
+    for_server: bool,
+    place: Arc<Place>,
+    is_served: bool,
+}
+
+impl<'a> Waits<'a> {
+    fn begin(
+        pool: &'a Pool,
+        for_server: bool,
+        since: Option<Tick>,
+        worker: &Worker,
+    ) -> Result<Waits<'a>, Error> {
+        let gate = &pool.live.gate;
+        let line = if for_server { &gate.servers } else { &gate.rooms };
+        let place = line.join(&pool.bound, since, worker.clock.now());
+        let place = place.ok_or(Error::proxy(Phase::Pick, Crime::QueueFull))?;
+        Ok(Waits { pool, gate, for_server, place, is_served: false })
+    }
+
+    fn line(&self) -> &'a Line {
+        if self.for_server { &self.gate.servers } else { &self.gate.rooms }
+    }
+
+    /// Waits for its turn; for less, when the client leaves or the time is over. `room` is what it looks for by itself.
+    async fn until_called(
+        mut self,
+        x: &Exchange,
+        client: &mut Client,
+        bounds: &Bounds,
+        worker: &Worker,
+        room: impl Fn(&Waits<'_>) -> bool,
+    ) -> Result<(), Error> {
+        let until = self.place.since() + self.pool.bound.wait;
+        let deadline = bounds.request.map_or(Tick::NEVER, |time| x.times.began + time);
+        poll_fn(|cx| self.poll(cx, client, worker, until, deadline, &room)).await
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Client,
+        worker: &Worker,
+        until: Tick,
+        deadline: Tick,
+        room: &dyn Fn(&Waits<'_>) -> bool,
+    ) -> Poll<Result<(), Error>> {
+        let ours = |crime| Poll::Ready(Err(Error::proxy(Phase::Pick, crime)));
+        match self.place.poll(cx) {
+            Poll::Ready(Turn::Shed) => return ours(Crime::Overloaded),
+            Poll::Ready(_) => {
+                self.is_served = true;
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending => {}
+        }
+        let now = worker.clock.refresh();
+        if let Poll::Ready(error) = client.poll_gone(cx, now) {
+            return Poll::Ready(Err(error));
+        }
+        if now >= deadline {
+            return Poll::Ready(Err(Error::upstream(Phase::Pick, Crime::Deadline, Retry::Never)));
+        }
+        if now >= until {
+            return ours(Crime::QueueTimeout);
+        }
+        if !self.for_server {
+            if self.pool.bound.is_adaptive() {
+                self.gate.hear_full(now); // nobody else may come to ask for it
+            }
+            self.gate.settle();
+        } else if room(self) {
+            self.is_served = true;
+            return Poll::Ready(Ok(()));
+        }
+        client.deadline.set(until.min(deadline).min(client.patience_ends()).min(now + LOOK_EVERY));
+        Poll::Pending
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        let turn = self.line().give_up(&self.place);
+        if turn != Turn::Called || self.is_served {
+            return;
+        }
+        if self.for_server {
+            self.gate.servers.call_next();
+        } else {
+            self.gate.leave();
+        }
+    }
+}
+
+impl Room<'_> {
+    /// Whether it was taken from others.
+    pub fn is_counted(&self) -> bool {
+        self.counted
+    }
+
+    /// The same to the end of the answer, where the pool counts requests to their end; otherwise the room is free now.
+    pub fn hold(mut self) -> Option<Held> {
+        if !self.pool.bound.is_held() {
+            return None;
+        }
+        let counted = std::mem::take(&mut self.counted);
+        Some(Held { live: Arc::clone(&self.pool.live), counted })
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        leave(&self.pool.live.gate, self.counted);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        leave(&self.live.gate, self.counted);
+    }
+}
+
+fn leave(gate: &Gate, counted: bool) {
+    if counted {
+        gate.leave();
+    }
+    if !gate.servers.is_empty() {
+        gate.servers.call_next();
+    }
+}

@@ -1,0 +1,223 @@
+//! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
+
+use super::{Ask, bad_response, choice::choose, closed};
+use crate::client::Scratch;
+use crate::deadlines::Deadline;
+use crate::hosts::HostId;
+use crate::pool::{HostPool, Lease};
+use crate::run::RunPool;
+use crate::tally;
+use crate::worker::Worker;
+use portunus_message::{Crime, Error, Limits, Method, Phase, Response, Retry, Side, Tick};
+use portunus_wire::h1::emit;
+use portunus_wire::h1::parse::{self, ResponseHead};
+use portunus_wire::h1::{Framing, HeadBounds};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How often time is looked at while both are waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// An answer whose head has come.
+pub struct Winner {
+    /// Its connection.
+    pub lease: Lease,
+    /// What the head said of framing and reuse.
+    pub head: ResponseHead,
+    /// The head itself.
+    pub response: Response,
+    /// Who gave it.
+    pub id: HostId,
+    began: Tick,
+}
+
+/// One of the two attempts. Nothing of it is shared with the other, so that dropping it cancels it.
+struct Try<'a> {
+    id: HostId,
+    began: Tick,
+    host: Rc<HostPool>,
+    run: Option<Pin<Box<dyn Future<Output = Sent> + 'a>>>,
+}
+
+/// What came of one attempt.
+type Sent = Result<(Lease, ResponseHead, Response), Error>;
+
+/// Asks the host `id`, and after `delay` another one, too, if the budget has room. Failures are heard here.
+pub async fn race(
+    ask: &mut Ask<'_>,
+    scratch: &mut Scratch,
+    mine: &RunPool,
+    id: HostId,
+    delay: Duration,
+) -> Result<Winner, Error> {
+    let mut timer = pin!(tokio::time::sleep(delay));
+    let mut tries = vec![begin(ask, mine, id)?];
+    let mut may_follow = true;
+    let mut poor = None;
+    let mut failed = None;
+    poll_fn(|cx| {
+        let now = ask.worker.clock.refresh();
+        if may_follow && timer.as_mut().poll(cx).is_ready() {
+            may_follow = false;
+            if let Some(other) = second(ask, scratch, mine, now) {
+                tries.push(begin(ask, mine, other)?);
+            }
+        }
+        for one in &mut tries {
+            match one.poll(cx, ask, now) {
+                Poll::Pending => {}
+                Poll::Ready(Err(error)) => failed = Some(error),
+                Poll::Ready(Ok(winner)) if winner.is_poor() => poor = Some(winner),
+                Poll::Ready(Ok(winner)) => return Poll::Ready(Ok(winner)),
+            }
+        }
+        if tries.iter().all(|one| one.run.is_none()) {
+            let nothing = Error::proxy(Phase::Wait, Crime::Internal);
+            return Poll::Ready(poor.take().ok_or(failed.unwrap_or(nothing)));
+        }
+        if let Poll::Ready(error) = ask.client.poll_gone(cx, now) {
+            return Poll::Ready(Err(error));
+        }
+        if now >= ask.request_deadline() {
+            return Poll::Ready(Err(Error::upstream(Phase::Wait, Crime::Deadline, Retry::Never)));
+        }
+        ask.client.deadline.set(ask.request_deadline().min(ask.client.patience_ends()).min(now + LOOK_EVERY));
+        Poll::Pending
+    })
+    .await
+    .inspect(|winner| {
+        if winner.id != id {
+            mine.cells.hedges_won.add(1);
+        }
+        ask.began = winner.began;
+        ask.x.labels.host = Some(winner.id.0);
+    })
+}
+
+/// The host for the second attempt, if there is one and the budget has room for it.
+fn second(ask: &mut Ask<'_>, scratch: &mut Scratch, mine: &RunPool, now: Tick) -> Option<HostId> {
+    let other = choose(ask.x, scratch, ask.pool, ask.worker)?;
+    if !mine.may_try_again(ask.pool, now) {
+        ask.x.refused_by_budget = true;
+        mine.cells.hedges_refused.add(1);
+        return None;
+    }
+    mine.cells.hedges.add(1);
+    scratch.tried.insert(other);
+    ask.x.tries += 1;
+    Some(other)
+}
+
+fn begin<'a>(ask: &Ask<'a>, mine: &RunPool, id: HostId) -> Result<Try<'a>, Error> {
+    let host = mine.hosts.get(id.0 as usize).ok_or(Error::proxy(Phase::Pick, Crime::Internal))?;
+    let mut head = Vec::with_capacity(1024);
+    emit::request_head(&ask.x.request, Framing::None, !host.keeps(), &mut head);
+    let run = Box::pin(send(
+        Rc::clone(host),
+        head,
+        ask.limits,
+        ask.worker,
+        ask.x.request.method,
+        ask.request_deadline(),
+    ));
+    Ok(Try { id, began: ask.worker.clock.now(), host: Rc::clone(host), run: Some(run) })
+}
+
+impl Try<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, ask: &mut Ask<'_>, now: Tick) -> Poll<Result<Winner, Error>> {
+        let Some(run) = self.run.as_mut() else { return Poll::Pending };
+        let late = |crime| Poll::Ready(Err(Error::upstream(Phase::Wait, crime, Retry::Never)));
+        let done = match run.as_mut().poll(cx) {
+            Poll::Pending if ask.pool.retry.per_try.is_some_and(|time| now >= self.began + time) => {
+                late(Crime::TryTimeout)
+            }
+            Poll::Pending if now >= self.began + ask.bounds.first_byte => late(Crime::FirstByteTimeout),
+            done => done,
+        };
+        let Poll::Ready(done) = done else { return Poll::Pending };
+        self.run = None;
+        Poll::Ready(match done {
+            Ok((lease, head, response)) => {
+                Ok(Winner { lease, head, response, id: self.id, began: self.began })
+            }
+            Err(error) => {
+                ask.x.labels.host = Some(self.id.0);
+                if error.side == Side::Upstream {
+                    tally::attempt(ask.x, ask.pool, &self.host, Some(error.crime), self.began, now);
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+/// Sends a request without a body and waits for the head of its answer: over an idle connection first, and when that
+/// turns out to be dead, over a new one.
+async fn send(
+    host: Rc<HostPool>,
+    head: Vec<u8>,
+    limits: &Limits,
+    worker: &Worker,
+    method: Method,
+    deadline: Tick,
+) -> Sent {
+    if let Some(lease) = host.take_idle(worker.clock.now(), false) {
+        match over(lease, &head, method, limits).await {
+            Err(error) if error.crime == Crime::UpstreamClosed => host.was_stale(worker.clock.now()),
+            done => return done,
+        }
+    }
+    let own: Deadline = worker.deadlines.add();
+    own.set(deadline);
+    poll_fn(|cx| {
+        own.wakes(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let lease = host.connect(&own, &worker.clock).await?;
+    over(lease, &head, method, limits).await
+}
+
+async fn over(mut lease: Lease, head: &[u8], method: Method, limits: &Limits) -> Sent {
+    let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+    link.begin_output().extend_from_slice(head);
+    link.promise_body(Framing::None);
+    let bounds = HeadBounds::response(limits);
+    let mut response = Response::default();
+    let mut informational = 0;
+    loop {
+        let head = poll_fn(|cx| {
+            if let Poll::Ready(done) = link.poll_flush(cx) {
+                done?;
+            }
+            link.poll_head(cx, &bounds, |bytes| {
+                response.clear();
+                parse::response(bytes, &mut response, method, false, limits)
+                    .map(|head| {
+                        let length = head.length;
+                        (head, length)
+                    })
+                    .map_err(|crime| Error::upstream(Phase::Wait, crime, Retry::Never))
+            })
+        })
+        .await?
+        .ok_or(closed())?;
+        if !response.status.is_informational() {
+            return Ok((lease, head, response));
+        }
+        if informational >= limits.informational {
+            return Err(bad_response());
+        }
+        informational += 1; // what comes before an answer cannot be passed on before it is chosen
+    }
+}
+
+impl Winner {
+    /// Whether it is only passed on when the other attempt gives none: the server has failed.
+    fn is_poor(&self) -> bool {
+        self.response.status.code() >= 500
+    }
+}

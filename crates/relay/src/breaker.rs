@@ -1,0 +1,445 @@
+//! breaker: how many requests a pool has at one time, and the line in which further ones wait; shared by all workers.
+
+use crate::plan::{InFlight, Queue};
+use portunus_message::Tick;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+pub mod adaptive;
+pub mod spread;
+
+use adaptive::Adaptive;
+use spread::Spread;
+
+/// How long a request may wait when nothing else is written.
+const WAIT: Duration = Duration::from_secs(1);
+/// A line in which somebody waited no longer than this is one that gets empty: a burst, no overload.
+const CALM: Duration = Duration::from_millis(2);
+/// How long the shortest wait has to be above [`CALM`] until the line is held to be standing.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// How long a request may wait in a standing line. Waiting longer would make every answer late and serve nobody more.
+const STANDING_WAIT: Duration = Duration::from_millis(5);
+
+/// How a pool bounds its requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Bound {
+    /// What it bounds them to.
+    pub most: InFlight,
+    /// Whether servers have bounds of their own.
+    pub per_server: bool,
+    /// How many may wait.
+    pub length: u32,
+    /// How long each may wait.
+    pub wait: Duration,
+    /// Whether a standing line is cut short: nobody has said how long to wait.
+    pub controlled: bool,
+}
+
+impl Bound {
+    /// What the operator wants, of a pool whose servers have bounds of their own, or have none.
+    pub fn new(queue: &Queue, per_server: bool) -> Bound {
+        let most = match queue.max_in_flight {
+            InFlight::Adaptive if per_server => InFlight::Unlimited, // a bound has been set
+            most => most,
+        };
+        let (wait, controlled) = (queue.wait.unwrap_or(WAIT), queue.wait.is_none());
+        Bound { most, per_server, length: queue.length, wait, controlled }
+    }
+
+    /// Whether it follows what is seen.
+    pub fn is_adaptive(&self) -> bool {
+        matches!(self.most, InFlight::Adaptive)
+    }
+
+    /// Whether requests count to their end; with an adaptive bound they count until their answer begins, so that
+    /// long answers and tunnels take nobody's place.
+    pub fn is_held(&self) -> bool {
+        self.per_server || matches!(self.most, InFlight::Most(_))
+    }
+}
+
+/// The door of a pool. It outlives reloads that keep the pool.
+#[derive(Debug)]
+pub struct Gate {
+    in_flight: AtomicU32,
+    limit: AtomicU32,
+    /// Guards what is known of how many it can take.
+    adaptive: Mutex<Adaptive>,
+    /// Those who wait for room on the pool.
+    pub rooms: Line,
+    /// Those who have room on the pool and wait for a server that has.
+    pub servers: Line,
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate {
+            in_flight: AtomicU32::new(0),
+            limit: AtomicU32::new(u32::MAX),
+            adaptive: Mutex::default(),
+            rooms: Line::default(),
+            servers: Line::default(),
+        }
+    }
+}
+
+impl Gate {
+    /// Requests that are inside.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(SeqCst)
+    }
+
+    /// How many there may be.
+    pub fn limit(&self) -> u32 {
+        self.limit.load(SeqCst)
+    }
+
+    /// How many wait.
+    pub fn queued(&self) -> u64 {
+        (self.rooms.len() + self.servers.len()) as u64
+    }
+
+    /// Keeps to `bound` from now on; an adaptive one goes on from where it is.
+    pub fn bound(&self, bound: &Bound) {
+        match bound.most {
+            InFlight::Unlimited => self.set_limit(u32::MAX),
+            InFlight::Most(most) => self.set_limit(most),
+            InFlight::Adaptive => {
+                let limit = lock(&self.adaptive).limit();
+                self.set_limit(limit);
+            }
+        }
+    }
+
+    /// Hears how long answers took, and how many requests there were at one time: an adaptive bound follows.
+    pub fn hear(&self, seen: &Spread, most: u32, now: Tick) {
+        let limit = lock(&self.adaptive).hear(seen, most, now);
+        self.follow(limit);
+    }
+
+    /// Hears that somebody found no room under an adaptive bound.
+    pub fn hear_full(&self, now: Tick) {
+        let limit = lock(&self.adaptive).hear_full(now);
+        self.follow(limit);
+    }
+
+    fn follow(&self, limit: u32) {
+        if limit != self.limit() {
+            self.set_limit(limit);
+        }
+    }
+
+    /// There may be so many from now on.
+    pub fn set_limit(&self, limit: u32) {
+        self.limit.store(limit, SeqCst);
+        if !self.rooms.is_empty() {
+            self.settle();
+        }
+    }
+
+    /// Lets one in, if there is room and nobody waits for it. Whoever is in has to [`Gate::leave`].
+    pub fn enter(&self) -> bool {
+        self.rooms.is_empty() && self.take_room()
+    }
+
+    /// One leaves: the next in the line has the room.
+    pub fn leave(&self) {
+        self.in_flight.fetch_sub(1, SeqCst);
+        if !self.rooms.is_empty() {
+            self.settle();
+        }
+    }
+
+    /// Lets in those who wait, as far as there is room.
+    pub fn settle(&self) {
+        while self.take_room() {
+            if !self.rooms.call_next() {
+                self.in_flight.fetch_sub(1, SeqCst);
+                return;
+            }
+        }
+    }
+
+    fn take_room(&self) -> bool {
+        if self.in_flight.fetch_add(1, SeqCst) < self.limit.load(SeqCst) {
+            return true;
+        }
+        self.in_flight.fetch_sub(1, SeqCst);
+        false
+    }
+}
+
+/// Those who wait: first come, first served.
+#[derive(Debug, Default)]
+pub struct Line {
+    /// How many there are: read by everyone who comes, so that nobody has to take the lock to see that there is none.
+    count: AtomicU32,
+    /// The last moment anybody told.
+    now: AtomicU64,
+    /// Guards the line and what is known of its waits.
+    line: Mutex<Waits>,
+}
+
+#[derive(Debug, Default)]
+struct Waits {
+    places: VecDeque<Arc<Place>>,
+    interval_ends: Tick,
+    /// The shortest wait of this interval; none when nobody was called.
+    shortest: Option<Duration>,
+    is_standing: bool,
+    is_controlled: bool,
+}
+
+/// A place in a line.
+#[derive(Debug)]
+pub struct Place {
+    since: Tick,
+    /// Guards what has become of the one who waits here, and how he is woken.
+    state: Mutex<(Turn, Option<Waker>)>,
+}
+
+/// What has become of one who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// He waits.
+    Waits,
+    /// It is his turn; in a line for rooms, the room is his.
+    Called,
+    /// He is not going to be served in time.
+    Shed,
+}
+
+impl Line {
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(SeqCst) == 0
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.count.load(SeqCst) as usize
+    }
+
+    /// Takes a place at the end; none when there are as many as there may be. One who was called in vain goes back to
+    /// the front, with `since` when he first came.
+    pub fn join(&self, bound: &Bound, since: Option<Tick>, now: Tick) -> Option<Arc<Place>> {
+        self.now.fetch_max(now.0, SeqCst);
+        let mut waits = lock(&self.line);
+        waits.is_controlled = bound.controlled;
+        self.shed(&mut waits);
+        if since.is_none() && waits.places.len() >= bound.length as usize {
+            return None;
+        }
+        let place = Place { since: since.unwrap_or(now), state: Mutex::new((Turn::Waits, None)) };
+        let place = Arc::new(place);
+        match since {
+            Some(_) => waits.places.push_front(Arc::clone(&place)),
+            None => waits.places.push_back(Arc::clone(&place)),
+        }
+        self.count.fetch_add(1, SeqCst);
+        Some(place)
+    }
+
+    /// Calls the first; `false` when nobody is there to be called.
+    pub fn call_next(&self) -> bool {
+        let mut waits = lock(&self.line);
+        self.shed(&mut waits);
+        let Some(place) = waits.places.pop_front() else { return false };
+        self.count.fetch_sub(1, SeqCst);
+        let waited = self.told().since(place.since);
+        waits.shortest = Some(waits.shortest.map_or(waited, |shortest| shortest.min(waited)));
+        place.turn(Turn::Called);
+        true
+    }
+
+    /// Gives a place up: by whoever has waited long enough, has left, or is served.
+    pub fn give_up(&self, place: &Arc<Place>) -> Turn {
+        let mut waits = lock(&self.line);
+        if let Some(at) = waits.places.iter().position(|known| Arc::ptr_eq(known, place)) {
+            waits.places.remove(at);
+            self.count.fetch_sub(1, SeqCst);
+        }
+        lock(&place.state).0
+    }
+
+    /// Whether this is the first place.
+    pub fn is_first(&self, place: &Arc<Place>) -> bool {
+        lock(&self.line).places.front().is_some_and(|first| Arc::ptr_eq(first, place))
+    }
+
+    /// Sends those away who have waited too long in a line that does not get empty (as CoDel does, RFC 8289).
+    fn shed(&self, waits: &mut Waits) {
+        let now = self.told();
+        if waits.places.is_empty() {
+            waits.is_standing = false;
+            waits.shortest = None;
+            waits.interval_ends = now + INTERVAL;
+            return;
+        }
+        if now >= waits.interval_ends {
+            // When nobody at all was called nothing is known: a pause looks like that.
+            waits.is_standing = waits.shortest.take().is_some_and(|shortest| shortest > CALM);
+            waits.interval_ends = now + INTERVAL;
+        }
+        while waits.is_standing && waits.is_controlled {
+            let late = |first: &Arc<Place>| now.since(first.since) > STANDING_WAIT;
+            let Some(place) = waits.places.pop_front_if(|first| late(first)) else { return };
+            self.count.fetch_sub(1, SeqCst);
+            place.turn(Turn::Shed);
+        }
+    }
+
+    fn told(&self) -> Tick {
+        Tick(self.now.load(SeqCst))
+    }
+}
+
+impl Place {
+    /// When the one who waits here came.
+    pub fn since(&self) -> Tick {
+        self.since
+    }
+
+    /// Ready when it is his turn, or when it will never be.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<Turn> {
+        let mut state = lock(&self.state);
+        match state.0 {
+            Turn::Waits => {
+                state.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            turn => Poll::Ready(turn),
+        }
+    }
+
+    fn turn(&self, turn: Turn) {
+        let mut state = lock(&self.state);
+        state.0 = turn;
+        if let Some(waker) = state.1.take() {
+            waker.wake();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1000;
+
+    fn bound(length: u32, wait: Option<Duration>) -> Bound {
+        Bound::new(&Queue { max_in_flight: InFlight::Most(2), length, wait }, false)
+    }
+
+    fn turn(place: &Place) -> Turn {
+        match place.poll(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => turn,
+            Poll::Pending => Turn::Waits,
+        }
+    }
+
+    #[test]
+    fn rooms_are_handed_to_those_who_came_first() {
+        let (gate, bound) = (Gate::default(), bound(10, Some(WAIT)));
+        gate.set_limit(2);
+        assert!(gate.enter() && gate.enter() && !gate.enter());
+        let places: Vec<_> = (0..3).filter_map(|at| gate.rooms.join(&bound, None, Tick(at))).collect();
+        gate.leave();
+        assert_eq!(
+            places.iter().map(|place| turn(place)).collect::<Vec<_>>(),
+            [Turn::Called, Turn::Waits, Turn::Waits]
+        );
+        assert!(!gate.enter(), "whoever comes goes behind those who wait");
+        gate.leave();
+        gate.leave();
+        assert!(places.iter().all(|place| turn(place) == Turn::Called));
+        assert_eq!((gate.in_flight(), gate.rooms.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_line_has_an_end() {
+        let (gate, bound) = (Gate::default(), bound(2, Some(WAIT)));
+        gate.set_limit(0);
+        let first = gate.rooms.join(&bound, None, Tick(0)).unwrap();
+        let _second = gate.rooms.join(&bound, None, Tick(0)).unwrap();
+        assert!(gate.rooms.join(&bound, None, Tick(0)).is_none());
+        assert_eq!(gate.rooms.give_up(&first), Turn::Waits);
+        assert!(gate.rooms.join(&bound, None, Tick(0)).is_some());
+    }
+
+    #[test]
+    fn one_called_in_vain_goes_back_to_the_front() {
+        let (line, bound) = (Line::default(), bound(2, Some(WAIT)));
+        let first = line.join(&bound, None, Tick(0)).unwrap();
+        let second = line.join(&bound, None, Tick(1)).unwrap();
+        assert!(line.call_next() && turn(&first) == Turn::Called);
+        let again = line.join(&bound, Some(first.since()), Tick(2)).unwrap();
+        assert!(line.is_first(&again) && line.call_next());
+        assert_eq!((turn(&again), turn(&second)), (Turn::Called, Turn::Waits));
+    }
+
+    #[test]
+    fn more_room_lets_more_in() {
+        let (gate, bound) = (Gate::default(), bound(9, None));
+        gate.set_limit(1);
+        assert!(gate.enter());
+        let places: Vec<_> = (0..3).filter_map(|_| gate.rooms.join(&bound, None, Tick(0))).collect();
+        gate.set_limit(3);
+        assert_eq!(places.iter().filter(|place| turn(place) == Turn::Called).count(), 2);
+        assert_eq!(gate.in_flight(), 3);
+    }
+
+    /// Arrivals every millisecond against one that is called every `step` milliseconds, for a second; how long the
+    /// ones who were called had waited at most in the second half of it, and how many were shed.
+    fn overload(step: u64, wait: Option<Duration>) -> (Duration, usize) {
+        let (line, bound) = (Line::default(), bound(10_000, wait));
+        let mut places = Vec::new();
+        for at in 0..1000 {
+            places.extend(line.join(&bound, None, Tick(at * MS)).map(|place| (place, None)));
+            if at % step == 0 {
+                line.call_next();
+            }
+            for (place, called) in &mut places {
+                if called.is_none() && turn(place) == Turn::Called {
+                    *called = Some(Tick(at * MS));
+                }
+            }
+        }
+        let waits = places.iter().filter_map(|(place, called)| Some((*called)?.since(place.since())));
+        let late = waits.skip(500 / step as usize).max().unwrap_or_default();
+        (late, places.iter().filter(|(place, _)| turn(place) == Turn::Shed).count())
+    }
+
+    #[test]
+    fn a_standing_line_is_cut_short_and_a_written_wait_is_kept() {
+        let (late, shed) = overload(3, None);
+        assert!(late <= STANDING_WAIT && shed > 500, "{late:?}, {shed} shed");
+        let (late, shed) = overload(3, Some(WAIT));
+        assert!(late > Duration::from_millis(500) && shed == 0, "{late:?}, {shed} shed");
+    }
+
+    #[test]
+    fn a_line_from_which_nobody_is_called_is_not_cut_short() {
+        let (line, bound) = (Line::default(), bound(10_000, None));
+        let places: Vec<_> = (0..500).filter_map(|at| line.join(&bound, None, Tick(at * MS))).collect();
+        assert!(places.iter().all(|place| turn(place) == Turn::Waits));
+    }
+
+    #[test]
+    fn a_burst_that_is_worked_off_is_not_shed() {
+        let (line, bound) = (Line::default(), bound(10_000, None));
+        let places: Vec<_> = (0..80).filter_map(|_| line.join(&bound, None, Tick(0))).collect();
+        for at in 1..=80 {
+            line.now.store(at * MS, SeqCst);
+            assert!(line.call_next());
+        }
+        assert!(places.iter().all(|place| turn(place) == Turn::Called));
+    }
+}

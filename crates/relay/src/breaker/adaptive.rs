@@ -1,0 +1,278 @@
+//! adaptive: how many requests a pool takes before they only wait for each other, found from how long its answers take.
+
+use super::spread::Spread;
+use portunus_message::Tick;
+use std::time::Duration;
+
+/// Where every pool begins.
+pub const START: u32 = 256;
+/// It is never less than this: a pool with fewer requests on it is not held to be overloaded.
+pub const LEAST: u32 = 16;
+/// Nor more than this.
+const MOST: u32 = 1 << 20;
+/// While nothing at all is answered, nothing is known of an overload (a pause looks the same): so many may wait then.
+const BLIND_MOST: u32 = 4096;
+/// How often it is looked at, at most; and at least, while answers come.
+const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Answers that a look needs.
+const SAMPLES: u32 = 16;
+/// The quantile that is looked at. Overload delays every request, the quick ones too; that some are slow is no overload.
+const LOW: u32 = 25;
+/// How much longer than usual is still fine: half as long again, and this many microseconds.
+const SLACK: f64 = 5_000.0;
+/// How fast the usual time follows a longer one, in seconds.
+const FOLLOWS: f64 = 300.0;
+
+/// The bound of one pool.
+#[derive(Debug)]
+pub struct Adaptive {
+    limit: f64,
+    /// The usual time in microseconds: the least that was seen, slowly rising. 0 while nothing was seen.
+    usual: f64,
+    seen: Spread,
+    /// The most requests at one time since the last look.
+    most: u32,
+    looked: Tick,
+    next: Tick,
+    /// When an answer was heard of last.
+    heard: Tick,
+    /// For how long nothing may be heard until that means anything.
+    silence: Duration,
+    /// Answers a second, of late.
+    rate: f64,
+    /// How many requests there were, and how many answers a second, when it was first made less.
+    before: Option<(f64, f64)>,
+}
+
+impl Default for Adaptive {
+    fn default() -> Adaptive {
+        Adaptive {
+            limit: f64::from(START),
+            usual: 0.0,
+            seen: Spread::default(),
+            most: 0,
+            looked: Tick::default(),
+            next: Tick::default(),
+            heard: Tick::default(),
+            silence: WINDOW.0,
+            rate: 0.0,
+            before: None,
+        }
+    }
+}
+
+impl Adaptive {
+    /// Hears how long answers took, and how many requests there were at one time; gives the bound.
+    pub fn hear(&mut self, seen: &Spread, most: u32, now: Tick) -> u32 {
+        self.seen.merge(seen);
+        self.most = self.most.max(most);
+        self.heard = now;
+        if now >= self.next && (self.seen.len() >= SAMPLES || now.since(self.looked) >= WINDOW.1) {
+            self.look(now);
+        }
+        self.limit()
+    }
+
+    /// Hears that somebody found no room, when perhaps nothing is answered at all; gives the bound.
+    pub fn hear_full(&mut self, now: Tick) -> u32 {
+        if now.since(self.heard) >= self.silence && self.limit < f64::from(BLIND_MOST) {
+            self.limit = (self.limit * 2.0).min(f64::from(BLIND_MOST));
+            self.heard = now;
+        }
+        self.limit()
+    }
+
+    /// The bound.
+    pub fn limit(&self) -> u32 {
+        self.limit as u32 // Invariant: between LEAST and MOST.
+    }
+
+    fn look(&mut self, now: Tick) {
+        let Some(low) = self.seen.quantile(LOW).map(|low| low.as_micros() as f64) else { return };
+        let passed = now.since(self.looked).as_secs_f64().min(1.0);
+        self.usual = match self.usual {
+            usual if usual == 0.0 || low < usual => low,
+            usual => usual + (low - usual) * (passed / FOLLOWS),
+        };
+        let most = f64::from(self.most);
+        let rate = f64::from(self.seen.len()) / passed.max(0.001);
+        let fine = self.usual * 1.5 + SLACK;
+        if low > fine {
+            self.take_away(low, fine, most, rate);
+        } else {
+            self.before = None;
+            if most >= self.limit * 0.8 {
+                self.limit *= 1.25;
+            }
+        }
+        self.limit = self.limit.clamp(LEAST.into(), MOST.into());
+        self.rate += (rate - self.rate) * 0.3;
+        self.seen.clear();
+        self.most = 0;
+        self.looked = now;
+        self.silence = Duration::from_micros(low as u64 * 2).max(WINDOW.0);
+        // When it was made less, long enough to see requests that began under the new bound.
+        self.next = now + if self.before.is_some() { self.silence.min(WINDOW.1) } else { WINDOW.0 };
+    }
+
+    /// Answers take too long. It is made less, unless that has been of no use: a server that is overloaded answers as
+    /// many with fewer requests on it. One that answers fewer then has become slower, whatever it is sent, and that is
+    /// what is usual from now on.
+    fn take_away(&mut self, low: f64, fine: f64, most: f64, rate: f64) {
+        if most < self.limit / 2.0 {
+            return; // it is not the number of requests
+        }
+        let (most_before, rate_before) = *self.before.get_or_insert((most, self.rate));
+        if most > self.limit * 1.25 {
+            return; // those of before are still there
+        }
+        if most < most_before * 0.6 && rate < rate_before * 0.7 {
+            self.usual = self.usual.max(low / 1.5);
+            self.limit = most_before;
+            self.before = None;
+            return;
+        }
+        // Requests that only wait for each other take as much longer as there are more of them.
+        self.limit = self.limit.min(most) * (fine / low).max(0.5);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server as the simplest theory has it: so many at a time, each for so long; the rest wait. One step is 1 ms.
+    struct Server {
+        at_a_time: usize,
+        work_ms: u64,
+        running: Vec<(u64, u64)>,
+        waiting: std::collections::VecDeque<u64>,
+    }
+
+    struct Seen {
+        served: usize,
+        shed: usize,
+        slowest_ms: u64,
+        limit: u32,
+    }
+
+    impl Server {
+        fn new(at_a_time: usize, work_ms: u64) -> Server {
+            Server { at_a_time, work_ms, running: Vec::new(), waiting: Default::default() }
+        }
+
+        /// `per_ms` requests (a fraction) for `ms`, from `from` on; who finds no room is shed.
+        fn run(&mut self, adaptive: &mut Adaptive, from: u64, ms: u64, per_ms: f64) -> Seen {
+            let mut seen = Seen { served: 0, shed: 0, slowest_ms: 0, limit: 0 };
+            let (mut spread, mut most, mut due) = (Spread::default(), 0, 0.0);
+            for now in from..from + ms {
+                due += per_ms;
+                while due >= 1.0 {
+                    due -= 1.0;
+                    let inside = self.running.len() + self.waiting.len();
+                    if inside < adaptive.limit() as usize {
+                        self.waiting.push_back(now);
+                    } else {
+                        adaptive.hear_full(Tick(now * 1000));
+                        seen.shed += 1;
+                    }
+                    most = most.max(inside + 1);
+                }
+                self.running.retain(|&(began, ends)| {
+                    if now >= ends {
+                        seen.served += 1;
+                        let lasted = now - began;
+                        if now >= from + ms / 2 {
+                            seen.slowest_ms = seen.slowest_ms.max(lasted);
+                        }
+                        spread.add(Duration::from_millis(lasted));
+                    }
+                    now < ends
+                });
+                while self.running.len() < self.at_a_time
+                    && let Some(began) = self.waiting.pop_front()
+                {
+                    self.running.push((began, now + self.work_ms));
+                }
+                if now % 50 == 0 && !spread.is_empty() {
+                    adaptive.hear(
+                        &std::mem::take(&mut spread),
+                        std::mem::take(&mut most) as u32,
+                        Tick(now * 1000),
+                    );
+                }
+            }
+            seen.limit = adaptive.limit();
+            seen
+        }
+    }
+
+    #[test]
+    fn normal_traffic_is_never_shed() {
+        let (mut server, mut adaptive) = (Server::new(1000, 20), Adaptive::default());
+        for (from, per_ms) in [(0, 1.0), (10_000, 20.0), (20_000, 1.0), (30_000, 40.0)] {
+            let seen = server.run(&mut adaptive, from, 10_000, per_ms);
+            // What finds no room while the bound follows a sudden rise waits in the line, which is not part of this.
+            assert!(seen.shed * 100 <= seen.served, "{} shed at {per_ms} per ms", seen.shed);
+        }
+    }
+
+    #[test]
+    fn three_times_the_capacity_keeps_nearly_all_of_it_and_answers_in_time() {
+        // 1000 a second, 10 ms each; base latency 10 ms.
+        let (mut server, mut adaptive) = (Server::new(10, 10), Adaptive::default());
+        server.run(&mut adaptive, 0, 5_000, 0.5);
+        let seen = server.run(&mut adaptive, 5_000, 60_000, 3.0);
+        assert!(seen.served >= 57_000, "{} of 60000 served", seen.served);
+        assert!(seen.slowest_ms <= 40, "{} ms", seen.slowest_ms);
+        let seen = server.run(&mut adaptive, 65_000, 2_000, 0.5);
+        assert_eq!(seen.shed, 0);
+    }
+
+    #[test]
+    fn answers_that_take_long_by_themselves_are_no_overload() {
+        // 200 a second, 5 s each: a thousand at a time, and nothing is known before the first one is answered.
+        let (mut server, mut adaptive) = (Server::new(100_000, 5_000), Adaptive::default());
+        let seen = server.run(&mut adaptive, 0, 30_000, 0.2);
+        assert!(seen.shed < 100, "{} of 6000 shed", seen.shed);
+        assert!(seen.limit >= 1000);
+    }
+
+    #[test]
+    fn a_server_that_gets_slower_whatever_is_asked_of_it_is_not_choked() {
+        let (mut server, mut adaptive) = (Server::new(100_000, 100), Adaptive::default());
+        server.run(&mut adaptive, 0, 10_000, 3.0);
+        server.work_ms = 500;
+        let first = server.run(&mut adaptive, 10_000, 10_000, 3.0);
+        let then = server.run(&mut adaptive, 20_000, 10_000, 3.0);
+        assert!(first.shed < 10_000, "{} of 30000 shed at first", first.shed);
+        assert!(then.shed < 300, "{} of 30000 shed then", then.shed);
+    }
+
+    #[test]
+    fn a_pause_sheds_nobody() {
+        let (mut server, mut adaptive) = (Server::new(1000, 10), Adaptive::default());
+        server.run(&mut adaptive, 0, 5_000, 1.0);
+        server.at_a_time = 0;
+        let seen = server.run(&mut adaptive, 5_000, 2_000, 1.0);
+        assert!(seen.shed < 100, "{} of 2000 shed", seen.shed);
+    }
+
+    #[test]
+    fn a_dead_server_is_not_waited_for_by_everybody() {
+        let (mut server, mut adaptive) = (Server::new(0, 10), Adaptive::default());
+        let seen = server.run(&mut adaptive, 0, 60_000, 10.0);
+        assert_eq!(seen.limit, BLIND_MOST);
+    }
+
+    #[test]
+    fn few_requests_are_never_too_many() {
+        let mut adaptive = Adaptive::default();
+        for at in 0..1000u64 {
+            let mut spread = Spread::default();
+            let time = if at < 10 { 1 } else { 3_000 };
+            (0..20).for_each(|_| spread.add(Duration::from_millis(time)));
+            assert!(adaptive.hear(&spread, 300, Tick(at * 100_000)) >= LEAST);
+        }
+    }
+}

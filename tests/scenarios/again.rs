@@ -1,0 +1,216 @@
+//! again: what is tried again and what is not, row by row; the budget; bounds of one attempt; hosts that ask to be left alone.
+
+use portunus_tests::load::{Load, get};
+use portunus_tests::proxy::site;
+use portunus_tests::{Answer, Origin, Proxy, eventually};
+use std::time::{Duration, Instant};
+
+/// A proxy for these servers.
+fn pool(servers: &[&Origin], settings: &str) -> Proxy {
+    Proxy::start(&format!("{}{}", pool_text(servers, settings), site("proxy p")))
+}
+
+fn pool_text(servers: &[&Origin], settings: &str) -> String {
+    let servers: String = servers.iter().map(|server| format!(" server {server}\n")).collect();
+    format!("pool p {{\n{servers} {settings}\n}}\n")
+}
+
+/// How often `id` arrived, at all of them.
+fn seen(origins: &[&Origin], id: &str) -> usize {
+    origins.iter().map(|origin| origin.ledger().get(id).copied().unwrap_or(0)).sum()
+}
+
+fn sick(status: u16) -> Origin {
+    Origin::serve(move |_| Answer::status(status, b"sick"))
+}
+
+/// Takes requests and never says a word.
+fn frozen() -> Origin {
+    Origin::script(|connection| {
+        connection.request();
+        connection.until_closed();
+    })
+}
+
+fn post(id: &str, more: &str) -> String {
+    format!("POST /?id={id} HTTP/1.1\r\nHost: a\r\n{more}Content-Length: 4\r\n\r\nbody")
+}
+
+#[test]
+fn an_answer_whose_status_is_named_is_not_passed_on() {
+    for status in [429, 500, 502, 503, 504] {
+        let (sick, good) = (sick(status), Origin::serve(|request| Answer::body(&request.body)));
+        let proxy = pool(&[&sick, &good], &format!("retry on={status}"));
+        for number in 0..4 {
+            let put = format!("PUT /?id={number} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello");
+            assert_eq!(proxy.exchange(put).expect(200).text(), "hello");
+        }
+        assert_eq!(sick.count(), 2, "every second one was asked there first");
+        assert_eq!(proxy.log("a second attempt", |line| line["tries"] == 2)["status"], 200);
+    }
+}
+
+#[test]
+fn an_answer_whose_status_is_not_named_is_passed_on() {
+    let (sick, good) = (sick(503), Origin::says("good"));
+    let proxy = pool(&[&sick, &good], "retry on=connect,500");
+    let statuses: Vec<u16> = (0..10).map(|_| proxy.get("/").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 5, "{statuses:?}");
+}
+
+#[test]
+fn the_answer_that_came_is_passed_on_when_no_other_host_is_left() {
+    let (one, two) = (sick(503), sick(503));
+    let proxy = pool(&[&one, &two], "retry tries=5 on=503");
+    assert_eq!(proxy.get("/?id=x").expect(503).text(), "sick");
+    assert_eq!((seen(&[&one], "x"), seen(&[&two], "x")), (1, 1));
+}
+
+#[test]
+fn a_long_answer_that_is_not_passed_on_costs_its_connection_only() {
+    let sick = Origin::serve(|_| Answer::raw("HTTP/1.1 503 X\r\nContent-Length: 1000000\r\n\r\nbegun"));
+    let good = Origin::says("good");
+    let proxy = pool(&[&sick, &good], "retry on=503");
+    let mut client = proxy.client();
+    for _ in 0..10 {
+        assert_eq!(client.get("/").expect(200).text(), "good");
+    }
+    assert_eq!(sick.connections(), 5, "what is left of an answer is never taken for another");
+}
+
+#[test]
+fn a_post_that_a_host_has_seen_is_never_sent_twice() {
+    let silent = Origin::serve(|_| Answer::nothing());
+    let origins = [sick(503), silent, frozen()];
+    let all: Vec<&Origin> = origins.iter().collect();
+    let proxy = pool(&all, "retry tries=4 per-try=300ms on=connect,reset,timeout,503");
+    for number in 0..9 {
+        let status = proxy.exchange(post(&number.to_string(), "")).status;
+        assert!(matches!(status, 502..=504), "{status}");
+        assert_eq!(seen(&all, &number.to_string()), 1);
+    }
+    proxy.expect_reason("try-timeout");
+    proxy.expect_reason("upstream-closed");
+}
+
+#[test]
+fn a_post_with_a_key_is_sent_again_where_the_pool_says_so() {
+    let (silent, good) =
+        (Origin::serve(|_| Answer::nothing()), Origin::serve(|request| Answer::body(&request.body)));
+    let proxy = pool(&[&silent, &good], "retry non-idempotent=key");
+    for number in 0..6 {
+        let id = format!("key-{number}");
+        let answer = proxy.exchange(post(&id, "Idempotency-Key: 7\r\n")).expect(200);
+        assert_eq!((answer.text(), seen(&[&good], &id)), ("body".to_owned(), 1));
+    }
+    let statuses: Vec<u16> =
+        (0..6).map(|number| proxy.exchange(post(&number.to_string(), "")).status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 502).count(), 3, "{statuses:?}");
+    let always = pool(&[&silent, &good], "retry non-idempotent=on");
+    for number in 0..6 {
+        always.exchange(post(&format!("always-{number}"), "")).expect(200);
+    }
+}
+
+#[test]
+fn t12_a_frozen_host_costs_a_get_its_bound_and_nothing_more() {
+    let (frozen, good) = (frozen(), Origin::says("good"));
+    let proxy = pool(&[&frozen, &good], "retry per-try=500ms");
+    for number in 0..6 {
+        let begun = Instant::now();
+        assert_eq!(proxy.get(&format!("/?id={number}")).expect(200).text(), "good");
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    assert!(frozen.count() > 0);
+    // A POST that it has is not given to anybody else, and its client is told.
+    let statuses: Vec<u16> =
+        (0..4).map(|number| proxy.exchange(post(&format!("p{number}"), "")).status).collect();
+    assert!(
+        statuses.iter().all(|status| matches!(status, 200 | 504)) && statuses.contains(&504),
+        "{statuses:?}"
+    );
+    assert_eq!(proxy.expect_reason("try-timeout")["status"], 504);
+}
+
+#[test]
+fn attempts_end_with_the_time_of_the_request() {
+    let origins = [frozen(), frozen(), frozen(), frozen()];
+    let all: Vec<&Origin> = origins.iter().collect();
+    let text = pool_text(&all, "retry tries=4 per-try=300ms");
+    let proxy = Proxy::start(&format!("{text}{}", site("timeout request=500ms; proxy p")));
+    let begun = Instant::now();
+    proxy.get("/?id=x").expect(504);
+    assert!(begun.elapsed() < Duration::from_millis(1200), "{:?}", begun.elapsed());
+    assert_eq!(seen(&all, "x"), 2, "a third attempt would have begun too late");
+    proxy.expect_reason("deadline");
+}
+
+#[test]
+fn t22_an_outage_is_not_multiplied() {
+    let origins = [sick(503), sick(503), sick(503)];
+    let all: Vec<&Origin> = origins.iter().collect();
+    let text = pool_text(&all, "retry tries=3 on=503");
+    let proxy = Proxy::start(&format!("workers 2\n{text}{}", site("proxy p")));
+    let load = Load::start(proxy.address(), 4, get);
+    load.wait_for(2000);
+    let asked = load.finish().len();
+    let attempts: usize = all.iter().map(|origin| origin.count()).sum();
+    assert!(attempts > asked, "some are tried again");
+    assert!(attempts * 10 <= asked * 11, "{attempts} attempts for {asked} requests");
+    assert!(proxy.metric("portunus_retries_refused_total", &[]) > 0.0);
+    let refused = proxy.log("a refused attempt", |line| line["retry"] == "refused-by-budget");
+    assert_eq!(refused["status"], 503);
+    assert!(refused["tries"] == 1 || refused["tries"] == 2, "{refused}");
+}
+
+#[test]
+fn without_a_budget_nothing_that_was_seen_is_tried_again() {
+    let (sick, good) = (sick(503), Origin::says("good"));
+    let proxy = pool(&[&sick, &good], "retry budget=0% on=503");
+    let statuses: Vec<u16> = (0..10).map(|_| proxy.get("/").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 5, "{statuses:?}");
+}
+
+#[test]
+fn a_host_that_asks_to_be_left_alone_is_left_alone_while_others_are_there() {
+    let tired =
+        Origin::serve(|_| Answer::raw("HTTP/1.1 503 X\r\nRetry-After: 2\r\nContent-Length: 5\r\n\r\ntired"));
+    let good = Origin::says("good");
+    let proxy = pool(&[&tired, &good], "retry on=503");
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").expect(200).text(), "good");
+    }
+    assert_eq!(tired.count(), 1, "it has said so once");
+    eventually("it is asked again", Duration::from_secs(10), || {
+        proxy.get("/").expect(200);
+        (tired.count() > 1).then_some(())
+    });
+    let alone = pool(&[&tired], "");
+    alone.get("/").expect(503);
+    let before = tired.count();
+    alone.get("/").expect(503);
+    assert_eq!(tired.count(), before + 1, "when nobody else is there it is asked all the same");
+}
+
+#[test]
+fn counts_and_budget_survive_a_reload() {
+    let origins = [sick(503), sick(503)];
+    let all: Vec<&Origin> = origins.iter().collect();
+    let text = format!("{}{}", pool_text(&all, "retry on=503"), site("proxy p"));
+    let proxy = Proxy::start(&text);
+    let mut attempts = 0;
+    for round in 0..3 {
+        for _ in 0..40 {
+            proxy.get("/").expect(503);
+        }
+        if round == 0 {
+            attempts = all.iter().map(|origin| origin.count()).sum();
+        }
+        proxy.write_config(&format!("{text}# {round}\n"));
+        proxy.command(&["reload"]).expect(0);
+    }
+    let more = all.iter().map(|origin| origin.count()).sum::<usize>() - attempts;
+    // Nothing is left of the thirty of ten seconds but what time gives back.
+    assert_eq!(attempts, 70);
+    assert_eq!(more, 80);
+}

@@ -1,0 +1,127 @@
+//! hedge: a second server is asked when the first one is slow; one answer comes, and the loser is let go.
+
+use portunus_tests::proxy::site;
+use portunus_tests::{Answer, Origin, Proxy, eventually};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// Answers at once, until it is told to say nothing any more.
+fn moody() -> (Origin, Arc<AtomicBool>) {
+    let silent = Arc::new(AtomicBool::new(false));
+    let its = Arc::clone(&silent);
+    let origin = Origin::script(move |connection| {
+        while connection.request().is_some() {
+            if its.load(SeqCst) {
+                connection.until_closed();
+                return;
+            }
+            connection.answer(Answer::text("moody"));
+        }
+    });
+    (origin, silent)
+}
+
+fn proxy(servers: &[&Origin], settings: &str) -> Proxy {
+    let servers: String = servers.iter().map(|server| format!(" server {server}\n")).collect();
+    Proxy::start(&format!("pool p {{\n{servers} {settings}\n}}\n{}", site("proxy p")))
+}
+
+/// Lets the pool learn how quick its servers are.
+fn warm(proxy: &Proxy) {
+    let mut client = proxy.client();
+    eventually("the pool's pace", Duration::from_secs(20), || {
+        (0..50).for_each(|_| drop(client.get("/warm").expect(200)));
+        // A window is told when it is over, so some time has to pass, too.
+        (proxy.metric("http_client_request_duration_seconds_count", &[]) >= 300.0).then_some(())
+    });
+}
+
+#[test]
+fn a_slow_host_is_overtaken_and_let_go() {
+    let ((moody, silent), good) = (moody(), Origin::says("good"));
+    let proxy = proxy(&[&moody, &good], "hedge p95 max=100ms; retry budget=100%");
+    warm(&proxy);
+    silent.store(true, SeqCst);
+    let before = moody.ended();
+    for number in 0..20 {
+        let begun = Instant::now();
+        assert_eq!(proxy.get(&format!("/?id={number}")).expect(200).text(), "good");
+        assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    }
+    let won = proxy.metric("portunus_hedges_won_total", &[]);
+    assert!(won >= 5.0 && proxy.metric("portunus_hedges_total", &[]) >= won, "{won}");
+    eventually("the losers' ends", Duration::from_secs(5), || {
+        (moody.ended() - before >= won as usize).then_some(())
+    });
+    assert!(good.ledger().values().all(|count| *count == 1));
+    let is_one = |line: &serde_json::Value| {
+        line["tries"] == 2 && line["path"].as_str().is_some_and(|path| path.starts_with("/?id="))
+    };
+    let line = proxy.log("a hedged request", is_one);
+    assert_eq!((&line["status"], &line["upstream"]), (&200.into(), &good.address().to_string().into()));
+}
+
+#[test]
+fn only_what_may_be_repeated_and_has_no_body_is_hedged() {
+    let ((moody, silent), good) = (moody(), Origin::says("good"));
+    let proxy = proxy(&[&moody, &good], "hedge p50 max=50ms; retry budget=100% per-try=400ms on=connect");
+    silent.store(true, SeqCst);
+    for number in 0..6 {
+        let post = proxy.client().post(&format!("/?id=post-{number}"), "body");
+        let put = format!("PUT /?id=put-{number} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
+        let put = proxy.exchange(put);
+        assert!([post.status, put.status].iter().all(|status| matches!(status, 200 | 504)));
+        for id in [format!("post-{number}"), format!("put-{number}")] {
+            let seen = |origin: &Origin| origin.ledger().get(&id).copied().unwrap_or(0);
+            assert_eq!(seen(&moody) + seen(&good), 1, "{id}");
+        }
+    }
+    assert_eq!(proxy.metric("portunus_hedges_total", &[]), 0.0);
+    assert_eq!(proxy.get("/").expect(200).text(), "good");
+}
+
+#[test]
+fn hedges_share_the_budget_of_further_attempts() {
+    let ((one, silent_one), (two, silent_two)) = (moody(), moody());
+    let proxy = proxy(&[&one, &two], "hedge p95 max=30ms; retry budget=0% per-try=200ms");
+    silent_one.store(true, SeqCst);
+    silent_two.store(true, SeqCst);
+    for _ in 0..3 {
+        proxy.get("/").expect(504);
+    }
+    assert_eq!(one.count() + two.count(), 3);
+    assert_eq!(proxy.metric("portunus_hedges_refused_total", &[]), 3.0);
+    assert_eq!(proxy.metric("portunus_hedges_total", &[]), 0.0);
+}
+
+#[test]
+fn a_bad_answer_does_not_win_while_a_better_one_may_come() {
+    let slow = Origin::script(|connection| {
+        while connection.request().is_some() {
+            let waits = Instant::now() + Duration::from_millis(300);
+            while Instant::now() < waits {
+                std::thread::park_timeout(waits - Instant::now());
+            }
+            connection.answer(Answer::text("late"));
+        }
+    });
+    let sick = Origin::serve(|_| Answer::status(503, b"sick"));
+    let proxy = proxy(&[&slow, &sick], "hedge p95 max=50ms; retry budget=100%");
+    let mut texts: Vec<String> = (0..4).map(|_| proxy.get("/").text()).collect();
+    texts.sort();
+    // Asked first, the sick one answers before anybody else is asked.
+    assert_eq!(texts, ["late", "late", "sick", "sick"]);
+}
+
+#[test]
+fn when_both_fail_the_client_is_told_and_when_one_fails_the_other_answers() {
+    let (silent, good) = (Origin::serve(|_| Answer::nothing()), Origin::says("good"));
+    let both = proxy(&[&silent, &good], "hedge p95 max=50ms");
+    for _ in 0..6 {
+        assert_eq!(both.get("/").expect(200).text(), "good");
+    }
+    let none = proxy(&[&silent], "hedge p95 max=50ms");
+    none.get("/").expect(502);
+    none.expect_reason("upstream-closed");
+}
