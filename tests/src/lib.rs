@@ -9,6 +9,7 @@ pub mod binary;
 pub mod client;
 pub mod load;
 pub mod message;
+pub mod nameserver;
 pub mod origin;
 pub mod place;
 pub mod proxy;

@@ -20,6 +20,7 @@ pub struct Proxy {
     ports: Vec<Port>,
     stdout: Arc<Lines>,
     stderr: Arc<Lines>,
+    successors: Mutex<Vec<u32>>,
 }
 
 impl Proxy {
@@ -33,15 +34,21 @@ impl Proxy {
     /// The same in a folder that holds files already.
     #[track_caller]
     pub fn start_in(place: Place, text: &str) -> Proxy {
+        Proxy::start_by(|_, _| Command::new(portunus()), place, text)
+    }
+
+    /// The same by a command of the caller's own, which gets the folder and the ports; `run` and its arguments are added.
+    #[track_caller]
+    pub fn start_by(command: impl FnOnce(&Place, &[Port]) -> Command, place: Place, text: &str) -> Proxy {
         let ports: Vec<Port> = PORT_NAMES.iter().map(|_| Port::free()).collect();
         place.write(CONFIG, fill(text, &place, &ports));
-        let mut command = Command::new(portunus());
+        let mut command = command(&place, &ports);
         command.arg("run").arg("-c").arg(place.file(CONFIG)).current_dir(place.path());
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap_or_else(|error| panic!("{}: {error}", portunus().display()));
         let stdout = Lines::follow(child.stdout.take().expect("its output"));
         let stderr = Lines::follow(child.stderr.take().expect("its errors"));
-        let mut proxy = Proxy { child, place, ports, stdout, stderr };
+        let mut proxy = Proxy { child, place, ports, stdout, stderr, successors: Mutex::default() };
         proxy.wait_until_ready(!text.lines().any(|line| line.starts_with("admin ")));
         proxy
     }
@@ -83,6 +90,19 @@ impl Proxy {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The process that answers at its admin socket, which is another one after an upgrade; it ends with the test, too.
+    #[track_caller]
+    pub fn serving_id(&self) -> u32 {
+        let status = self.admin("GET", "/status").expect(200).text();
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let id = status["pid"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("a process");
+        let mut known = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+        if id != self.child.id() && !known.contains(&id) {
+            known.push(id);
+        }
+        id
     }
 
     /// Its folder, `@dir`.
@@ -218,6 +238,10 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for id in successors.into_iter().filter(|&id| is_alive(id)) {
+            let _ = Command::new("sh").args(["-c", &format!("kill -KILL {id}")]).status();
+        }
         let stderr = self.final_stderr();
         if thread::panicking() {
             eprintln!("--- the proxy's standard error ---\n{stderr}");
@@ -270,6 +294,12 @@ pub fn site(body: &str) -> String {
 pub fn signal(id: u32, name: &str) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
     assert!(sent.is_ok_and(|status| status.success()), "kill -{name} {id}");
+}
+
+/// Whether a process runs; one that has ended and that nobody has asked about does not.
+pub fn is_alive(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// The text with its placeholders filled and the usual settings added.
