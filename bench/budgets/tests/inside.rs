@@ -10,8 +10,8 @@ use portunus_message::{Exchange, Limits, Request};
 use portunus_relay::dispatch::Table;
 use portunus_relay::net::Sockets;
 use portunus_relay::plan::{
-    Address, Directive, Forward, HostPattern, KeepAlive, Listen, Matcher, PathMatch, Plan, PoolPlan,
-    RoutePlan, ServerPlan, SitePlan,
+    Address, Directive, Forward, HostPattern, Keep, KeepAlive, Listen, Matcher, PathMatch, Plan, PoolPlan,
+    RoutePlan, ServerPlan, SitePlan, SlowStart,
 };
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::{Names, Recorder};
@@ -144,11 +144,14 @@ impl Recorder for Nobody {
 fn plan(origin: SocketAddr, routes: usize) -> Plan {
     let pool = PoolPlan {
         name: "origin".to_owned(),
-        servers: vec![ServerPlan { address: Address::Socket(origin), weight: 1, backup: false }],
+        servers: vec![ServerPlan { address: Address::Socket(origin), weight: 1, backup: false, zone: None }],
         balance: Directive { name: "round-robin".to_owned(), args: Default::default() },
         keep_alive: KeepAlive { idle: 256, time: None },
         connect_timeout: Duration::from_secs(2),
         tries: 2,
+        slow_start: SlowStart::default(),
+        keep: Keep::default(),
+        sticky: None,
     };
     let paths = (0..routes).map(|number| PathMatch::Prefix(format!("/service-{number}")));
     let routes = paths.chain([PathMatch::Any]).map(|path| RoutePlan {
@@ -157,6 +160,9 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         priority: 0,
         filters: Vec::new(),
         forward: vec![Forward { pool: "origin".to_owned(), weight: 1 }],
+        split: None,
+        canary: None,
+        mirror: None,
         limits: Limits::default(),
     });
     let site = SitePlan {

@@ -87,7 +87,6 @@ pub const LATER: &[&str] = &[
     "queue",
     "rate-limit",
     "sni",
-    "sticky",
     "tcp",
     "tls",
     "udp",
@@ -119,6 +118,15 @@ pub const FORMS: &[Form] = &[
         &[param("count", Place::Word, Kind::Number, "How many threads serve, 1 to 1024.")],
         "How many threads serve requests. Without it there is one for each core that the process may use.",
         "workers 4",
+    ),
+    form(
+        "zone",
+        &[Scope::Top],
+        &[param("name", Place::Word, Kind::Text, "What servers call it in `zone=`.")],
+        "The zone that this proxy stands in. Servers of the same zone are preferred, and so are those that name none: they get all requests as \
+         long as 72 % of their weight is good. When less is, they get 1.4 times the part of their weight that is good, and the good servers of \
+         other zones get the rest, each by its weight. Without it zones count for nothing.",
+        "zone a",
     ),
     form(
         "admin",
@@ -289,6 +297,7 @@ pub const FORMS: &[Form] = &[
                     Kind::Number,
                     "Its share against the others', 1 unless written; 0 means: no new requests.",
                 ),
+                param("zone", Place::Option, Kind::Text, "The zone it stands in; see `zone`."),
             ],
             "A member of the pool. A name is resolved while the program runs.",
             "server 10.0.2.11:8080 weight=2",
@@ -307,6 +316,69 @@ pub const FORMS: &[Form] = &[
             "balance least-requests",
         )
     },
+    form(
+        "sticky",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[
+            param(
+                "switch",
+                Place::OptionalWord,
+                Kind::OneOf(&["off"]),
+                "No cookie, whatever `defaults` say.",
+            ),
+            param("cookie", Place::Option, Kind::Text, "The cookie's name; required."),
+            param(
+                "key",
+                Place::Option,
+                Kind::Text,
+                "What signs it, `${file.PATH}` or `${env.NAME}`; required. Each key has at least 16 bytes. Several with white space between \
+                 them: the first signs, all are believed, so a new one is put in front and the old one taken away later.",
+            ),
+            param(
+                "ttl",
+                Place::Option,
+                Kind::Duration,
+                "How long a client keeps it after its latest answer; without it, until its session ends.",
+            ),
+            param(
+                "same-site",
+                Place::Option,
+                Kind::OneOf(&["lax", "strict", "none"]),
+                "With which requests from other sites it is sent, `lax` unless written; `none` also makes it `Secure`.",
+            ),
+        ],
+        "Brings a client back to the server that it had, by a cookie. It names the server without showing which, and nobody can make one without the \
+         key. When that server is gone, or not good, another one is chosen and the cookie set again. A server that is being drained, or has \
+         weight 0, keeps its clients and gets no new ones.",
+        "sticky cookie=srv key=${env.STICKY_KEY} ttl=1d",
+    ),
+    form(
+        "slow-start",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[param(
+            "time",
+            Place::Word,
+            Kind::Text,
+            "How long it takes, or `off`, which is the same as leaving it out.",
+        )],
+        "Brings a server up by and by when it is new to a running pool, or has come back: its weight grows from a tenth to the whole over this time, \
+         with every policy. It is not done when no server of full weight would be left.",
+        "slow-start 30s",
+    ),
+    form(
+        "keep",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[param(
+            "hosts",
+            Place::RequiredOption,
+            Kind::Number,
+            "How many, 1 unless written; 0 means that no server is used which is not good.",
+        )],
+        "How many servers are kept in use whatever is held against them. When fewer are good by active checks and by how they did, all are \
+         used but those that are drained and those that refused a connection in the last second: probably the checks are wrong, and if not, nothing \
+         is lost. Metrics count requests that were sent so as `portunus_forced_requests_total`.",
+        "keep hosts=1",
+    ),
     form(
         "keep-alive",
         &[Scope::Pool, Scope::DefaultPool],
@@ -457,6 +529,73 @@ pub const FORMS: &[Form] = &[
             "proxy 127.0.0.1:3000 127.0.0.1:3001 balance=random-two",
         )
     },
+    form(
+        "split",
+        &[Scope::Site, Scope::Route],
+        &[
+            param("cookie", Place::Option, Kind::Text, "By this cookie, which is set where it is missing."),
+            param(
+                "header",
+                Place::Option,
+                Kind::Text,
+                "By this header field; requests without it go by chance.",
+            ),
+            param(
+                "ttl",
+                Place::Option,
+                Kind::Duration,
+                "How long the cookie is kept; without it, until the client's session ends.",
+            ),
+        ],
+        "Keeps a client with the same one of several `proxy` that stand side by side. What the cookie or field says is hashed, and the hash compared with \
+         the weights, so every proxy decides alike and nothing is stored. When a weight grows, those who were in the part already stay in it.",
+        "split cookie=version ttl=7d\nproxy 127.0.0.1:3000 weight=95\nproxy 127.0.0.1:3001 weight=5",
+    ),
+    form(
+        "canary",
+        &[Scope::Site, Scope::Route],
+        &[
+            param("pool", Place::Word, Kind::Text, "The pool with the new version, or its address."),
+            param(
+                "shares",
+                Place::Word,
+                Kind::Text,
+                "The share of requests it begins and ends with: `1%..50%`.",
+            ),
+            param("step", Place::Option, Kind::Text, "How much is added at each step, `5%` unless written."),
+            param("every", Place::Option, Kind::Duration, "How long a step lasts, 5 minutes unless written."),
+            param(
+                "abort",
+                Place::Option,
+                Kind::Text,
+                "When it gets nothing any more: conditions with `or` between them. `errors > 1%`: of its requests so many failed or were answered with 500 or above. \
+                 `p99 > 1.5x`: the time to its answers, against that of the other pools of the route; `p50`, `p90`, `p95` too, and `errors > 2x` and \
+                 `p99 > 200ms`. Without it, `errors > 1% or p99 > 1.5x`.",
+            ),
+            param(
+                "requests",
+                Place::Option,
+                Kind::Number,
+                "How many requests it must have had in a step before it is judged, 20 unless written. Without so many it neither goes on nor back.",
+            ),
+        ],
+        "Gives a new version more and more of the requests by itself, and none any more as soon as it does worse. Every step is in the log and in `portunus status`. At \
+         the last share it stays, and goes on being watched. After it was given up it gets nothing until its line in the configuration is changed or the program is started anew; \
+         a reload that leaves the line as it is keeps the step. Stands beside the `proxy` of the version that serves now.",
+        "canary 127.0.0.1:3001 1%..50% step=5% every=5m abort=\"errors > 1% or p99 > 1.5x\"\nproxy 127.0.0.1:3000",
+    ),
+    form(
+        "mirror",
+        &[Scope::Site, Scope::Route],
+        &[
+            param("pool", Place::Word, Kind::Text, "The pool that gets copies, or its address."),
+            param("share", Place::Option, Kind::Text, "Of how many requests, `100%` unless written."),
+        ],
+        "Sends copies of requests to another pool and drops its answers. A copy is sent when the real answer has begun, is marked by `X-Portunus-Mirror: 1`, and nobody waits for it. \
+         Requests with a body of more than 64 KiB are not copied, nor websockets, nor more than 32 at a time for each worker: metrics count \
+         these as `portunus_mirrors_skipped_total`. A request that changes something changes it there as well.",
+        "mirror 127.0.0.1:3001 share=10%\nproxy 127.0.0.1:3000",
+    ),
 ];
 
 #[cfg(test)]

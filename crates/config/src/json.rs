@@ -4,12 +4,12 @@ use crate::args::{Registry, Scene};
 use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
-use crate::outside::Outside;
-use crate::{route, values};
+use crate::outside::{Outside, Wrong};
+use crate::{canary, choosing, route, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
-    Admin, Directive, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan, Text, ValueTest,
+    Admin, Directive, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan, Sticky, Text, ValueTest,
 };
 use std::collections::HashSet;
 use std::path::Path;
@@ -84,6 +84,9 @@ impl Checker<'_, '_> {
         if plan.settings.workers.is_some_and(|count| !(1..=1024).contains(&count)) {
             self.wrong("`workers` is not a number from 1 to 1024");
         }
+        if let Some(zone) = plan.settings.zone.as_deref() {
+            self.checked(zone, choosing::zone);
+        }
         for (at, pool) in plan.pools.iter_mut().enumerate() {
             self.scene.findings.place = format!("pools[{at}]");
             self.pool(pool);
@@ -132,8 +135,33 @@ impl Checker<'_, '_> {
         if pool.connect_timeout.is_zero() {
             self.wrong("`connect-timeout` leaves no time at all");
         }
+        if let Some(sticky) = &mut pool.sticky {
+            self.sticky(sticky);
+        }
+        for zone in pool.servers.iter().filter_map(|server| server.zone.as_deref()) {
+            self.checked(zone, choosing::zone);
+        }
         let policies = self.scene.registry.policies;
         self.directive(&mut pool.balance, policies, "policy");
+    }
+
+    fn sticky(&mut self, sticky: &mut Sticky) {
+        self.fill(&mut sticky.key);
+        self.checked(&sticky.cookie.clone(), choosing::cookie_name);
+        if sticky.key.written.is_none() {
+            self.wrong("the key of `sticky` stands in the plan itself");
+        } else if let Err(reason) = portunus_relay::sticky::keys(&sticky.key.value) {
+            self.wrong(&format!("`sticky`: {reason}"));
+        }
+        if sticky.ttl.is_some_and(|ttl| ttl.as_secs() == 0 || ttl.subsec_nanos() > 0) {
+            self.wrong("`ttl` is not a whole number of seconds");
+        }
+    }
+
+    fn checked<T>(&mut self, text: &str, parse: impl Fn(&str) -> Result<T, Wrong>) {
+        if let Err(wrong) = parse(text) {
+            self.wrong(&format!("`{text}` {}", wrong.reason));
+        }
     }
 
     fn site(&mut self, site: &SitePlan, sites: &mut HashSet<String>) {
@@ -159,10 +187,15 @@ impl Checker<'_, '_> {
         for filter in &mut route.filters {
             self.directive(filter, filters, "filter");
         }
-        for forward in &route.forward {
-            if !self.pools.contains(&forward.pool) {
-                self.wrong(&format!("there is no pool `{}`", forward.pool));
+        let beside = [route.canary.as_ref().map(|it| &it.pool), route.mirror.as_ref().map(|it| &it.pool)];
+        let forwards = route.forward.iter().map(|forward| &forward.pool);
+        for pool in forwards.chain(beside.into_iter().flatten()) {
+            if !self.pools.contains(pool) {
+                self.wrong(&format!("there is no pool `{pool}`"));
             }
+        }
+        for mistake in canary::mistakes(route) {
+            self.wrong(&mistake);
         }
         let answers = |name: &str| filters.iter().any(|entry| entry.answers && entry.name == name);
         if route.forward.is_empty() && !route.filters.iter().any(|filter| answers(&filter.name)) {

@@ -5,7 +5,9 @@ pub mod mistake;
 
 mod args;
 mod bounds;
+mod canary;
 mod check;
+mod choosing;
 mod draft;
 mod findings;
 mod fmt;

@@ -1,6 +1,7 @@
 //! Pools: those with a name, and those that a plain `proxy` target makes; one for each set of servers and settings.
 
 use crate::args::Scene;
+use crate::choosing::{self, Choosing};
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
@@ -29,6 +30,7 @@ pub struct PoolSettings {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     tries: u32,
+    choosing: Choosing,
 }
 
 impl PoolSettings {
@@ -39,6 +41,7 @@ impl PoolSettings {
             keep_alive: KeepAlive { idle: IDLE, time: None },
             connect_timeout: limits.connect,
             tries: TRIES,
+            choosing: Choosing::default(),
         }
     }
 
@@ -90,7 +93,7 @@ impl PoolSettings {
                     scene.findings.error(draft.span, "`retry` says nothing").hint("write `tries=2` or `off`");
                 }
             },
-            _ => {}
+            _ => self.choosing.statement(draft, name, scene),
         }
     }
 
@@ -256,7 +259,7 @@ impl Pools {
                 scene.findings.error(word.span, format!("there is no pool {}", word.shown())).hint(hint);
                 servers.tried = true;
             } else {
-                servers.add(word, 1, false, scene);
+                servers.add(word, 1, false, None, scene);
             }
         }
         let mut settings = self.defaults.clone();
@@ -322,8 +325,9 @@ impl Pools {
 
 impl PoolSettings {
     fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
-        let PoolSettings { balance, keep_alive, connect_timeout, tries } = self;
-        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries }
+        let PoolSettings { balance, keep_alive, connect_timeout, tries, choosing } = self;
+        let Choosing { slow_start, keep, sticky } = choosing;
+        PoolPlan { name, servers, balance, keep_alive, connect_timeout, tries, slow_start, keep, sticky }
     }
 }
 
@@ -343,19 +347,28 @@ struct Servers {
 }
 
 impl Servers {
-    /// `server ADDRESS [backup] [weight=…]`.
+    /// `server ADDRESS [backup] [weight=…] [zone=…]`.
     fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
         let Some(address) = draft.words.first() else {
             self.tried = true;
             return;
         };
         let backup = draft.words.len() > 1;
-        let option = draft.options.iter().find(|(key, _)| &**key == "weight");
-        let weight = option.map_or(Some(1), |(_, value)| scene.parse(value, weight));
-        self.add(address, weight.unwrap_or(1), backup, scene);
+        let option =
+            |key: &str| draft.options.iter().find(|(name, _)| &**name == key).map(|(_, value)| value);
+        let weight = option("weight").map_or(Some(1), |value| scene.parse(value, weight));
+        let zone = option("zone").and_then(|value| scene.parse(value, choosing::zone));
+        self.add(address, weight.unwrap_or(1), backup, zone, scene);
     }
 
-    fn add(&mut self, value: &Value, weight: u32, backup: bool, scene: &mut Scene<'_, '_>) {
+    fn add(
+        &mut self,
+        value: &Value,
+        weight: u32,
+        backup: bool,
+        zone: Option<String>,
+        scene: &mut Scene<'_, '_>,
+    ) {
         let Some(address) = scene.parse(value, values::address) else {
             self.tried = true;
             return;
@@ -363,6 +376,6 @@ impl Servers {
         if let Some(first) = self.seen.insert(address.clone(), value.span) {
             scene.twice(value.span, &format!("server {}", value.shown()), first);
         }
-        self.list.push(ServerPlan { address, weight, backup });
+        self.list.push(ServerPlan { address, weight, backup, zone });
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::args::Scene;
 use crate::bounds;
+use crate::canary::{self, Beside, Forwarding};
 use crate::directives::{self, Scope};
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
@@ -24,8 +25,8 @@ pub struct Read {
     pub priority: i32,
     /// The site's filters and its own.
     pub filters: Vec<Directive>,
-    /// The pools that get its requests.
-    pub forward: Vec<Forward>,
+    /// Where its requests go.
+    pub forwarding: Forwarding,
     /// The bounds that hold on it.
     pub limits: Limits,
 }
@@ -52,6 +53,9 @@ pub fn read(
                 filters.extend(scene.build(entry, draft));
             }
             Found::Form(form) if form.name == "proxy" => forwards.read(draft, pools, scene),
+            Found::Form(form) if canary::is_beside(form.name) => {
+                forwards.beside.read(form.name, draft, pools, scene);
+            }
             Found::Form(_) => bounds::read(draft, Scope::Route, &mut limits, scene),
             Found::Nothing => {}
         }
@@ -61,8 +65,8 @@ pub fn read(
         let reason = "this route does nothing: it has no `proxy`, and no filter in it answers";
         scene.findings.error(draft.span, reason).hint("write `proxy 127.0.0.1:3000` in it");
     }
-    let forward = forwards.finish(scene);
-    (scene.findings.errors() == before).then_some(Read { matcher, priority, filters, forward, limits })
+    let forwarding = forwards.finish(scene);
+    (scene.findings.errors() == before).then_some(Read { matcher, priority, filters, forwarding, limits })
 }
 
 /// The `proxy` statements that stand side by side.
@@ -72,6 +76,8 @@ pub struct Forwards {
     pub any: bool,
     /// Where the first one stands.
     pub span: Option<Span>,
+    /// What stands beside them.
+    pub beside: Beside,
     list: Vec<Forward>,
     seen: HashMap<String, Span>,
 }
@@ -91,7 +97,7 @@ impl Forwards {
     }
 
     /// The pools with their shares.
-    pub fn finish(self, scene: &mut Scene<'_, '_>) -> Vec<Forward> {
+    pub fn finish(self, scene: &mut Scene<'_, '_>) -> Forwarding {
         if let (Some(span), true) =
             (self.span, !self.list.is_empty() && self.list.iter().all(|one| one.weight == 0))
         {
@@ -99,7 +105,7 @@ impl Forwards {
                 .findings
                 .error(span, "every `proxy` here has weight 0, so no request would be sent anywhere");
         }
-        self.list
+        self.beside.finish(self.list, scene)
     }
 }
 
@@ -118,7 +124,8 @@ impl Routes {
 
     /// Adds a route, unless another one takes all its requests.
     pub fn add(&mut self, read: Read, span: Span, scene: &mut Scene<'_, '_>) {
-        let Read { matcher, priority, filters, forward, limits } = read;
+        let Read { matcher, priority, filters, forwarding, limits } = read;
+        let Forwarding { forward, split, canary, mirror } = forwarding;
         let written = written(&matcher);
         if let Some(first) = self.seen.insert(written.clone(), span) {
             let reason = "no request gets here: another route of the site is for the same ones";
@@ -126,7 +133,17 @@ impl Routes {
             return;
         }
         let name = format!("{}{written}", self.site);
-        self.plans.push(RoutePlan { name, matcher, priority, filters, forward, limits });
+        self.plans.push(RoutePlan {
+            name,
+            matcher,
+            priority,
+            filters,
+            forward,
+            split,
+            canary,
+            mirror,
+            limits,
+        });
     }
 
     /// As written.

@@ -2,6 +2,7 @@
 
 use crate::args::Scene;
 use crate::bounds;
+use crate::choosing;
 use crate::directives::{Form, Scope};
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
@@ -24,6 +25,7 @@ pub fn read(top: &[(&Draft, &'static Form)], scene: &mut Scene<'_, '_>) -> Setti
                 let count = scene.parse(count, |text| values::number(text, 1, 1024));
                 settings.workers = count.and_then(|count| usize::try_from(count).ok());
             }
+            ("zone", Some(name)) => settings.zone = scene.parse(name, choosing::zone),
             ("admin", Some(place)) => settings.admin = admin(draft, place, scene).unwrap_or_default(),
             ("log", Some(what)) => logs.read(draft, what, &mut settings, scene),
             ("trusted-proxies", _) => {

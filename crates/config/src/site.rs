@@ -2,6 +2,7 @@
 
 use crate::args::Scene;
 use crate::bounds;
+use crate::canary;
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
@@ -88,6 +89,7 @@ pub fn read(
                 "listen" => listen.read(draft, scene),
                 "limits" => bounds::read(draft, Scope::Site, &mut limits, scene),
                 "proxy" => forwards.read(draft, pools, scene),
+                name if canary::is_beside(name) => forwards.beside.read(name, draft, pools, scene),
                 _ => routes.push(draft),
             },
             Found::Nothing => listen.tried |= &*draft.name == "listen",
@@ -108,7 +110,7 @@ pub fn read(
             matcher: Matcher::default(),
             priority: 0,
             filters: filters.all,
-            forward: forwards.finish(scene),
+            forwarding: forwards.finish(scene),
             limits,
         };
         all.add(rest, span, scene);

@@ -84,7 +84,11 @@ pub const TEST: Registry = Registry {
 };
 
 pub fn load_test(text: &str) -> Result<Loaded, Mistakes> {
-    let variable = |name: &str| (name == "TOKEN").then(|| "0123456789".to_owned());
+    let variable = |name: &str| match name {
+        "TOKEN" => Some("0123456789".to_owned()),
+        "STICKY_KEY" => Some("0123456789abcdef".to_owned()),
+        _ => None,
+    };
     load_into("test.conf", text, TEST, Outside::new(Environment { variable: &variable }))
 }
 

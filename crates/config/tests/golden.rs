@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 fn environment(name: &str) -> Option<String> {
     match name {
         "ADMIN_TOKEN" => Some("a-token-of-some-length".to_owned()),
+        "STICKY_KEYS" => Some("the-first-of-two-keys the-second-of-two-keys".to_owned()),
         "API_KEY" => Some("k3y".to_owned()),
         _ => None,
     }

@@ -1,5 +1,6 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::canary::Canaries;
 use crate::observe::access_log::{self, AccessLog};
 use crate::observe::log;
 use crate::observe::metrics::{Facts, HostFacts};
@@ -9,11 +10,11 @@ use arc_swap::ArcSwap;
 use portunus_config::{Loaded, Mistakes};
 use portunus_relay::hosts::Host;
 use portunus_relay::net::Sockets;
-use portunus_relay::plan::{Admin, CompileMistake, Listen, Plan};
+use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::stats::Stats;
 use portunus_relay::workers::Workers;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub struct Supervisor {
     latest: Mutex<Option<Latest>>,
     changes: watch::Sender<u64>,
     stop_wanted: watch::Sender<bool>,
+    canaries: Canaries,
 }
 
 /// What runs now.
@@ -130,6 +132,7 @@ impl Supervisor {
             latest: Mutex::new(None),
             changes: watch::Sender::new(0),
             stop_wanted: watch::Sender::new(false),
+            canaries: Canaries::default(),
         });
         Ok((supervisor, door))
     }
@@ -163,6 +166,7 @@ impl Supervisor {
         log::set_level(settings.log_level);
         self.access_log.apply(change);
         let snapshot = Arc::new(snapshot);
+        welcome(&old.snapshot, &snapshot);
         workers.apply(&snapshot, &sockets);
         self.running.store(Arc::new(Running::new((loaded, snapshot, read_from), sockets, unheeded)));
         self.changes.send_modify(|generation| *generation += 1);
@@ -203,6 +207,11 @@ impl Supervisor {
     /// What runs now.
     pub fn running(&self) -> Arc<Running> {
         self.running.load_full()
+    }
+
+    /// How far every canary has come.
+    pub fn canaries(&self) -> &Canaries {
+        &self.canaries
     }
 
     /// Tells of every configuration that comes into force.
@@ -341,6 +350,17 @@ fn load(
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))
+}
+
+/// Tells the hosts that are new in a pool which ran before that they came now: their slow start begins.
+fn welcome(old: &Snapshot, new: &Snapshot) {
+    let known: HashSet<(&str, &Address)> = old.hosts().map(|(pool, host)| (pool, &host.address)).collect();
+    let pools: HashSet<&str> = old.pools().iter().map(|pool| &*pool.name).collect();
+    for (pool, host) in new.hosts() {
+        if pools.contains(pool) && !known.contains(&(pool, &host.address)) {
+            host.live.standing.came_back(portunus_relay::clock::read());
+        }
+    }
 }
 
 /// Every address that a plan wants to listen at.

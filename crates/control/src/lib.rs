@@ -2,7 +2,10 @@
 
 pub mod admin;
 pub mod apply;
+pub mod canary;
 pub mod discover;
+pub mod floor;
 pub mod observe;
+pub mod rounds;
 pub mod source;
 pub mod watch;

@@ -54,6 +54,20 @@ impl Body {
         Body { source: Source::Incoming, length, stages: Vec::new() }
     }
 
+    /// Becomes one without content.
+    pub fn clear(&mut self) {
+        self.source = Source::Empty;
+        self.length = Some(0);
+        self.stages.clear();
+    }
+
+    /// Becomes one whose content is still to come.
+    pub fn will_come(&mut self, length: Option<u64>) {
+        self.source = Source::Incoming;
+        self.length = length;
+        self.stages.clear();
+    }
+
     /// Whether there is certainly nothing.
     pub fn is_empty(&self) -> bool {
         self.source == Source::Empty || (self.length == Some(0) && self.stages.is_empty())

@@ -2,7 +2,6 @@
 
 use crate::name::{AsName, FieldName, Known};
 use std::fmt;
-use std::ops::Range;
 
 /// Header fields, in order, with their bytes in one block. Edits are marks on the entries; letter case and order
 /// are kept. Names are tokens and values hold no CR, LF or NUL: whoever adds bytes has to prove it.
@@ -20,7 +19,32 @@ struct Entry {
     value_len: u32,
     name_len: u16,
     known: Known,
-    live: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The block holds it as it is written: name, colon, space, value, CRLF.
+    Plain,
+    /// The block holds its name and its value.
+    Live,
+    /// It has been taken away.
+    Removed,
+}
+
+/// Where a field stands in a head, for [`Fields::index`].
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Where its line begins.
+    pub at: usize,
+    /// How long its name is.
+    pub name_len: usize,
+    /// How many bytes stand between name and value: a colon and white space.
+    pub gap: usize,
+    /// How long its value is.
+    pub value_len: usize,
+    /// Whether the line is exactly what would be written: one space after the colon, none after the value, CRLF.
+    pub plain: bool,
 }
 
 impl Fields {
@@ -51,36 +75,62 @@ impl Fields {
         self.live().map(|e| usize::from(e.name_len) + e.value_len as usize + 32).sum()
     }
 
-    /// Takes a whole head in one copy; the parser then names what stands where with [`Fields::index`].
-    /// Returns the offset of `head` in the block.
-    pub fn load(&mut self, head: &[u8]) -> usize {
-        let at = self.block.len();
-        self.block.extend_from_slice(head);
-        at
-    }
-
-    /// Declares that a field stands at these ranges of the block. The caller (a parser) has checked that the name is
-    /// a token and the value has no CR, LF or NUL. Ranges outside the block, or too long, are refused with `false`.
-    pub fn index(&mut self, name: Range<usize>, value: Range<usize>) -> bool {
-        let known = self.block.get(name.clone()).map_or(Known::OTHER, Known::find);
-        self.index_known(known, name, value)
-    }
-
-    /// The same, when the caller has already found which name it is.
-    pub fn index_known(&mut self, known: Known, name: Range<usize>, value: Range<usize>) -> bool {
-        let (Ok(name_len), Ok(name_at), Ok(value_at), Ok(value_len)) = (
-            u16::try_from(name.len()),
-            u32::try_from(name.start),
-            u32::try_from(value.start),
-            u32::try_from(value.len()),
+    /// Declares that a field stands at this place of the head that [`Fields::load`] will bring next. The caller (a
+    /// parser) has checked that the name is a token, and `known` its number, and that the value has no CR, LF or NUL.
+    /// A place that is too far away is refused with `false`; what lies outside of the head reads as empty.
+    pub fn index(&mut self, known: Known, place: &Place) -> bool {
+        let name_at = self.block.len() + place.at;
+        let (Ok(name_len), Ok(value_at), Ok(value_len)) = (
+            u16::try_from(place.name_len),
+            u32::try_from(name_at + place.name_len + place.gap),
+            u32::try_from(place.value_len),
         ) else {
             return false;
         };
-        if name.end > self.block.len() || value.end > self.block.len() {
-            return false;
-        }
-        self.entries.push(Entry { name_at, value_at, value_len, name_len, known, live: true });
+        let state = if place.plain { State::Plain } else { State::Live };
+        // Invariant: it is less than `value_at`, which fits.
+        let name_at = name_at as u32;
+        self.entries.push(Entry { name_at, value_at, value_len, name_len, known, state });
         true
+    }
+
+    /// Takes a whole head in one copy, after its fields have been named with [`Fields::index`].
+    pub fn load(&mut self, head: &[u8]) {
+        self.block.extend_from_slice(head);
+    }
+
+    /// Appends the line `name: value CRLF` of every field that `crosses`; says how many there were. Neighbours that
+    /// stand in the block as they are written go in one copy.
+    pub fn write(&self, out: &mut Vec<u8>, crosses: impl Fn(Known, &[u8]) -> bool) -> usize {
+        let (mut lines, mut from, mut to) = (0, 0, 0);
+        for e in self.live() {
+            let name = slice(&self.block, e.name_at, u32::from(e.name_len));
+            if !crosses(e.known, name) {
+                continue;
+            }
+            lines += 1;
+            let at = e.name_at as usize;
+            if e.state == State::Plain && at == to {
+                to = e.end();
+                continue;
+            }
+            out.extend_from_slice(self.block.get(from..to).unwrap_or(&[]));
+            (from, to) = (at, at);
+            if e.state == State::Plain {
+                to = e.end();
+            } else {
+                for part in [name, b": ", self.value(e), b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+            }
+        }
+        out.extend_from_slice(self.block.get(from..to).unwrap_or(&[]));
+        lines
+    }
+
+    /// At most so many bytes [`Fields::write`] appends.
+    pub fn written_max(&self) -> usize {
+        self.block.len() + self.entries.len() * 4
     }
 
     /// The first value of `name`.
@@ -115,9 +165,11 @@ impl Fields {
         let known = name.known();
         let text = name.text().as_bytes();
         let name_at = self.block.len();
-        self.block.extend_from_slice(text);
-        let value_at = self.block.len();
-        self.block.extend_from_slice(value.0);
+        let value_at = name_at + text.len() + 2;
+        self.block.reserve(text.len() + value.0.len() + 4);
+        for part in [text, b": ", value.0, b"\r\n"] {
+            self.block.extend_from_slice(part);
+        }
         // Invariant: a FieldName has at most 256 bytes, and the block is bounded by the header limits.
         let (Ok(name_len), Ok(name_at), Ok(value_at), Ok(value_len)) = (
             u16::try_from(text.len()),
@@ -127,7 +179,15 @@ impl Fields {
         ) else {
             return;
         };
-        self.entries.push(Entry { name_at, value_at, value_len, name_len, known, live: true });
+        self.entries.push(Entry { name_at, value_at, value_len, name_len, known, state: State::Plain });
+    }
+
+    /// Adds all fields of `other` at the end, in one copy.
+    pub fn append(&mut self, other: &Fields) {
+        let Ok(by) = u32::try_from(self.block.len()) else { return };
+        self.block.extend_from_slice(&other.block);
+        let moved = |e: &Entry| Entry { name_at: e.name_at + by, value_at: e.value_at + by, ..*e };
+        self.entries.extend(other.live().map(moved));
     }
 
     /// Leaves exactly one field of this name, with this value.
@@ -144,11 +204,11 @@ impl Fields {
     /// Keeps only the fields for which `keep(known, name, value)` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(Known, &[u8], &[u8]) -> bool) {
         let block = &self.block;
-        for e in self.entries.iter_mut().filter(|e| e.live) {
+        for e in self.entries.iter_mut().filter(|e| e.state != State::Removed) {
             let name = slice(block, e.name_at, u32::from(e.name_len));
             let value = slice(block, e.value_at, e.value_len);
             if !keep(e.known, name, value) {
-                e.live = false;
+                e.state = State::Removed;
                 self.removed += 1;
             }
         }
@@ -160,7 +220,7 @@ impl Fields {
     }
 
     fn live(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|e| e.live)
+        self.entries.iter().filter(|e| e.state != State::Removed)
     }
 
     fn value(&self, e: &Entry) -> &[u8] {
@@ -181,9 +241,9 @@ impl Fields {
         let mut count = 0;
         for at in 0..self.entries.len() {
             let Some(e) = self.entries.get(at).copied() else { break };
-            if e.live && self.is(&e, name) {
+            if e.state != State::Removed && self.is(&e, name) {
                 if let Some(e) = self.entries.get_mut(at) {
-                    e.live = false;
+                    e.state = State::Removed;
                 }
                 count += 1;
             }
@@ -251,6 +311,13 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
+impl Entry {
+    /// Where the line of a plain field ends in the block.
+    fn end(&self) -> usize {
+        self.value_at as usize + self.value_len as usize + 2
+    }
+}
+
 fn slice(block: &[u8], at: u32, len: u32) -> &[u8] {
     let at = at as usize;
     block.get(at..at + len as usize).unwrap_or(&[])
@@ -307,12 +374,46 @@ mod tests {
     }
 
     #[test]
-    fn index_refuses_ranges_outside_the_block() {
+    fn what_was_indexed_is_there_and_nothing_outside_the_head() {
         let mut fields = Fields::new();
-        let at = fields.load(b"Host: a");
-        assert!(fields.index(at..at + 4, at + 6..at + 7));
-        assert!(!fields.index(0..4, 6..99));
-        assert!(!fields.index(90..99, 0..1));
+        let place = Place { at: 0, name_len: 4, gap: 2, value_len: 1, plain: true };
+        assert!(fields.index(Known::HOST, &place));
+        assert!(fields.index(Known::AGE, &Place { at: 90, ..place }));
+        assert!(!fields.index(Known::AGE, &Place { name_len: 70_000, ..place }));
+        fields.load(b"Host: a\r\n");
         assert_eq!(fields.get(Known::HOST), Some(&b"a"[..]));
+        assert_eq!(fields.get(Known::AGE), Some(&b""[..]));
+    }
+
+    #[test]
+    fn what_is_appended_stands_at_the_end() {
+        let (mut fields, mut more) = (Fields::new(), Fields::new());
+        fields.add(Known::AGE, value("1"));
+        more.add(Known::VARY, value("2"));
+        more.add(Known::FROM, value("3"));
+        more.remove(Known::VARY);
+        fields.append(&more);
+        let mut out = Vec::new();
+        assert_eq!((fields.len(), fields.write(&mut out, |_, _| true)), (2, 2));
+        assert_eq!(out, b"Age: 1\r\nFrom: 3\r\n");
+    }
+
+    #[test]
+    fn neighbours_are_written_in_one_piece_and_others_as_they_should_be() {
+        let mut fields = Fields::new();
+        let head = b"Age: 1\r\nETag:2 \r\nVary: 3\r\nFrom: 4\r\nLink: 5\r\n";
+        let place = |at, name_len, gap, plain| Place { at, name_len, gap, value_len: 1, plain };
+        assert!(fields.index(Known::AGE, &place(0, 3, 2, true)));
+        assert!(fields.index(Known::ETAG, &place(8, 4, 1, false)));
+        assert!(fields.index(Known::VARY, &place(17, 4, 2, true)));
+        assert!(fields.index(Known::FROM, &place(26, 4, 2, true)));
+        assert!(fields.index(Known::LINK, &place(35, 4, 2, true)));
+        fields.load(head);
+        fields.add(Known::SERVER, value("6"));
+        fields.remove(Known::FROM);
+        let mut out = b">".to_vec();
+        assert_eq!(fields.write(&mut out, |known, _| known != Known::LINK), 4);
+        assert_eq!(out, b">Age: 1\r\nETag: 2\r\nVary: 3\r\nServer: 6\r\n");
+        assert!(fields.written_max() >= out.len());
     }
 }

@@ -90,6 +90,7 @@ impl KnownSet {
         let mut bits = 0;
         let mut at = 0;
         while at < names.len() {
+            assert!(names[at].0 != 0);
             bits |= names[at].bit();
             at += 1;
         }
@@ -97,13 +98,19 @@ impl KnownSet {
     }
 
     /// Whether `name` is in it; `OTHER` never is.
+    #[inline]
     pub const fn has(self, name: Known) -> bool {
-        name.0 != 0 && self.0 & name.bit() != 0
+        self.0 >> name.0 & 1 != 0
     }
 
-    /// Adds `name`.
+    /// Adds `name`; nothing happens with `OTHER`.
     pub const fn insert(&mut self, name: Known) {
-        self.0 |= name.bit();
+        self.0 |= name.bit() & !Known::OTHER.bit();
+    }
+
+    /// The names of both.
+    pub const fn and(self, other: KnownSet) -> KnownSet {
+        KnownSet(self.0 | other.0)
     }
 }
 

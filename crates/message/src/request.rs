@@ -35,7 +35,7 @@ impl Request {
         self.method = Method::GET;
         self.target.clear();
         self.fields.clear();
-        self.body = Body::empty();
+        self.body.clear();
         self.websocket = false;
     }
 

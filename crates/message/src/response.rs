@@ -173,6 +173,6 @@ impl Response {
     pub fn clear(&mut self) {
         self.status = Status::OK;
         self.fields.clear();
-        self.body = Body::empty();
+        self.body.clear();
     }
 }

@@ -45,11 +45,22 @@ pub enum TargetError {
 pub struct Target {
     /// The scheme of the listener the request came in by.
     pub scheme: Scheme,
-    authority: String,
-    host_len: usize,
-    port: Option<u16>,
+    /// Whether there is an authority: while there is none, `named` is what an earlier request had.
+    has_authority: bool,
+    named: Authority,
     path_and_query: String,
     path_len: usize,
+}
+
+/// Host and port in normal form, and the text they were made of: nearly every request of a connection names the
+/// same, which is then not looked at again.
+#[derive(Clone, Debug, Default)]
+struct Authority {
+    written: Vec<u8>,
+    scheme: Scheme,
+    text: String,
+    host_len: usize,
+    port: Option<u16>,
 }
 
 impl Target {
@@ -60,26 +71,24 @@ impl Target {
 
     /// Forgets everything but keeps the memory.
     pub fn clear(&mut self) {
-        self.authority.clear();
-        self.host_len = 0;
-        self.port = None;
+        self.has_authority = false;
         self.path_and_query.clear();
         self.path_len = 0;
     }
 
     /// The host, in normal form; an IPv6 address with its brackets. Empty when an HTTP/1.0 client named none.
     pub fn host(&self) -> &str {
-        self.authority.get(..self.host_len).unwrap_or("")
+        self.authority().get(..self.named.host_len).unwrap_or("")
     }
 
     /// Host and port as they go upstream: the port only when the client wrote one that is not the scheme's own.
     pub fn authority(&self) -> &str {
-        &self.authority
+        if self.has_authority { &self.named.text } else { "" }
     }
 
     /// The port the client wrote.
     pub fn port(&self) -> Option<u16> {
-        self.port
+        self.named.port.filter(|_| self.has_authority)
     }
 
     /// The path in normal form; starts with `/`, or is `*` for a server-wide OPTIONS.
@@ -108,42 +117,12 @@ impl Target {
     /// Takes over a host and port (the value of `Host`, or the authority of an absolute target), checked and in lower
     /// case (RFC 9110 §7.2; attacks A28, F13). User information, spaces, commas and empty ports are refused.
     pub fn set_authority(&mut self, text: &[u8]) -> Result<(), TargetError> {
-        self.authority.clear();
-        self.host_len = 0;
-        self.port = None;
-        let (host, port) = split_port(text)?;
-        let bracketed = host.first() == Some(&b'[');
-        if bracketed {
-            let inner = host.get(1..host.len() - 1).unwrap_or(&[]);
-            let inner = std::str::from_utf8(inner).map_err(|_| TargetError::Malformed)?;
-            let address: std::net::Ipv6Addr = inner.parse().map_err(|_| TargetError::Malformed)?;
-            use std::fmt::Write;
-            let _ = write!(self.authority, "[{address}]");
-        } else {
-            let host = host.strip_suffix(b".").unwrap_or(host);
-            if host.is_empty() || host.len() > 255 {
-                return Err(TargetError::Malformed);
-            }
-            if !host.iter().all(|&byte| is_host_byte(byte)) {
-                return Err(TargetError::Malformed);
-            }
-            // Invariant: is_host_byte lets only ASCII through.
-            self.authority.push_str(std::str::from_utf8(host).map_err(|_| TargetError::Malformed)?);
-            self.authority.make_ascii_lowercase();
-            let empty_label = |pair: (&u8, &u8)| pair == (&b'.', &b'.');
-            if host.first() == Some(&b'.')
-                || host.last() == Some(&b'.')
-                || host.iter().zip(host.iter().skip(1)).any(empty_label)
-            {
-                return Err(TargetError::Malformed);
-            }
+        self.has_authority = false;
+        let known = !text.is_empty() && self.named.written == text && self.named.scheme == self.scheme;
+        if !known {
+            self.named.take(text, self.scheme)?;
         }
-        self.host_len = self.authority.len();
-        self.port = port;
-        if let Some(port) = port.filter(|&port| port != self.scheme.default_port()) {
-            self.authority.push(':');
-            push_decimal(&mut self.authority, port);
-        }
+        self.has_authority = true;
         Ok(())
     }
 
@@ -185,6 +164,52 @@ impl Target {
             // Invariant: is_target_byte lets only ASCII through.
             self.path_and_query.push_str(std::str::from_utf8(query).map_err(|_| TargetError::Malformed)?);
         }
+        Ok(())
+    }
+}
+
+impl Authority {
+    /// Nothing is known of it until all of it has been checked.
+    fn take(&mut self, written: &[u8], scheme: Scheme) -> Result<(), TargetError> {
+        self.written.clear();
+        self.text.clear();
+        self.host_len = 0;
+        self.port = None;
+        let (host, port) = split_port(written)?;
+        let bracketed = host.first() == Some(&b'[');
+        if bracketed {
+            let inner = host.get(1..host.len() - 1).unwrap_or(&[]);
+            let inner = std::str::from_utf8(inner).map_err(|_| TargetError::Malformed)?;
+            let address: std::net::Ipv6Addr = inner.parse().map_err(|_| TargetError::Malformed)?;
+            use std::fmt::Write;
+            let _ = write!(self.text, "[{address}]");
+        } else {
+            let host = host.strip_suffix(b".").unwrap_or(host);
+            if host.is_empty() || host.len() > 255 {
+                return Err(TargetError::Malformed);
+            }
+            if !host.iter().all(|&byte| is_host_byte(byte)) {
+                return Err(TargetError::Malformed);
+            }
+            // Invariant: is_host_byte lets only ASCII through.
+            self.text.push_str(std::str::from_utf8(host).map_err(|_| TargetError::Malformed)?);
+            self.text.make_ascii_lowercase();
+            let empty_label = |pair: (&u8, &u8)| pair == (&b'.', &b'.');
+            if host.first() == Some(&b'.')
+                || host.last() == Some(&b'.')
+                || host.iter().zip(host.iter().skip(1)).any(empty_label)
+            {
+                return Err(TargetError::Malformed);
+            }
+        }
+        self.host_len = self.text.len();
+        self.port = port;
+        if let Some(port) = port.filter(|&port| port != scheme.default_port()) {
+            self.text.push(':');
+            push_decimal(&mut self.text, port);
+        }
+        self.written.extend_from_slice(written);
+        self.scheme = scheme;
         Ok(())
     }
 }
@@ -371,6 +396,28 @@ mod tests {
     fn path(text: &str) -> Result<String, TargetError> {
         let mut target = Target::new();
         target.set_path(text.as_bytes()).map(|()| target.path_and_query().to_owned())
+    }
+
+    #[test]
+    fn what_an_earlier_request_named_does_not_shine_through() {
+        let mut target = Target::new();
+        for _ in 0..2 {
+            target.clear();
+            assert_eq!((target.authority(), target.host(), target.port()), ("", "", None));
+            target.set_authority(b"A.example:81").unwrap();
+            assert_eq!(
+                (target.authority(), target.host(), target.port()),
+                ("a.example:81", "a.example", Some(81))
+            );
+        }
+        assert!(target.set_authority(b"a@b").is_err());
+        assert_eq!((target.authority(), target.host(), target.port()), ("", "", None));
+        assert!(target.set_authority(b"").is_err());
+        target.set_authority(b"a:443").unwrap();
+        assert_eq!(target.authority(), "a:443");
+        target.scheme = Scheme::Https;
+        target.set_authority(b"a:443").unwrap();
+        assert_eq!(target.authority(), "a");
     }
 
     #[test]

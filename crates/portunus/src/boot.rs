@@ -6,7 +6,7 @@ use crate::systemd;
 use portunus_control::apply::Supervisor;
 use portunus_control::observe::log;
 use portunus_control::source::Source;
-use portunus_control::{admin, discover, watch};
+use portunus_control::{admin, discover, rounds, watch};
 use portunus_relay::plan::Admin;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::{Path, PathBuf};
@@ -61,6 +61,7 @@ async fn begin_to_end(source: Source, started: impl FnOnce(&Arc<Supervisor>)) ->
     }
     tokio::spawn(discover::dns::run(Arc::clone(&supervisor)));
     tokio::spawn(watch::watch(Arc::clone(&supervisor)));
+    tokio::spawn(rounds::run(Arc::clone(&supervisor)));
     tokio::spawn(systemd::watchdog(Arc::clone(&supervisor)));
     systemd::notify("READY=1");
     until_stop(&supervisor, &mut signals).await;

@@ -90,11 +90,15 @@ fn route(route: &RoutePlan, out: &mut String) {
     for filter in &route.filters {
         let _ = write!(out, " {},", filter.name);
     }
-    let pools: Vec<_> = match route.forward.as_slice() {
+    let mut pools: Vec<_> = match route.forward.as_slice() {
         [] => vec!["answered here".to_owned()],
         [one] => vec![format!("to {}", one.pool)],
         many => many.iter().map(|one| format!("to {} weight={}", one.pool, one.weight)).collect(),
     };
+    pools.extend(
+        route.canary.iter().map(|canary| format!("canary {} {}..{}", canary.pool, canary.from, canary.to)),
+    );
+    pools.extend(route.mirror.iter().map(|mirror| format!("mirror {} {}", mirror.pool, mirror.share)));
     let _ = writeln!(out, " {}", pools.join(", "));
 }
 

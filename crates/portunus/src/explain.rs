@@ -7,7 +7,7 @@ use crate::output::say;
 use portunus_message::{FieldName, FieldValue, Method, Request, Scheme};
 use portunus_relay::dispatch::{Explanation, Table};
 use portunus_relay::filter;
-use portunus_relay::plan::{Directive, Listen, Plan};
+use portunus_relay::plan::{Directive, Listen, Plan, Split};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -104,6 +104,19 @@ fn aftermath(plan: &Plan, number: u32, out: &mut String) {
     let Some(route) = routes.into_iter().nth(number as usize) else { return };
     for filter in &route.filters {
         let _ = writeln!(out, "filter {}", described(filter));
+    }
+    if let Some(split) = &route.split {
+        let _ = match split {
+            Split::Cookie { name, .. } => writeln!(out, "split by cookie {name}"),
+            Split::Header(name) => writeln!(out, "split by header {name}"),
+        };
+    }
+    if let Some(canary) = &route.canary {
+        let (pool, from, to) = (&canary.pool, canary.from, canary.to);
+        let _ = writeln!(out, "canary {pool}, {from} to {to} of the requests");
+    }
+    if let Some(mirror) = &route.mirror {
+        let _ = writeln!(out, "mirror {}, {} of the requests", mirror.pool, mirror.share);
     }
     let total: u64 = route.forward.iter().map(|forward| u64::from(forward.weight)).sum();
     for forward in &route.forward {

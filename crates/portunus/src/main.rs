@@ -19,6 +19,10 @@ use clap::Parser;
 use exit::Exit;
 use std::process::ExitCode;
 
+/// Connections and configurations are many small pieces of memory (docs/decisions/0009).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     boot::hear_panics();
     match perform(Args::parse()) {

@@ -231,6 +231,20 @@ fn readable(status: &Value) -> String {
             );
         }
     }
+    for canary in list(&status["canaries"]) {
+        let reason = canary["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "canary {} of {}, {} of {}, {}{reason}, {}, {}",
+            word(&canary["pool"]),
+            word(&canary["route"]),
+            word(&canary["share"]),
+            word(&canary["to"]),
+            word(&canary["state"]),
+            counted(&canary["new"]["requests"], "request", "requests"),
+            counted(&canary["new"]["errors"], "error", "errors"),
+        );
+    }
     for route in list(&status["routes"]) {
         let requests = counted(&route["requests"], "request", "requests");
         let _ =
@@ -296,9 +310,14 @@ mod tests {
             "connections": { "open": 1, "accepted": 2, "refused": 3 }, "requests_active": 4,
             "pools": [{ "name": "web", "retries": 0, "hosts": [{ "name": "h", "up": true, "requests": 1,
                 "failures": 0, "in_flight": 0 }] }],
+            "canaries": [{ "route": "r", "pool": "next", "share": "0%", "to": "50%", "state": "given up",
+                "reason": "errors 2% > 1%", "new": { "requests": 9, "errors": 1 } }],
             "routes": [{ "name": "r", "requests": 1, "mean_ms": 0.5 }],
         }));
-        assert_eq!(page.lines().count(), 10, "{page}");
+        assert_eq!(page.lines().count(), 11, "{page}");
+        assert!(
+            page.contains("canary next of r, 0% of 50%, given up: errors 2% > 1%, 9 requests, 1 error\n")
+        );
         assert!(page.contains("x.conf:1:1: bad") && page.contains("h up, 1 request, 0 failures"));
     }
 }

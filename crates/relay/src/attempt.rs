@@ -3,6 +3,7 @@
 use crate::client::{Client, Scratch};
 use crate::context::{Bounds, Scope};
 use crate::hosts::HostId;
+use crate::mirror::{self, Mirror};
 use crate::pick::Key;
 use crate::pool::{HostPool, Lease};
 use crate::pump::{Pace, Transfer};
@@ -43,14 +44,20 @@ pub async fn until_answered(
     run: &Run,
     worker: &Worker,
 ) -> Result<Answered, Error> {
-    let at = route.choose_pool(worker.random()).ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let place = route.split.place(&x.request, worker.random());
+    let place = place.ok_or(Error::proxy(Phase::Pick, Crime::NoRoute))?;
+    let at = place.pool;
     let (Some(pool), Some(mine)) = (run.snapshot.pool(at), run.pools.get(at as usize)) else {
         return Err(Error::proxy(Phase::Pick, Crime::Internal));
     };
     x.labels.pool = Some(at);
     scratch.tried.clear();
     let framing = framing_upstream(x);
+    let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
     let mut up = upload(x, pool, bounds, &route.limits);
+    if mirror.is_some() && !x.request.body.is_empty() {
+        up.keep_up_to(route.limits.replay_bytes.max(mirror::BODY_BYTES_MAX));
+    }
     let mut last = None;
     loop {
         let Some(id) = choose(x, scratch, pool, worker) else {
@@ -65,17 +72,30 @@ pub async fn until_answered(
         if last.is_some() {
             mine.cells.retries.add(1);
         }
+        let began = worker.clock.now();
+        if !host.host.is_usable(began) && pool.hosts.is_below_floor(began) {
+            mine.cells.forced.add(1);
+        }
         scratch.tried.insert(id);
         x.labels.host = Some(id.0);
         x.tries += 1;
-        x.times.picked.get_or_insert(worker.clock.now());
-        let mut ask = Ask { x, client, bounds, limits: &route.limits, worker, framing };
+        x.times.picked.get_or_insert(began);
+        let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
         let error = match ask.one_host(host, &mut up).await {
-            Ok((lease, head, up_failed)) => return Ok(Answered { lease, head, up, up_failed }),
+            Ok((lease, head, up_failed)) => {
+                if let Some(sticky) = &pool.sticky {
+                    sticky.mark(&x.request, id, &mut x.response);
+                }
+                route.split.mark(place, &mut x.response);
+                if let Some(mirror) = mirror {
+                    copy_to(mirror, x, &up, scratch, route, run, worker);
+                }
+                return Ok(Answered { lease, head, up, up_failed });
+            }
             Err(error) => error,
         };
         if error.side == Side::Upstream {
-            tally::attempt(x, host, false, worker.clock.now());
+            tally::attempt(x, pool, host, false, began, worker.clock.now());
         }
         if x.tries >= pool.tries || !may_repeat(&error, x) || !up.rewind() {
             return Err(error);
@@ -84,7 +104,39 @@ pub async fn until_answered(
     }
 }
 
+/// Sends a copy of a request whose answer has begun.
+fn copy_to(
+    mirror: &Mirror,
+    x: &mut Exchange,
+    up: &Transfer,
+    scratch: &mut Scratch,
+    route: &Route,
+    run: &Run,
+    worker: &Worker,
+) {
+    let (Some(pool), Some(mine)) = (run.snapshot.pool(mirror.pool), run.pools.get(mirror.pool as usize))
+    else {
+        return;
+    };
+    scratch.tried.clear();
+    let host = choose(x, scratch, pool, worker).and_then(|id| mine.hosts.get(id.0 as usize));
+    let body = up.whole().filter(|body| body.len() <= mirror::BODY_BYTES_MAX);
+    match (host, body) {
+        (Some(host), Some(body)) => {
+            mirror.send(x, body, host, &mine.cells, &route.limits, &worker.deadlines);
+            worker.wake_sweeper();
+        }
+        (None, _) => mine.cells.mirrors_failed.add(1),
+        (_, None) => mine.cells.mirrors_skipped.add(1),
+    }
+}
+
 fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> Option<HostId> {
+    let now = worker.clock.now();
+    let bound = pool.sticky.as_ref().and_then(|it| it.bound(&x.request, &pool.hosts, &scratch.tried, now));
+    if bound.is_some() {
+        return bound;
+    }
     scratch.key.clear();
     if let Some(template) = pool.pick.key() {
         let scope = Scope {
@@ -97,12 +149,7 @@ fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker) -> 
         };
         template.render(&scope, &mut scratch.key);
     }
-    let key = Key {
-        text: &scratch.key,
-        client_ip: x.client_ip(),
-        random: worker.random(),
-        now: worker.clock.now(),
-    };
+    let key = Key { text: &scratch.key, client_ip: x.client_ip(), random: worker.random(), now };
     pool.pick.pick(&pool.hosts, &key, &scratch.tried)
 }
 
@@ -127,6 +174,9 @@ fn may_repeat(error: &Error, x: &Exchange) -> bool {
 struct Ask<'a> {
     x: &'a mut Exchange,
     client: &'a mut Client,
+    pool: &'a Pool,
+    /// When the host was chosen.
+    began: Tick,
     bounds: &'a Bounds,
     limits: &'a Limits,
     worker: &'a Worker,
@@ -175,12 +225,13 @@ impl Ask<'_> {
             self.client.welcome_body();
         }
         let bounds = HeadBounds::response(self.limits);
-        let mut sending = Sending { up_failed: None, sent_at: None };
+        let mut sending = Sending { first: true, up_failed: None, sent_at: None };
         let mut informational = 0;
         loop {
-            let length = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
-            let head = self.parse(link.here().get(..length).unwrap_or(&[]))?;
-            link.take_head(length);
+            let head = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
+            if head.upgraded && !accepts(self.x) {
+                return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
+            }
             if self.x.response.status.is_informational() && !head.upgraded {
                 informational += 1;
                 if informational > self.limits.informational {
@@ -191,7 +242,7 @@ impl Ask<'_> {
             }
             link.expect_body(head.framing, self.limits);
             self.x.times.first_byte = Some(self.worker.clock.now());
-            tally::attempt(self.x, &host, true, self.worker.clock.now());
+            tally::attempt(self.x, self.pool, &host, true, self.began, self.worker.clock.now());
             if let Some(idle) = head.idle {
                 host.learn_idle_time(idle);
             }
@@ -199,16 +250,12 @@ impl Ask<'_> {
         }
     }
 
-    fn parse(&mut self, head: &[u8]) -> Result<ResponseHead, Error> {
-        let request = &self.x.request;
-        self.x.response.clear();
-        let parsed =
-            parse::response(head, &mut self.x.response, request.method, request.websocket, self.limits)
-                .map_err(|crime| Error::upstream(Phase::Wait, crime, Retry::Never))?;
-        if parsed.upgraded && !accepts(self.x) {
-            return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
+    fn parse(x: &mut Exchange, bytes: &[u8], limits: &Limits) -> Result<(ResponseHead, usize), Error> {
+        x.response.clear();
+        match parse::response(bytes, &mut x.response, x.request.method, x.request.websocket, limits) {
+            Ok(head) => Ok((head, head.length)),
+            Err(crime) => Err(Error::upstream(Phase::Wait, crime, Retry::Never)),
         }
-        Ok(parsed)
     }
 
     /// Passes an informational head on: only 103, and only to those who know such things (RFC 8297, attack A37).
@@ -230,8 +277,10 @@ impl Ask<'_> {
         up: &mut Transfer,
         bounds: &HeadBounds,
         sending: &mut Sending,
-    ) -> Poll<Result<usize, Error>> {
-        let now = self.worker.clock.refresh();
+    ) -> Poll<Result<ResponseHead, Error>> {
+        // The first look follows at once on what came before, whose time is still good.
+        let first = std::mem::take(&mut sending.first);
+        let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
         let _ = self.client.link.poll_flush(cx)?; // 100 and 103
         if !up.is_over() && sending.up_failed.is_none() {
             match up.poll(cx, &mut self.client.link, link, now) {
@@ -248,8 +297,9 @@ impl Ask<'_> {
             }
             self.x.bytes_up = up.moved;
         }
-        match link.poll_head(cx, bounds) {
-            Poll::Ready(Ok(Some(length))) => return Poll::Ready(Ok(length)),
+        let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
+        match link.poll_head(cx, bounds, parse) {
+            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
             Poll::Pending => {}
@@ -294,6 +344,7 @@ impl Ask<'_> {
 
 /// How far the request has got.
 struct Sending {
+    first: bool,
     up_failed: Option<Error>,
     sent_at: Option<Tick>,
 }

@@ -84,12 +84,30 @@ pub struct PoolCells {
     pub retries: Count,
     /// Requests for which no host could be chosen.
     pub no_host: Count,
+    /// Requests that went to a host which was not good, because too few were.
+    pub forced: Count,
+    /// Copies that were answered.
+    pub mirrored: Count,
+    /// Copies that were sent, or should have been, and not answered.
+    pub mirrors_failed: Count,
+    /// Requests that were to be copied and were not: too large, or too many under way.
+    pub mirrors_skipped: Count,
+    /// Copies under way.
+    pub mirrors_open: Count,
 }
 
 impl PoolCells {
     /// As plain data, with those of its hosts.
     pub fn read(&self, hosts: Vec<(String, HostStats)>) -> PoolStats {
-        PoolStats { hosts, retries: self.retries.get(), no_host: self.no_host.get() }
+        PoolStats {
+            hosts,
+            retries: self.retries.get(),
+            no_host: self.no_host.get(),
+            forced: self.forced.get(),
+            mirrored: self.mirrored.get(),
+            mirrors_failed: self.mirrors_failed.get(),
+            mirrors_skipped: self.mirrors_skipped.get(),
+        }
     }
 }
 

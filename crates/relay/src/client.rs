@@ -2,6 +2,7 @@
 
 use crate::buffers::Buffers;
 use crate::deadlines::Deadline;
+use crate::filter::forwarded::Told;
 use crate::hosts::HostSet;
 use crate::link::Link;
 use crate::net::{Front, Stream};
@@ -79,6 +80,8 @@ pub struct Active {
 pub struct Scratch {
     /// Fields that filters want on the answer.
     pub later: Fields,
+    /// What upstreams are told of the client.
+    pub told: Told,
     /// Hosts that have been tried.
     pub tried: HostSet,
     /// The text a policy decides by.

@@ -1,5 +1,6 @@
 //! Host, Hosts: address, weight, whether it is up, live counters.
 
+use crate::latency::Latency;
 use crate::plan::Address;
 use crate::standing::Standing;
 use arc_swap::ArcSwap;
@@ -7,6 +8,7 @@ use portunus_message::Tick;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 /// The index of a host in its [`Hosts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +18,19 @@ pub struct HostId(pub u32);
 #[derive(Debug, Default)]
 pub struct Hosts {
     list: Vec<Arc<Host>>,
+    /// What holds whatever the pool's policy is.
+    pub rules: Rules,
+    /// Whether there are hosts in other zones than this proxy.
+    pub has_zones: bool,
+}
+
+/// What holds for a choice among hosts whatever the policy is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// While fewer hosts than this are good, those that are not good are used as well; 0: never.
+    pub keep: u32,
+    /// How long a host that came back is brought up to its weight; zero: it has it at once.
+    pub slow_start: Duration,
 }
 
 /// One member. It outlives reloads that keep it, with its counters and its state.
@@ -29,6 +44,8 @@ pub struct Host {
     pub weight: u32,
     /// Whether it is used only when no other is left.
     pub backup: bool,
+    /// Whether it stands in another zone than this proxy.
+    pub far: bool,
     /// What every Snapshot shares of it.
     pub live: Arc<Live>,
 }
@@ -42,6 +59,8 @@ pub struct Live {
     pub in_flight: AtomicU32,
     /// Whether it may be chosen, and why not.
     pub standing: Standing,
+    /// How quick it has been, for policies that ask.
+    pub latency: Latency,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.
     pub idle_ms: AtomicU32,
 }
@@ -57,6 +76,7 @@ impl Live {
             addresses: ArcSwap::from_pointee(addresses),
             in_flight: AtomicU32::new(0),
             standing: Standing::default(),
+            latency: Latency::default(),
             idle_ms: AtomicU32::new(0),
         }
     }
@@ -66,7 +86,12 @@ impl Host {
     /// A host with its own fresh state, or with the state that an earlier Snapshot had of it.
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
         let live = live.unwrap_or_else(|| Arc::new(Live::new(&address)));
-        Host { name: address.to_string().into(), address, weight, backup, live }
+        Host { name: address.to_string().into(), address, weight, backup, far: false, live }
+    }
+
+    /// The same host, in another zone than this proxy or not.
+    pub fn placed(self, far: bool) -> Host {
+        Host { far, ..self }
     }
 
     /// Requests that are on it.
@@ -88,7 +113,12 @@ impl Host {
 impl Hosts {
     /// These, in this order.
     pub fn new(list: Vec<Arc<Host>>) -> Hosts {
-        Hosts { list }
+        Hosts { has_zones: list.iter().any(|host| host.far), list, rules: Rules::default() }
+    }
+
+    /// The same under these rules.
+    pub fn ruled(self, rules: Rules) -> Hosts {
+        Hosts { rules, ..self }
     }
 
     /// How many there are.
@@ -109,22 +139,6 @@ impl Hosts {
     /// All, with their indices.
     pub fn iter(&self) -> impl Iterator<Item = (HostId, &Arc<Host>)> {
         (0u32..).map(HostId).zip(&self.list)
-    }
-
-    /// Those that a policy may choose: usable, not in `tried`, and backups only when nothing else fits.
-    pub fn candidates<'a>(
-        &'a self,
-        tried: &'a HostSet,
-        now: Tick,
-    ) -> impl Iterator<Item = (HostId, &'a Arc<Host>)> + Clone + 'a {
-        let fits = move |tier: bool| {
-            move |&(id, host): &(HostId, &Arc<Host>)| {
-                host.backup == tier && host.is_usable(now) && !tried.has(id)
-            }
-        };
-        let pairs = (0u32..).map(HostId).zip(&self.list);
-        let backups = !pairs.clone().any(|pair| fits(false)(&pair));
-        pairs.filter(fits(backups))
     }
 }
 

@@ -79,30 +79,30 @@ impl Link {
         }
     }
 
-    /// Reads until a whole head is there and returns its length; it stays in the buffer until [`Link::take_head`].
-    /// `None`: the peer ended before the first byte.
-    pub fn poll_head(
+    /// Reads until a whole head is there, takes it away, and gives what `parse` made of it; `parse` says how long it
+    /// was. `None`: the peer ended before the first byte.
+    ///
+    /// Nearly every head comes whole, so it is parsed at once. Only when that fails does a scan find out whether more
+    /// is to come or a rule is broken, looking at each byte once however slowly they come.
+    pub fn poll_head<T>(
         &mut self,
         cx: &mut Context<'_>,
         bounds: &HeadBounds,
-    ) -> Poll<Result<Option<usize>, Error>> {
+        mut parse: impl FnMut(&[u8]) -> Result<(T, usize), Error>,
+    ) -> Poll<Result<Option<T>, Error>> {
         loop {
-            let here = self.here();
-            if self.side == Side::Upstream && !is_status_line(here) {
-                return Poll::Ready(Err(self.head_error(Crime::BadResponse)));
-            }
-            if !here.is_empty()
-                && let Some(length) = {
-                    let input = self
-                        .held
-                        .input
-                        .as_deref()
-                        .and_then(|all| all.get(self.start..self.end))
-                        .unwrap_or(&[]);
-                    self.scan.advance(input, bounds).map_err(|crime| self.head_error(crime))?
+            if self.start < self.end {
+                if self.scan.is_new()
+                    && let Ok((head, length)) = parse(self.here())
+                {
+                    self.take_head(length);
+                    return Poll::Ready(Ok(Some(head)));
                 }
-            {
-                return Poll::Ready(Ok(Some(length)));
+                if let Some(length) = self.scan_head(bounds)? {
+                    let (head, length) = parse(self.here().get(..length).unwrap_or(&[]))?;
+                    self.take_head(length);
+                    return Poll::Ready(Ok(Some(head)));
+                }
             }
             if ready!(self.poll_fill(cx)).map_err(|_| self.cut_error())? == 0 {
                 return Poll::Ready(if self.start == self.end { Ok(None) } else { Err(self.cut_error()) });
@@ -110,13 +110,22 @@ impl Link {
         }
     }
 
+    /// Looks for the end of the head in what is here.
+    fn scan_head(&mut self, bounds: &HeadBounds) -> Result<Option<usize>, Error> {
+        let here = self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[]);
+        if self.side == Side::Upstream && !is_status_line(here) {
+            return Err(self.head_error(Crime::BadResponse));
+        }
+        self.scan.advance(here, bounds).map_err(|crime| self.head_error(crime))
+    }
+
     /// The bytes that were read and not yet taken.
-    pub fn here(&self) -> &[u8] {
+    fn here(&self) -> &[u8] {
         self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[])
     }
 
     /// Takes a head of `length` bytes away and starts to look for the next one.
-    pub fn take_head(&mut self, length: usize) {
+    fn take_head(&mut self, length: usize) {
         self.start = (self.start + length).min(self.end);
         self.scan = Scan::new();
         self.rest_input();

@@ -30,6 +30,9 @@ pub struct Plan {
 pub struct Settings {
     /// Threads that serve; none means one for each core the process may use.
     pub workers: Option<usize>,
+    /// The zone this proxy stands in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// Where the admin API listens.
     pub admin: Admin,
     /// The access log; none means off.
@@ -53,6 +56,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             workers: None,
+            zone: None,
             admin: Admin::default(),
             access_log: None,
             log_level: LogLevel::Info,
@@ -223,6 +227,69 @@ pub struct PoolPlan {
     pub connect_timeout: Duration,
     /// How many attempts a request may take in all; 1 means: no second one.
     pub tries: u32,
+    /// How a server that came back is brought up.
+    #[serde(default)]
+    pub slow_start: SlowStart,
+    /// How many servers are kept in use whatever is held against them.
+    #[serde(default)]
+    pub keep: Keep,
+    /// The cookie that brings a client back to its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+}
+
+/// The cookie that brings a client back to its server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Sticky {
+    /// Its name.
+    pub cookie: String,
+    /// The keys that sign it, with white space between them: the first signs, all are believed.
+    pub key: Text,
+    /// How long a client keeps it, from its latest answer on; none means: until its session ends.
+    #[serde(with = "portunus_message::duration::optional", default)]
+    #[schemars(with = "Option<String>")]
+    pub ttl: Option<Duration>,
+    /// With which requests from other sites it is sent.
+    #[serde(default)]
+    pub same_site: SameSite,
+}
+
+/// With which requests from other sites a cookie is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SameSite {
+    /// With those that follow a link.
+    #[default]
+    Lax,
+    /// With none.
+    Strict,
+    /// With all; such a cookie is sent over TLS only.
+    None,
+}
+
+/// How a server that came back is brought up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SlowStart {
+    /// How long its weight grows, from a tenth to the whole; nothing means: it has all of it at once.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub time: Duration,
+}
+
+/// How many servers are kept in use whatever is held against them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Keep {
+    /// When fewer than so many are good, the others are used as well; 0 means: never.
+    pub hosts: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep { hosts: 1 }
+    }
 }
 
 /// Idle connections to each host of a pool.
@@ -247,6 +314,9 @@ pub struct ServerPlan {
     pub weight: u32,
     /// Whether it is used only when no other is left.
     pub backup: bool,
+    /// The zone it stands in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
 }
 
 /// Where a server is.
@@ -343,8 +413,115 @@ pub struct RoutePlan {
     pub filters: Vec<Directive>,
     /// The pools that get its requests, with their shares; empty when a filter answers.
     pub forward: Vec<Forward>,
+    /// By what a request stays with its part of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// The pool that gets more and more of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+    /// The pool that gets copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// The bounds that hold on it.
     pub limits: Limits,
+}
+
+/// By what a request stays with its part, where requests are shared between pools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Split {
+    /// By the value of this cookie, which is set where it is missing.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// How long a client keeps it; none means: until its session ends.
+        #[serde(with = "portunus_message::duration::optional", default)]
+        #[schemars(with = "Option<String>")]
+        ttl: Option<Duration>,
+    },
+    /// By the value of this header field; where it is missing, by chance.
+    Header(String),
+}
+
+/// A pool that gets copies of requests, and whose answers nobody sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Mirror {
+    /// The pool's name.
+    pub pool: String,
+    /// Of how many requests.
+    pub share: Share,
+}
+
+/// A pool that gets more and more of a route's requests, and none any more when it does worse than the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Canary {
+    /// The pool's name.
+    pub pool: String,
+    /// The share it begins with.
+    pub from: Share,
+    /// The share it ends with.
+    pub to: Share,
+    /// How much is added at each step.
+    pub step: Share,
+    /// How long a step lasts.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub every: Duration,
+    /// When it gets nothing any more: `errors > 1% or p99 > 1.5x`.
+    pub abort: String,
+    /// How many requests it must have had before it is judged.
+    pub requests: u64,
+}
+
+/// A part of a whole, in thousandths of a percent; written `5%`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub u32);
+
+impl Share {
+    /// All of it.
+    pub const WHOLE: Share = Share(100_000);
+
+    /// Whether a number that may be anything falls into this part: the last one of all numbers.
+    pub fn has(self, number: u64) -> bool {
+        let place = (u128::from(number) * u128::from(Share::WHOLE.0)) >> 64;
+        place >= u128::from(Share::WHOLE.0.saturating_sub(self.0))
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whole, rest) = (self.0 / 1000, format!("{:03}", self.0 % 1000));
+        match rest.trim_end_matches('0') {
+            "" => write!(f, "{whole}%"),
+            rest => write!(f, "{whole}.{rest}%"),
+        }
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Share, D::Error> {
+        let text = String::deserialize(from)?;
+        let share = crate::values::parse_share(&text);
+        share.map(Share).map_err(|mistake| serde::de::Error::custom(format!("`{text}` {}", mistake.reason)))
+    }
+}
+
+impl JsonSchema for Share {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        String::json_schema(generator)
+    }
 }
 
 /// A pool with its share of a route's requests.

@@ -21,7 +21,8 @@ use std::task::Poll;
 /// One exchange, from request to record. Everything the data plane does is called from here.
 pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch, run: &Run, worker: &Worker) {
     scratch.later.clear();
-    let client_ip = forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut x.id);
+    let client_ip =
+        forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut scratch.told, &mut x.id);
     x.client_ip = Some(client_ip);
     x.asked.push_str(x.request.target.path_and_query());
     let found = run.find(client.listen.as_ref(), &x.request, client_ip);

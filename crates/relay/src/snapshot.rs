@@ -1,12 +1,16 @@
 //! Snapshot: a Plan compiled to run; immutable, shared, swapped whole.
 
+use crate::canary::Canary;
 use crate::context::Bounds;
 use crate::dispatch::Table;
 use crate::filter::chain::Chain;
 use crate::filter::forwarded::Trust;
-use crate::hosts::{Host, Hosts, Live};
+use crate::hosts::{Host, Hosts, Live, Rules};
+use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
 use crate::plan::{Address, CompileMistake, KeepAlive, Plan, PoolPlan, RoutePlan};
+use crate::split::{By, Split};
+use crate::sticky::Sticky;
 use portunus_message::Limits;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,8 +33,10 @@ pub struct Route {
     pub name: Box<str>,
     /// What may look at its requests.
     pub chain: Chain,
-    /// The pools that get its requests: index, and the sum of the shares up to and with this one.
-    pub forward: Vec<(u32, u64)>,
+    /// The pools that get its requests.
+    pub split: Split,
+    /// The pool that gets copies of them.
+    pub mirror: Option<Mirror>,
     /// Its bounds.
     pub limits: Arc<Limits>,
     /// Those of them that a filter may change.
@@ -51,6 +57,8 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// Attempts in all.
     pub tries: u32,
+    /// The cookie that brings a client back to its host.
+    pub sticky: Option<Sticky>,
 }
 
 impl Snapshot {
@@ -60,16 +68,19 @@ impl Snapshot {
         let old = previous.map(live_hosts).unwrap_or_default();
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, &old) {
+            match compile_pool(pool, plan.settings.zone.as_deref(), &old) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
         }
         let index: HashMap<&str, u32> = plan.pools.iter().map(|pool| &*pool.name).zip(0..).collect();
+        let canaries: HashMap<&str, &Canary> =
+            previous.map(Snapshot::canaries).into_iter().flatten().collect();
         let mut shared = Shared::default();
         let mut routes = Vec::new();
         for route in plan.sites.iter().flat_map(|site| &site.routes) {
-            match compile_route(route, &index, &mut shared) {
+            let before = canaries.get(&*route.name).copied();
+            match compile_route(route, &index, before, &mut shared) {
                 Ok(route) => routes.push(route),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -111,6 +122,11 @@ impl Snapshot {
         &self.pools
     }
 
+    /// Every canary with the name of its route.
+    pub fn canaries(&self) -> impl Iterator<Item = (&str, &Canary)> {
+        self.routes.iter().filter_map(|route| Some((&*route.name, &**route.split.canary.as_ref()?)))
+    }
+
     /// Every host with the name of its pool.
     pub fn hosts(&self) -> impl Iterator<Item = (&str, &Arc<Host>)> {
         self.pools.iter().flat_map(|pool| pool.hosts.iter().map(|(_, host)| (&*pool.name, host)))
@@ -132,22 +148,30 @@ fn live_hosts(snapshot: &Snapshot) -> LiveHosts {
         .collect()
 }
 
-fn compile_pool(plan: &PoolPlan, old: &LiveHosts) -> Result<Pool, CompileMistake> {
+fn compile_pool(plan: &PoolPlan, zone: Option<&str>, old: &LiveHosts) -> Result<Pool, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
-    let pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
+    let mut pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
     let host = |server: &crate::plan::ServerPlan| {
         let live = old.get(&(plan.name.as_str().into(), server.address.clone())).cloned();
-        Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live))
+        // Whoever has no zone, proxy or server, is near everybody.
+        let far = zone.zip(server.zone.as_deref()).is_some_and(|(own, its)| own != its);
+        Arc::new(Host::new(server.address.clone(), server.weight, server.backup, live).placed(far))
     };
+    let hosts = Hosts::new(plan.servers.iter().map(host).collect());
+    pick.prepare(&hosts);
+    let sticky = plan.sticky.as_ref().map(|sticky| Sticky::new(sticky, &plan.name, &hosts));
+    let sticky = sticky.transpose().map_err(|reason| mistake(format!("sticky: {reason}")))?;
+    let rules = Rules { keep: plan.keep.hosts, slow_start: plan.slow_start.time };
     Ok(Pool {
         name: plan.name.as_str().into(),
-        hosts: Hosts::new(plan.servers.iter().map(host).collect()),
+        hosts: hosts.ruled(rules),
         pick,
         keep_alive: plan.keep_alive,
         connect_timeout: plan.connect_timeout,
         tries: plan.tries.max(1),
+        sticky,
     })
 }
 
@@ -171,18 +195,11 @@ impl Shared {
 fn compile_route(
     plan: &RoutePlan,
     pools: &HashMap<&str, u32>,
+    previous: Option<&Canary>,
     shared: &mut Shared,
 ) -> Result<Route, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("route {}", plan.name), reason };
     let chain = Chain::compile(&plan.filters).map_err(&mistake)?;
-    let mut forward = Vec::with_capacity(plan.forward.len());
-    let mut sum = 0u64;
-    for share in &plan.forward {
-        let pool =
-            pools.get(&*share.pool).ok_or_else(|| mistake(format!("there is no pool `{}`", share.pool)))?;
-        sum += u64::from(share.weight);
-        forward.push((*pool, sum));
-    }
     let limits = shared.limits(&plan.limits);
     let bounds = Bounds {
         request: None,
@@ -190,20 +207,30 @@ fn compile_route(
         upstream_idle: limits.upstream_idle,
         body_bytes: limits.body_bytes,
     };
-    Ok(Route { name: plan.name.as_str().into(), chain, forward, limits, bounds })
+    let split = compile_split(plan, pools, previous).map_err(&mistake)?;
+    let mirror = plan.mirror.as_ref().map(|mirror| Ok((find_pool(pools, &mirror.pool)?, mirror.share)));
+    let mirror = mirror.transpose().map_err(&mistake)?;
+    let mirror = mirror.and_then(|(pool, share)| Mirror::new(pool, share));
+    Ok(Route { name: plan.name.as_str().into(), chain, split, mirror, limits, bounds })
 }
 
-impl Route {
-    /// The pool for a request, by a random number: each gets its share.
-    pub fn choose_pool(&self, random: u64) -> Option<u32> {
-        match self.forward.as_slice() {
-            [] => None,
-            [(only, _)] => Some(*only),
-            several => {
-                let sum = several.last().map_or(0, |(_, sum)| *sum);
-                let point = random.checked_rem(sum)?;
-                several.iter().find(|(_, upto)| point < *upto).map(|(pool, _)| *pool)
-            }
-        }
+fn compile_split(
+    plan: &RoutePlan,
+    pools: &HashMap<&str, u32>,
+    previous: Option<&Canary>,
+) -> Result<Split, String> {
+    let mut forward = Vec::with_capacity(plan.forward.len());
+    let mut sum = 0u64;
+    for share in &plan.forward {
+        sum += u64::from(share.weight);
+        forward.push((find_pool(pools, &share.pool)?, sum));
     }
+    let canary = plan.canary.as_ref().map(|canary| {
+        Ok::<_, String>(Arc::new(Canary::new(canary, find_pool(pools, &canary.pool)?, previous)?))
+    });
+    Ok(Split { forward, by: plan.split.as_ref().map(By::new).transpose()?, canary: canary.transpose()? })
+}
+
+fn find_pool(pools: &HashMap<&str, u32>, name: &str) -> Result<u32, String> {
+    pools.get(name).copied().ok_or_else(|| format!("there is no pool `{name}`"))
 }

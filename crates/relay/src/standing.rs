@@ -2,6 +2,7 @@
 
 use portunus_message::Tick;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Whether a host may be chosen. Shared by all workers and by every Snapshot that has the host.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Standing {
     weight: AtomicU32,
     /// When it came back last, in microseconds of a [`Tick`]; 0 while it has been there from the start. Slow start counts from here.
     back_since: AtomicU64,
+    /// Written by whoever connects: when it refused a connection last, in microseconds of a [`Tick`]; 0 for never.
+    refused_at: AtomicU64,
 }
 
 /// What active checks have found.
@@ -50,6 +53,7 @@ impl Default for Standing {
             order: AtomicU8::new(Order::Serve as u8),
             weight: AtomicU32::new(u32::MAX),
             back_since: AtomicU64::new(0),
+            refused_at: AtomicU64::new(0),
         }
     }
 }
@@ -114,6 +118,24 @@ impl Standing {
     /// When it came back last; none while it has been there from the start.
     pub fn back_since(&self) -> Option<Tick> {
         Some(self.back_since.load(Relaxed)).filter(|&at| at != 0).map(Tick)
+    }
+
+    /// Since when it has been good without a break, as far as that is known: it came back, or the time of its ejection
+    /// was over.
+    pub fn good_since(&self) -> Option<Tick> {
+        let since = self.back_since.load(Relaxed).max(self.ejected_until.load(Relaxed));
+        Some(since).filter(|&at| at != 0).map(Tick)
+    }
+
+    /// Hears that it refused a connection.
+    pub fn refused(&self, now: Tick) {
+        self.refused_at.store(now.0.max(1), Relaxed);
+    }
+
+    /// Whether it refused a connection within the time up to `now`.
+    pub fn has_refused(&self, within: Duration, now: Tick) -> bool {
+        let at = self.refused_at.load(Relaxed);
+        at != 0 && now.since(Tick(at)) < within
     }
 
     /// Hears that it came (back) into service at `now`.

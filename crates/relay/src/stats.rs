@@ -69,6 +69,10 @@ impl PoolStats {
         add_named(&mut self.hosts, &other.hosts, HostStats::add);
         self.retries += other.retries;
         self.no_host += other.no_host;
+        self.forced += other.forced;
+        self.mirrored += other.mirrored;
+        self.mirrors_failed += other.mirrors_failed;
+        self.mirrors_skipped += other.mirrors_skipped;
     }
 }
 
@@ -138,6 +142,14 @@ pub struct PoolStats {
     pub retries: u64,
     /// Requests for which no host could be chosen.
     pub no_host: u64,
+    /// Requests that went to a host which was not good, because too few were.
+    pub forced: u64,
+    /// Copies of requests that were answered.
+    pub mirrored: u64,
+    /// Copies that were not answered.
+    pub mirrors_failed: u64,
+    /// Requests that were to be copied and were not.
+    pub mirrors_skipped: u64,
 }
 
 /// What one host has seen.

@@ -1,9 +1,12 @@
 //! Tally closes every exchange exactly once: its counters, then its record.
 
+use crate::canary::Canary;
 use crate::cells;
 use crate::hosts::HostId;
+use crate::pick::Outcome;
 use crate::pool::HostPool;
 use crate::run::Run;
+use crate::snapshot::Pool;
 use crate::stats::Names;
 use crate::worker::Worker;
 use portunus_message::{Exchange, Side, Status, Tick};
@@ -24,19 +27,38 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
         route.bytes_up.add(x.bytes_up);
         route.bytes_down.add(x.bytes_down);
     }
+    if let Some(route) = x.labels.route.and_then(|at| run.snapshot.route(at))
+        && let Some(canary) = &route.split.canary
+    {
+        watch(x, canary, now);
+    }
     worker.cells.active.sub(1);
     worker.recorder.borrow_mut().record(x, &names(x, run));
 }
 
-/// One attempt at a host is over: with the head of an answer, or without.
-pub fn attempt(x: &Exchange, pool: &HostPool, answered: bool, now: Tick) {
+/// A route with a canary compares what became of its requests with what became of the others.
+fn watch(x: &Exchange, canary: &Canary, now: Tick) {
+    let Some(pool) = x.labels.pool.filter(|_| !is_client_gone(x)) else { return };
+    let failed = x.sent.is_none_or(|status| status.code() >= 500);
+    let took = x.times.first_byte.unwrap_or(now).since(x.times.began);
+    let seen = if pool == canary.pool { &canary.live.new } else { &canary.live.old };
+    seen.count(took, failed);
+}
+
+/// One attempt at a host of `pool`, begun at `began`, is over: with the head of an answer, or without. Whoever has to
+/// hear how it went hears it here, once.
+pub fn attempt(x: &Exchange, pool: &Pool, host: &HostPool, answered: bool, began: Tick, now: Tick) {
     if answered {
-        pool.cells.statuses.add(x.response.status);
+        host.cells.statuses.add(x.response.status);
         if let Some(picked) = x.times.picked {
-            cells::observe(&pool.cells.duration, now.since(picked));
+            cells::observe(&host.cells.duration, now.since(picked));
         }
     } else {
-        pool.cells.failures.add(1);
+        host.cells.failures.add(1);
+    }
+    if let Some(id) = x.labels.host {
+        let failed = !answered || x.response.status.code() >= 500;
+        pool.pick.heard(&pool.hosts, HostId(id), &Outcome { latency: now.since(began), failed, at: now });
     }
 }
 

@@ -132,13 +132,16 @@ const NO_TRAILER: KnownSet = KnownSet::of(&[
 ]);
 
 /// Whether a request's field may go to an upstream.
+#[inline]
 pub fn crosses_up(known: Known) -> bool {
     !NEVER.has(known)
 }
 
 /// Whether an answer's field may go to a client.
+#[inline]
 pub fn crosses_down(known: Known, name: &[u8]) -> bool {
-    !NEVER.has(known) && !ORDERS.has(known) && (known != Known::OTHER || !has_prefix(name, b"X-Accel-"))
+    const STAY: KnownSet = NEVER.and(ORDERS);
+    !STAY.has(known) && (known != Known::OTHER || !has_prefix(name, b"X-Accel-"))
 }
 
 /// Whether a field of this name must not be dropped because `Connection` names it.
@@ -160,7 +163,7 @@ pub fn may_trail(known: Known, name: &[u8]) -> bool {
 const LINES_MAX: usize = 8;
 
 /// What all `Connection` lines of a head ask for, taken together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options<'a> {
     /// The connection ends after this message.
     pub close: bool,
@@ -171,8 +174,7 @@ pub struct Options<'a> {
     /// How many further fields are named; they belong to this hop.
     pub named: usize,
     /// The lines that name them.
-    lines: [&'a [u8]; LINES_MAX],
-    line_count: usize,
+    lines: Vec<&'a [u8]>,
 }
 
 impl<'a> Options<'a> {
@@ -194,12 +196,16 @@ impl<'a> Options<'a> {
     /// The same for an answer. Some servers name `Transfer-Encoding` here; what is protected is simply kept, since
     /// an answer is framed anew in any case.
     pub fn read_answer(&mut self, value: &'a [u8]) -> Result<(), Crime> {
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
         self.take(value)
     }
 
     /// Whether the field `name` is to be dropped.
     pub fn names(&self, name: &[u8]) -> bool {
-        self.lines.iter().take(self.line_count).any(|line| lists(line, name))
+        self.lines.iter().any(|line| lists(line, name))
     }
 
     fn take(&mut self, value: &'a [u8]) -> Result<(), Crime> {
@@ -216,8 +222,10 @@ impl<'a> Options<'a> {
             }
         }
         if self.named > before {
-            *self.lines.get_mut(self.line_count).ok_or(Crime::BadConnection)? = value;
-            self.line_count += 1;
+            if self.lines.len() == LINES_MAX {
+                return Err(Crime::BadConnection);
+            }
+            self.lines.push(value);
         }
         Ok(())
     }

@@ -14,7 +14,9 @@ pub fn run(data: &[u8]) {
         return;
     };
     assert!(data[..end].ends_with(b"\r\n\r\n"));
-    let Ok((request, head)) = read(&data[..end], &limits) else { return };
+    let Ok((request, head)) = read(&data[..end], &limits) else { return assert!(whole.is_err()) };
+    assert_eq!(whole, Ok(head));
+    assert_eq!(head.length, end);
     check_fields(&request.fields);
     let mut slots = [httparse::EMPTY_HEADER; 200];
     let mut other = httparse::Request::new(&mut slots);

@@ -21,7 +21,11 @@ pub fn run(data: &[u8]) {
             return assert!(whole.is_err());
         }
     };
-    let Ok((response, head)) = read(&data[..end], method, websocket, &limits) else { return };
+    let Ok((response, head)) = read(&data[..end], method, websocket, &limits) else {
+        return assert!(whole.is_err());
+    };
+    assert_eq!(whole, Ok(head));
+    assert_eq!(head.length, end);
     check_fields(&response.fields);
     let mut slots = [httparse::EMPTY_HEADER; 300];
     let mut other = httparse::Response::new(&mut slots);

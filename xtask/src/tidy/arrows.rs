@@ -8,8 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 const CRATES: &[&str] = &["message", "wire", "relay", "config", "control", "portunus"];
 
 /// What every module of the relay may use: the nouns that do no I/O and know no time.
-const NOUNS: &[&str] =
-    &["args", "context", "entry", "hosts", "plan", "standing", "stats", "template", "values"];
+const NOUNS: &[&str] = &[
+    "args",
+    "candidates",
+    "context",
+    "entry",
+    "hosts",
+    "latency",
+    "plan",
+    "standing",
+    "stats",
+    "template",
+    "values",
+];
 
 /// What else each module of the relay may use, from the bottom up. A module that is not here may use nothing: write its
 /// row. For the nouns this is all they may use.
@@ -18,11 +29,13 @@ const RELAY: &[(&str, &[&str])] = &[
     ("stats", &[]),
     ("context", &[]),
     ("template", &["context", "values"]),
-    ("plan", &["template"]),
+    ("plan", &["template", "values"]),
     ("entry", &["plan"]),
     ("args", &["entry", "plan", "template", "values"]),
     ("standing", &[]),
-    ("hosts", &["plan", "standing"]),
+    ("latency", &[]),
+    ("hosts", &["latency", "plan", "standing"]),
+    ("candidates", &["hosts", "standing"]),
     // what a worker has
     ("clock", &[]),
     ("buffers", &[]),
@@ -30,7 +43,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("cells", &[]),
     ("net", &[]),
     ("link", &["buffers", "net"]),
-    ("client", &["buffers", "clock", "deadlines", "link", "net"]),
+    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net"]),
     // what decides, and does no I/O
     ("dispatch", &[]),
     ("filter", &[]),
@@ -39,8 +52,12 @@ const RELAY: &[(&str, &[&str])] = &[
     ("breaker", &[]),
     ("eject", &[]),
     ("retry", &[]),
-    ("snapshot", &["dispatch", "filter", "pick", "breaker", "retry"]),
+    ("canary", &[]),
+    ("split", &["canary"]),
+    ("sticky", &[]),
+    ("snapshot", &["breaker", "canary", "dispatch", "filter", "mirror", "pick", "retry", "split", "sticky"]),
     ("asker", &["filter"]),
+    ("mirror", &["cells", "clock", "deadlines", "pool"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
     ("run", &["buffers", "cells", "pool", "snapshot"]),
     (
@@ -48,14 +65,14 @@ const RELAY: &[(&str, &[&str])] = &[
         &["asker", "buffers", "cells", "client", "clock", "deadlines", "net", "pool", "run", "snapshot"],
     ),
     // the verbs that wait
-    ("tally", &["cells", "pool", "run", "worker"]),
+    ("tally", &["canary", "cells", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["client", "clock", "link", "net", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (
         "attempt",
         &[
-            "breaker", "client", "eject", "link", "pick", "pool", "pump", "retry", "run", "snapshot",
-            "tally", "worker",
+            "breaker", "client", "eject", "link", "mirror", "pick", "pool", "pump", "retry", "run",
+            "snapshot", "sticky", "tally", "worker",
         ],
     ),
     (
@@ -73,7 +90,7 @@ const RELAY: &[(&str, &[&str])] = &[
 
 /// The modules of the relay that may name the grammars.
 const RELAY_USING_WIRE: &[&str] =
-    &["accept", "attempt", "client", "decode", "link", "pool", "pump", "reply", "serve"];
+    &["accept", "attempt", "client", "decode", "link", "mirror", "pool", "pump", "reply", "serve"];
 
 /// A crate names only crates before it.
 pub fn crates(files: &[File]) -> Vec<Finding> {

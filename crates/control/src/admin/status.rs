@@ -41,6 +41,7 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "log_lines_dropped": facts.log_dropped,
         "memory_bytes": facts.process.resident_bytes,
         "pools": pools(&stats, running.snapshot.hosts()),
+        "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
 }
@@ -66,6 +67,10 @@ fn pools<'a>(stats: &Stats, hosts: impl Iterator<Item = (&'a str, &'a Arc<Host>)
             "name": name,
             "retries": seen.map_or(0, |seen| seen.retries),
             "no_host": seen.map_or(0, |seen| seen.no_host),
+            "forced": seen.map_or(0, |seen| seen.forced),
+            "mirrored": seen.map_or(0, |seen| seen.mirrored),
+            "mirrors_failed": seen.map_or(0, |seen| seen.mirrors_failed),
+            "mirrors_skipped": seen.map_or(0, |seen| seen.mirrors_skipped),
             "hosts": hosts,
         })
     };

@@ -128,6 +128,13 @@ fn upstreams(page: &mut Page, stats: &Stats) {
     page.per_pool("portunus_retries_total", "Attempts after the first.", stats, |seen| seen.retries);
     let help = "Requests for which no host could be chosen.";
     page.per_pool("portunus_no_host_total", help, stats, |seen| seen.no_host);
+    let help = "Requests that went to a host which was not good, because fewer were than shall be kept.";
+    page.per_pool("portunus_forced_requests_total", help, stats, |seen| seen.forced);
+    page.per_pool("portunus_mirrored_total", "Copies that were answered.", stats, |seen| seen.mirrored);
+    let help = "Copies that were not answered.";
+    page.per_pool("portunus_mirrors_failed_total", help, stats, |seen| seen.mirrors_failed);
+    let help = "Requests that were to be copied and were not: too large, or too many copies under way.";
+    page.per_pool("portunus_mirrors_skipped_total", help, stats, |seen| seen.mirrors_skipped);
 }
 
 fn each_host(stats: &Stats) -> impl Iterator<Item = ([(&str, &str); 2], &HostStats)> {
@@ -298,7 +305,8 @@ mod tests {
             ..RouteStats::default()
         };
         let host = HostStats { statuses: vec![(200, 3)], failures: 1, duration, ..HostStats::default() };
-        let pool = PoolStats { hosts: vec![("10.0.0.1:80".into(), host)], retries: 2, no_host: 0 };
+        let pool =
+            PoolStats { hosts: vec![("10.0.0.1:80".into(), host)], retries: 2, ..PoolStats::default() };
         let stats = Stats {
             connections: 9,
             routes: vec![("odd\"\\\nname/*".into(), route)],

@@ -72,7 +72,8 @@ mod tests {
     fn a_line_says_who_answered_what() {
         let server = Server { name: "alpha", address: "127.0.0.1:1".parse().unwrap() };
         let host = HostStats { statuses: vec![(200, 5)], failures: 2, ..HostStats::default() };
-        let pool = PoolStats { hosts: vec![("127.0.0.1:1".into(), host)], retries: 2, no_host: 0 };
+        let pool =
+            PoolStats { hosts: vec![("127.0.0.1:1".into(), host)], retries: 2, ..PoolStats::default() };
         let route = RouteStats { statuses: vec![(200, 5), (404, 1)], ..RouteStats::default() };
         let stats =
             Stats { routes: vec![("r".into(), route)], pools: vec![("p".into(), pool)], ..Stats::default() };

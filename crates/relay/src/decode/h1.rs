@@ -6,10 +6,8 @@ use crate::run::Run;
 use crate::serve;
 use crate::tally;
 use crate::worker::{Seat, Worker};
-use portunus_message::{Crime, Error, Exchange, Phase, Protocol, RequestId, Scheme};
-use portunus_wire::h1::HeadBounds;
-use portunus_wire::h1::Version;
-use portunus_wire::h1::parse;
+use portunus_message::{Crime, Error, Exchange, Limits, Phase, Protocol, Request, RequestId, Scheme};
+use portunus_wire::h1::{HeadBounds, RequestHead, Version, parse};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -59,10 +57,10 @@ fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet>
 async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
     poll_fn(|cx| {
         quiet.deadline.wakes(cx);
+        let now = worker.clock.refresh();
         if quiet.stream.poll_readable(cx).is_ready() {
             return Poll::Ready(true);
         }
-        let now = worker.clock.refresh();
         if worker.sends_away(quiet.requests, quiet.opened, now) {
             return Poll::Ready(false);
         }
@@ -80,8 +78,8 @@ async fn wait(quiet: &Quiet, worker: &Worker) -> bool {
 async fn busy(active: &mut Active, worker: &Worker) -> Then {
     let Active { client: Some(client), exchange: x, scratch } = active else { return Then::Close };
     loop {
-        let length = match next_head(client, worker).await {
-            Ok(Some(length)) => length,
+        let head = match next_head(x, client, worker).await {
+            Ok(Some(head)) => head,
             Ok(None) if client.keep_alive => return Then::Doze,
             Ok(None) => break,
             Err(error) => {
@@ -89,7 +87,7 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
                 break;
             }
         };
-        exchange(x, client, scratch, length, worker).await;
+        exchange(x, client, scratch, head, worker).await;
         if !client.keep_alive {
             break;
         }
@@ -99,8 +97,13 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
     Then::Close
 }
 
-/// Reads until the next head is whole. `None`: the client is quiet (then `keep_alive` still holds), or gone.
-async fn next_head(client: &mut Client, worker: &Worker) -> Result<Option<usize>, Error> {
+/// Reads the next head into the exchange's request. `None`: the client is quiet (then `keep_alive` still holds), or gone.
+async fn next_head(
+    x: &mut Exchange,
+    client: &mut Client,
+    worker: &Worker,
+) -> Result<Option<RequestHead>, Error> {
+    x.clear();
     let limits = worker.limits();
     let bounds = HeadBounds::request(&limits);
     let fresh = client.requests == 0;
@@ -108,13 +111,21 @@ async fn next_head(client: &mut Client, worker: &Worker) -> Result<Option<usize>
     client.began = worker.clock.now();
     let idle_until = worker.clock.now() + worker.keep_alive();
     let doze_at = worker.clock.now() + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
+    let mut first = true;
+    let mut again = false;
     poll_fn(|cx| {
-        let found = client.link.poll_head(cx, &bounds);
-        let now = worker.clock.refresh();
+        // The first look follows at once on what came before, whose time is still good.
+        let now = if std::mem::take(&mut first) { worker.clock.now() } else { worker.clock.refresh() };
+        let found = client.link.poll_head(cx, &bounds, |bytes| {
+            if std::mem::replace(&mut again, true) {
+                x.request.clear();
+            }
+            read(bytes, &mut x.request, &limits)
+        });
         match found {
-            Poll::Ready(Ok(Some(length))) => {
+            Poll::Ready(Ok(Some(head))) => {
                 client.began = began.unwrap_or(now);
-                return Poll::Ready(Ok(Some(length)));
+                return Poll::Ready(Ok(Some(head)));
             }
             Poll::Ready(Ok(None)) => {
                 client.keep_alive = false;
@@ -150,39 +161,37 @@ async fn next_head(client: &mut Client, worker: &Worker) -> Result<Option<usize>
     .await
 }
 
-/// One request whose head is here.
+fn read(bytes: &[u8], request: &mut Request, limits: &Limits) -> Result<(RequestHead, usize), Error> {
+    match parse::request(bytes, request, Scheme::Http, limits) {
+        Ok(head) => Ok((head, head.length)),
+        Err(crime) => Err(Error::client(Phase::Head, crime)),
+    }
+}
+
+/// One request whose head has been read.
 async fn exchange(
     x: &mut Exchange,
     client: &mut Client,
     scratch: &mut Scratch,
-    length: usize,
+    head: RequestHead,
     worker: &Worker,
 ) {
     let run = worker.run();
     begin(x, client, worker);
-    let limits = worker.limits();
-    let head = client.link.here().get(..length).unwrap_or(&[]);
-    let parsed = parse::request(head, &mut x.request, Scheme::Http, &limits);
-    client.link.take_head(length);
-    match parsed {
-        Ok(head) => {
-            client.version = head.version;
-            x.protocol = match head.version {
-                Version::Http10 => Protocol::Http10,
-                Version::Http11 => Protocol::Http11,
-            };
-            client.keep_alive = head.keep_alive;
-            client.expects_continue = head.expects_continue;
-            client.link.expect_body(head.framing, &limits);
-            worker.cells.underscores_dropped.add(head.underscores_dropped.into());
-            x.times.head = Some(worker.clock.now());
-            serve::serve(x, client, scratch, &run, worker).await;
-        }
-        Err(crime) => refuse(x, client, Error::client(Phase::Head, crime), &run, worker).await,
-    }
+    client.version = head.version;
+    x.protocol = match head.version {
+        Version::Http10 => Protocol::Http10,
+        Version::Http11 => Protocol::Http11,
+    };
+    client.keep_alive = head.keep_alive;
+    client.expects_continue = head.expects_continue;
+    client.link.expect_body(head.framing, &worker.limits());
+    worker.cells.underscores_dropped.add(head.underscores_dropped.into());
+    x.times.head = Some(worker.clock.now());
+    serve::serve(x, client, scratch, &run, worker).await;
 }
 
-/// A head that never became whole, or broke a rule on its way.
+/// A head that never became whole, or broke a rule.
 async fn bad_head(x: &mut Exchange, client: &mut Client, error: Error, worker: &Worker) {
     let run = worker.run();
     begin(x, client, worker);
@@ -201,7 +210,6 @@ async fn refuse(x: &mut Exchange, client: &mut Client, error: Error, run: &Run, 
 }
 
 fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
-    x.clear();
     x.peer = client.peer;
     x.id = RequestId(u128::from(worker.random()) << 64 | u128::from(worker.random()));
     x.times.began = client.began;

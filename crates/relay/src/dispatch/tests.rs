@@ -14,6 +14,9 @@ fn route(path: PathMatch) -> RoutePlan {
         priority: 0,
         filters: Vec::new(),
         forward: Vec::new(),
+        split: None,
+        canary: None,
+        mirror: None,
         limits: Default::default(),
     }
 }

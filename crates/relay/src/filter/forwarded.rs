@@ -48,23 +48,57 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Finds out who asks, and leaves in `request` exactly the forwarding headers that the upstream may believe:
 /// `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` and `X-Request-Id`. A trusted peer's id becomes `id` when it is
 /// 128 bits in hexadecimal, with or without dashes.
-pub fn apply(request: &mut Request, peer: &Peer, trust: &Trust, id: &mut RequestId) -> IpAddr {
+pub fn apply(
+    request: &mut Request,
+    peer: &Peer,
+    trust: &Trust,
+    told: &mut Told,
+    id: &mut RequestId,
+) -> IpAddr {
     let direct = peer.client.ip().to_canonical();
     if trust.has(direct) {
         return apply_trusted(request, direct, trust, id);
     }
     let Request { target, fields, .. } = request;
     fields.retain(|known, name, _| !(CLAIMS.has(known) || known == Known::OTHER && is_claim(name)));
-    let host = target.authority().as_bytes();
-    let mut address = Line::<ADDRESS_BYTES>::new();
-    address.push_address(direct);
-    add(fields, Known::X_FORWARDED_FOR, address.bytes());
-    add_scheme(fields, target.scheme);
-    add(fields, Known::X_FORWARDED_HOST, host);
-    let element = Line::element(&address, direct.is_ipv6(), host, target.scheme);
-    add(fields, Known::FORWARDED, element.bytes());
+    fields.append(told.of(direct, target.authority().as_bytes(), target.scheme));
     add(fields, Known::X_REQUEST_ID, &digits(*id));
     direct
+}
+
+/// What was told of a client last: nearly every request of a connection names the same host, so the same is told again.
+#[derive(Debug, Default)]
+pub struct Told {
+    client: Option<IpAddr>,
+    host: Vec<u8>,
+    scheme: Scheme,
+    fields: Fields,
+}
+
+impl Told {
+    /// The fields that tell of this client.
+    fn of(&mut self, client: IpAddr, host: &[u8], scheme: Scheme) -> &Fields {
+        if self.client != Some(client) || self.scheme != scheme || self.host != host {
+            self.client = Some(client);
+            self.scheme = scheme;
+            self.host.clear();
+            self.host.extend_from_slice(host);
+            self.write(client);
+        }
+        &self.fields
+    }
+
+    fn write(&mut self, client: IpAddr) {
+        let Told { host, scheme, fields, .. } = self;
+        fields.clear();
+        let mut address = Line::<ADDRESS_BYTES>::new();
+        address.push_address(client);
+        add(fields, Known::X_FORWARDED_FOR, address.bytes());
+        add_scheme(fields, *scheme);
+        add(fields, Known::X_FORWARDED_HOST, host);
+        let element = Line::element(&address, client.is_ipv6(), host, *scheme);
+        add(fields, Known::FORWARDED, element.bytes());
+    }
 }
 
 /// A name outside the list of known ones that claims something about a client: any `X-Forwarded-…`, the certificate
@@ -330,14 +364,22 @@ impl<const SIZE: usize> Line<SIZE> {
 /// The 32 hexadecimal digits of a request's number.
 fn digits(RequestId(number): RequestId) -> [u8; 32] {
     let mut digits = [0u8; 32];
-    for (place, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        let digit = |bits: u8| HEX.get(usize::from(bits)).copied().unwrap_or(b'0');
-        place.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    for (place, part) in digits.chunks_exact_mut(8).zip([96, 64, 32, 0]) {
+        place.copy_from_slice(&eight_digits((number >> part) as u32));
     }
     digits
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// All eight at once: half-bytes are spread over the bytes of a word, and those above nine moved to the letters.
+fn eight_digits(number: u32) -> [u8; 8] {
+    const ONES: u64 = u64::MAX / 255;
+    let mut word = u64::from(number);
+    word = (word << 16 | word) & 0x0000_ffff_0000_ffff;
+    word = (word << 8 | word) & 0x00ff_00ff_00ff_00ff;
+    word = (word << 4 | word) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (word + ONES * 6) >> 4 & ONES;
+    (word + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
 
 #[cfg(test)]
 mod tests;

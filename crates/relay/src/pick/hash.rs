@@ -1,6 +1,7 @@
 //! `hash`: the same key goes to the same host, as long as it is there.
 
-use super::{Key, Pick, rendezvous};
+use super::keyed::{BOUNDED, Keyed, METHOD};
+use super::{Key, Pick};
 use crate::entry::{At, Entry, Kind, Param, Place};
 use crate::hosts::{HostId, HostSet, Hosts};
 use crate::template::Template;
@@ -15,20 +16,29 @@ pub(super) const ENTRY: Entry<dyn Pick> = Entry {
     build: |args| {
         let reader = crate::args::Reader::new(PARAMS, args)?;
         let (at, text) = reader.required_word("key")?;
-        Ok(Box::new(Hash { key: crate::args::request_template(text, At::Word(at))? }))
+        let key = crate::args::request_template(text, At::Word(at))?;
+        Ok(Box::new(Hash { key, keyed: Keyed::read(&reader)? }))
     },
 };
 
-const PARAMS: &[Param] =
-    &[Param { name: "key", place: Place::Word, kind: Kind::Template, manual: "What is hashed." }];
+const PARAMS: &[Param] = &[
+    Param { name: "key", place: Place::Word, kind: Kind::Template, manual: "What is hashed." },
+    METHOD,
+    BOUNDED,
+];
 
 struct Hash {
     key: Template,
+    keyed: Keyed,
 }
 
 impl Pick for Hash {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        rendezvous::choose(hosts, key.text, key.now, tried)
+        self.keyed.choose(hosts, key.text, key.now, tried)
+    }
+
+    fn prepare(&mut self, hosts: &Hosts) {
+        self.keyed.prepare(hosts);
     }
 
     fn key(&self) -> Option<&Template> {

@@ -1,8 +1,9 @@
 //! `least-requests`: the host with the fewest requests on it, for its weight.
 
 use super::{Key, Pick};
+use crate::candidates::Candidate;
 use crate::entry::Entry;
-use crate::hosts::{Host, HostId, HostSet, Hosts};
+use crate::hosts::{HostId, HostSet, Hosts};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 pub(super) const ENTRY: Entry<dyn Pick> = Entry {
@@ -25,7 +26,8 @@ struct LeastRequests {
 
 impl Pick for LeastRequests {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now).map(|(id, host)| (id, Load::with_one_more(host)));
+        let candidates = hosts.candidates_for(tried, key.now, key.random);
+        let candidates = candidates.map(|one| (one.id, Load::with_one_more(&one)));
         let (mut best, mut equals) = (None::<(HostId, Load)>, 0usize);
         for (id, load) in candidates.clone() {
             match best {
@@ -53,8 +55,8 @@ struct Load {
 }
 
 impl Load {
-    fn with_one_more(host: &Host) -> Load {
-        Load { requests: u64::from(host.in_flight()) + 1, weight: u64::from(host.share()) }
+    fn with_one_more(one: &Candidate<'_>) -> Load {
+        Load { requests: u64::from(one.host.in_flight()) + 1, weight: u64::from(one.share) }
     }
 
     fn is_less(self, other: Load) -> bool {

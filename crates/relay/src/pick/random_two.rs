@@ -1,8 +1,9 @@
 //! `random-two`: two hosts at random, by weight; the less loaded of them.
 
-use super::{Key, Pick};
+use super::{Key, Pick, two};
+use crate::candidates::Candidate;
 use crate::entry::Entry;
-use crate::hosts::{Host, HostId, HostSet, Hosts};
+use crate::hosts::{HostId, HostSet, Hosts};
 
 pub(super) const ENTRY: Entry<dyn Pick> = Entry {
     name: "random-two",
@@ -22,34 +23,14 @@ struct RandomTwo;
 
 impl Pick for RandomTwo {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now);
-        let (low, high) = (key.random & 0xffff_ffff, key.random >> 32);
-        let (first, one) = draw(candidates.clone(), low)?;
-        let Some((second, other)) = draw(candidates.filter(|(id, _)| *id != first), high) else {
-            return Some(first);
+        let (first, second) = two::draw(hosts.candidates_for(tried, key.now, key.random), key.random)?;
+        let Some(second) = second else { return Some(first.id) };
+        let load = |one: &Candidate<'_>, against: &Candidate<'_>| {
+            u64::from(one.host.in_flight()) * u64::from(against.share)
         };
-        let load = |host: &Host, against: &Host| u64::from(host.in_flight()) * u64::from(against.share());
         // Equal loads: the first draw decides, so that idle servers get their shares.
-        Some(if load(other, one) < load(one, other) { second } else { first })
+        Some(if load(&second, &first) < load(&first, &second) { second.id } else { first.id })
     }
-}
-
-/// The host at `random` (32 bits) of the way through the weights.
-fn draw<'a, H: AsRef<Host> + 'a>(
-    candidates: impl Iterator<Item = (HostId, &'a H)> + Clone,
-    random: u64,
-) -> Option<(HostId, &'a Host)> {
-    let weight = |host: &Host| u64::from(host.share());
-    let total: u64 = candidates.clone().map(|(_, host)| weight(host.as_ref())).sum();
-    let mut place = u64::try_from((u128::from(random) * u128::from(total)) >> 32).ok()?;
-    for (id, host) in candidates {
-        let host = host.as_ref();
-        if place < weight(host) {
-            return Some((id, host));
-        }
-        place -= weight(host);
-    }
-    None
 }
 
 #[cfg(test)]

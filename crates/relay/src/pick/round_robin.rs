@@ -28,25 +28,45 @@ struct RoundRobin {
 
 impl Pick for RoundRobin {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
-        let candidates = hosts.candidates(tried, key.now);
+        if let Some(only) = hosts.only(tried, key.now) {
+            return Some(only);
+        }
+        let candidates = hosts.candidates_for(tried, key.now, key.random);
         let (mut total, mut divisor, mut alike) = (0u64, 0u32, true);
-        for (_, host) in candidates.clone() {
-            alike &= divisor == 0 || divisor == host.share();
-            divisor = common_divisor(divisor, host.share());
-            total += u64::from(host.share());
+        let (mut few, mut count) = ([(HostId(0), 0u32); FEW], 0usize);
+        for one in candidates {
+            alike &= divisor == 0 || divisor == one.share;
+            divisor = common_divisor(divisor, one.share);
+            total += u64::from(one.share);
+            if let Some(slot) = few.get_mut(count) {
+                *slot = (one.id, one.share);
+            }
+            count += 1;
         }
         let total = total.checked_div(u64::from(divisor))?;
         let turn = self.turn.fetch_add(1, Relaxed) % total;
-        let mut place = if alike { turn } else { mixed(turn, total) };
-        for (id, host) in candidates {
-            let share = u64::from(host.share() / divisor);
-            if place < share {
-                return Some(id);
-            }
-            place -= share;
+        let place = if alike { turn } else { mixed(turn, total) };
+        match few.get(..count) {
+            Some(all) => at(place, divisor, all.iter().copied()),
+            None => at(place, divisor, candidates.map(|one| (one.id, one.share))),
         }
-        None // a host went down between the two looks; the caller tries no other at this moment
     }
+}
+
+/// So many candidates are remembered between the two looks at them.
+const FEW: usize = 16;
+
+/// The host at `place` of the way through the shares. None: one went down between two looks, and the caller tries no
+/// other at this moment.
+fn at(mut place: u64, divisor: u32, shares: impl Iterator<Item = (HostId, u32)>) -> Option<HostId> {
+    for (id, share) in shares {
+        let share = u64::from(share / divisor);
+        if place < share {
+            return Some(id);
+        }
+        place -= share;
+    }
+    None
 }
 
 /// The `turn`-th of `total` places in an order that visits each place once and keeps neighbours apart: steps of the

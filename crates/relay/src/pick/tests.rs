@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::args::tests::example;
-use crate::hosts::Host;
+use crate::hosts::{Host, Rules};
 use crate::plan::Address;
 use crate::standing::Probe;
 use proptest::prelude::*;
@@ -89,7 +89,8 @@ proptest! {
         let any_left = members.iter().any(|member| usable(&member));
         let key = Key { text: &text, client_ip: "::1".parse().unwrap(), random, now: Tick(1) };
         for entry in LIST {
-            let pick = (entry.build)(&example(entry.example)).unwrap();
+            let mut pick = (entry.build)(&example(entry.example)).unwrap();
+            pick.prepare(&hosts);
             for _ in 0..3 {
                 let picked = pick.pick(&hosts, &key, &tried).map(|id| &members[id.0 as usize]);
                 prop_assert_eq!(picked.is_some(), any_left, "{}", entry.name);
@@ -97,6 +98,43 @@ proptest! {
                     prop_assert!(usable(&member) && member.backup != primary_left, "{}", entry.name);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_policy_chooses_among_the_candidates_and_whenever_there_are_any(
+        members in proptest::collection::vec((member(), any::<bool>(), 0u64..40), 0..12),
+        keep in 0u32..6,
+        slow in any::<bool>(),
+        random in any::<u64>(),
+    ) {
+        let now = Tick(100_000_000);
+        let host = |(at, (member, far, back_ago)): (usize, &(Member, bool, u64))| {
+            let address = Address::Name { host: format!("h{at}"), port: 80 };
+            let host = Host::new(address, member.weight, member.backup, None).placed(*far);
+            host.live.standing.set_probe(if member.up { Probe::Passing } else { Probe::Failing });
+            host.live.standing.came_back(Tick(now.0 - back_ago * 1_000_000));
+            if member.tried {
+                host.live.standing.refused(now);
+            }
+            host.live.in_flight.store(member.in_flight, Relaxed);
+            Arc::new(host)
+        };
+        let slow_start = if slow { Duration::from_secs(30) } else { Duration::ZERO };
+        let hosts = Hosts::new(members.iter().enumerate().map(host).collect()).ruled(Rules { keep, slow_start });
+        let key = Key { text: &random.to_be_bytes(), random, now, ..key() };
+        let tried = HostSet::default();
+        let may_serve = |id: HostId| {
+            let (member, ..) = &members[id.0 as usize];
+            member.weight > 0 && (member.up || hosts.is_below_floor(now) && !member.tried)
+        };
+        let any_left = hosts.iter().any(|(id, _)| may_serve(id));
+        for entry in LIST {
+            let mut pick = (entry.build)(&example(entry.example)).unwrap();
+            pick.prepare(&hosts);
+            let picked = pick.pick(&hosts, &key, &tried);
+            prop_assert_eq!(picked.is_some(), any_left, "{}", entry.name);
+            prop_assert!(picked.is_none_or(may_serve), "{}", entry.name);
         }
     }
 

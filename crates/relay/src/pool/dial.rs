@@ -25,7 +25,10 @@ pub async fn dial(
     deadline.set(until.min(before));
     let mut attempt = pin!(dial_any(host, keep));
     let done = poll_fn(|cx| match attempt.as_mut().poll(cx) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Ready(done) => {
+            clock.refresh();
+            Poll::Ready(Some(done))
+        }
         Poll::Pending if clock.refresh() >= until.min(before) => Poll::Ready(None),
         Poll::Pending => Poll::Pending,
     })

@@ -10,7 +10,7 @@ use crate::hosts::Host;
 use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
-use portunus_message::{Error, Side, Tick};
+use portunus_message::{Crime, Error, Side, Tick};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -154,6 +154,9 @@ impl HostPool {
             }
             Err(error) => {
                 self.cells.connect_failures.add(1);
+                if error.crime == Crime::ConnectFailed {
+                    self.host.live.standing.refused(clock.now());
+                }
                 Err(error)
             }
         }

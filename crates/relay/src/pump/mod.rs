@@ -122,6 +122,16 @@ impl Transfer {
         true
     }
 
+    /// The whole body, where all of it has been moved, and kept as it came.
+    pub fn whole(&self) -> Option<&[u8]> {
+        match &self.keep {
+            _ if !self.is_over() || !self.stages.is_empty() => None,
+            _ if self.moved == 0 => Some(&[]),
+            Keep::UpTo(_, kept) => Some(kept.as_slice()).filter(|kept| kept.len() as u64 == self.moved),
+            Keep::Nothing | Keep::TooMuch => None,
+        }
+    }
+
     /// Whether everything has been moved and flushed.
     pub fn is_over(&self) -> bool {
         self.state == State::Over

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::plan::{
-    Args, Directive, Forward, HostPattern, KeepAlive, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
-    SitePlan,
+    Args, Directive, Forward, HostPattern, Keep, KeepAlive, Matcher, Plan, PoolPlan, RoutePlan, ServerPlan,
+    SitePlan, SlowStart,
 };
 use crate::stats::Names;
 use portunus_message::{Crime, Exchange, Limits};
@@ -47,11 +47,15 @@ impl Proxy {
                 address: crate::plan::Address::Socket(origin),
                 weight: 1,
                 backup: false,
+                zone: None,
             }],
             balance: directive("round-robin"),
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
             tries: 1,
+            slow_start: SlowStart::default(),
+            keep: Keep::default(),
+            sticky: None,
         });
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
@@ -62,6 +66,9 @@ impl Proxy {
                 priority: 0,
                 filters: filters.iter().map(|name| directive(name)).collect(),
                 forward: vec![Forward { pool: "origin".into(), weight: 1 }],
+                split: None,
+                canary: None,
+                mirror: None,
                 limits,
             }],
         });

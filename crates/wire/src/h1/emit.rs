@@ -1,6 +1,6 @@
 //! emit: writes heads and chunk sizes; our own framing and nobody else's, and never a byte that splits a message.
 
-use super::scan::{is_clean, is_control};
+use super::control::{count_control, is_clean};
 use super::{Framing, Version};
 use crate::hop;
 use portunus_message::{Fields, Known, Request, Response, Status};
@@ -27,7 +27,9 @@ pub enum Connection {
 /// is written as chunks.
 pub fn request_head(request: &Request, framing: Framing, close: bool, out: &mut Vec<u8>) {
     let target = &request.target;
-    out.reserve(target.path_and_query().len() + target.authority().len() + request.fields.cost() + 160);
+    out.reserve(
+        target.path_and_query().len() + target.authority().len() + request.fields.written_max() + 160,
+    );
     safely(out, |head| {
         head.text(request.method.as_str());
         head.text(" ");
@@ -63,7 +65,7 @@ pub fn response_head(
     date: Option<&[u8]>,
     out: &mut Vec<u8>,
 ) {
-    out.reserve(response.fields.cost() + 256);
+    out.reserve(response.fields.written_max() + 256);
     safely(out, |head| {
         head.status_line(response.status);
         head.fields(&response.fields, hop::crosses_down);
@@ -94,7 +96,7 @@ pub fn response_head(
 
 /// Appends an informational head (RFC 9110 §15.2); a final one has to follow.
 pub fn informational(status: Status, fields: &Fields, out: &mut Vec<u8>) {
-    out.reserve(fields.cost() + 64);
+    out.reserve(fields.written_max() + 64);
     safely(out, |head| {
         head.status_line(status);
         head.fields(fields, hop::crosses_down);
@@ -123,17 +125,10 @@ fn safely(out: &mut Vec<u8>, write: impl Fn(&mut Head<'_>)) {
     let mut head = Head { out, lines: 0, careful: false };
     write(&mut head);
     let lines = head.lines;
-    if control_bytes(out.get(start..).unwrap_or(&[])) != lines * 2 {
+    if count_control(out.get(start..).unwrap_or(&[])) != lines * 2 {
         out.truncate(start);
         write(&mut Head { out, lines: 0, careful: true });
     }
-}
-
-/// Written so that the compiler can look at many bytes at once; a block is short enough for the count to fit a byte.
-fn control_bytes(bytes: &[u8]) -> usize {
-    let count =
-        |block: &[u8]| block.iter().fold(0u8, |count, &byte| count.wrapping_add(u8::from(is_control(byte))));
-    bytes.chunks(128).map(|block| usize::from(count(block))).sum()
 }
 
 /// A head being written.
@@ -182,17 +177,18 @@ impl Head<'_> {
 
     /// Every field that `crosses`: also a filter cannot add framing of its own.
     fn fields(&mut self, fields: &Fields, crosses: impl Fn(Known, &[u8]) -> bool) {
+        if !self.careful {
+            self.lines += fields.write(self.out, crosses);
+            return;
+        }
         for (known, name, value) in fields.iter() {
-            if crosses(known, name) {
+            if crosses(known, name) && is_clean(name) && is_clean(value) {
                 self.field(name, value);
             }
         }
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) {
-        if self.careful && !(is_clean(name) && is_clean(value)) {
-            return;
-        }
         self.out.extend_from_slice(name);
         self.out.extend_from_slice(b": ");
         self.out.extend_from_slice(value);

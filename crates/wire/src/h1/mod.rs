@@ -1,6 +1,7 @@
 //! h1: HTTP/1.0 and HTTP/1.1, strictly (RFC 9112); heads are found by `scan`, read by `parse`, written by `emit`.
 
 pub mod chunks;
+mod control;
 pub mod emit;
 pub mod framing;
 pub mod parse;

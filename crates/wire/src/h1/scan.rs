@@ -1,5 +1,6 @@
 //! scan: finds where a head ends, looking at each byte once, and refuses what no head may hold as soon as it comes.
 
+use super::control::first_control;
 use memchr::memchr;
 use portunus_message::name::is_token_byte;
 use portunus_message::{Crime, Limits, Side};
@@ -60,6 +61,11 @@ impl Scan {
     /// Nothing has been looked at.
     pub fn new() -> Scan {
         Scan::default()
+    }
+
+    /// Whether nothing has been looked at yet.
+    pub fn is_new(&self) -> bool {
+        self.seen == 0
     }
 
     /// Looks on. `buf` begins where it began the last time and has perhaps more at its end. `Some(n)`: the head is
@@ -142,60 +148,4 @@ impl Scan {
 /// An HTTP/0.9 client would wait for its answer, not send a head: its line is refused at once (attack A25).
 fn ends_with_version(line: &[u8]) -> bool {
     line.len().checked_sub(9).and_then(|at| line.get(at..)).is_some_and(|end| end.starts_with(b" HTTP/"))
-}
-
-/// How many bytes stand before the first control byte other than tab. Looks at eight bytes at once.
-pub(crate) fn first_control(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    let (words, _) = bytes.as_chunks::<8>();
-    for word in words {
-        let mut found = control_marks(u64::from_le_bytes(*word));
-        while found != 0 {
-            let place = at + found.trailing_zeros() as usize / 8;
-            if bytes.get(place) != Some(&b'\t') {
-                return place;
-            }
-            found &= found - 1;
-        }
-        at += 8;
-    }
-    let tail = bytes.get(at..).unwrap_or(&[]);
-    at + tail.iter().position(|&byte| is_control(byte)).unwrap_or(tail.len())
-}
-
-/// Sets the highest bit of each byte of `word` that is below a space (also tab) or 0x7f.
-fn control_marks(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES * 0x80;
-    let low_bits = word & !HIGH;
-    let not_below_space = low_bits + ONES * 0x60;
-    let is_delete = low_bits + ONES;
-    (!not_below_space | is_delete) & !word & HIGH
-}
-
-/// Whether no byte is a control byte other than tab.
-pub(crate) fn is_clean(bytes: &[u8]) -> bool {
-    first_control(bytes) == bytes.len()
-}
-
-/// RFC 9110 §5.5: what may stand neither in a field nor in a first line.
-pub(crate) const fn is_control(byte: u8) -> bool {
-    ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn control_bytes_are_found_wherever_they_stand() {
-        for byte in 0..=255u8 {
-            for place in 0..20 {
-                let mut bytes = [b'\t', 0x80, b'a', 0xff, b' '].repeat(4);
-                bytes[place] = byte;
-                let expected = if is_control(byte) { place } else { bytes.len() };
-                assert_eq!(first_control(&bytes), expected, "{byte} at {place}");
-            }
-        }
-    }
 }

@@ -14,7 +14,7 @@ fn trust() -> Trust {
 
 fn run(stage: &mut Stage, from: &str) -> (String, RequestId) {
     let mut id = RequestId(0xfeed);
-    let client = apply(&mut stage.request, &peer(from), &trust(), &mut id);
+    let client = apply(&mut stage.request, &peer(from), &trust(), &mut Told::default(), &mut id);
     (client.to_string(), id)
 }
 
@@ -166,5 +166,33 @@ proptest! {
             run(&mut Stage::get("/").field(name, &line), "10.0.0.1");
             run(&mut Stage::get("/").field(name, &line), "11.0.0.1");
         }
+    }
+}
+
+#[test]
+fn what_was_told_of_one_client_is_not_told_of_another() {
+    let mut told = Told::default();
+    let mut seen = Vec::new();
+    for (client, host, scheme) in [
+        ("192.0.2.1", "a", Scheme::Http),
+        ("192.0.2.1", "a", Scheme::Http),
+        ("192.0.2.2", "a", Scheme::Http),
+        ("192.0.2.2", "b", Scheme::Http),
+        ("192.0.2.2", "b", Scheme::Https),
+    ] {
+        let fields = told.of(client.parse().unwrap(), host.as_bytes(), scheme);
+        let text = |name: Known| String::from_utf8(fields.get(name).unwrap().to_vec()).unwrap();
+        assert_eq!(text(Known::X_FORWARDED_FOR), client);
+        assert_eq!(text(Known::X_FORWARDED_HOST), host);
+        assert_eq!(text(Known::FORWARDED), format!("for={client};host={host};proto={}", scheme.as_str()));
+        seen.push(fields.len());
+    }
+    assert_eq!(seen, [4; 5]);
+}
+
+#[test]
+fn a_number_is_written_in_hexadecimal() {
+    for number in [0, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210, u128::MAX, 0xa09f] {
+        assert_eq!(digits(RequestId(number)).to_vec(), format!("{number:032x}").into_bytes());
     }
 }

@@ -7,7 +7,7 @@ use memchr::{memchr, memchr_iter, memchr2};
 use portunus_message::fields::trim;
 use portunus_message::name::{KnownSet, is_token_byte};
 use portunus_message::target::TargetError;
-use portunus_message::{Body, Crime, Known, Limits, Method, Request, Scheme, Target};
+use portunus_message::{Crime, Known, Limits, Method, Request, Scheme, Target};
 
 /// What a request's head says about its connection and its body, and does not stand in the [`Request`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +22,21 @@ pub struct RequestHead {
     pub expects_continue: bool,
     /// How many fields were dropped because of `_` in their names (attack F9).
     pub underscores_dropped: u32,
+    /// How many bytes it has.
+    pub length: usize,
 }
 
-/// Reads `head`, as [`Scan`](super::super::Scan) found it on a listener of `scheme`, into `request`, which is empty.
+/// Reads the head that `bytes` begin with, on a listener of `scheme`, into `request`, which is empty. A head that is
+/// not whole is a crime here: only [`Scan`](super::super::Scan) can tell whether more bytes would mend it.
 /// After a crime what follows on the connection has no meaning: answer, and close (attack A36).
 /// Allocates nothing when the request's memory is large enough (an absolute target may).
 pub fn request(
-    head: &[u8],
+    bytes: &[u8],
     request: &mut Request,
     scheme: Scheme,
     limits: &Limits,
 ) -> Result<RequestHead, Crime> {
-    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let head = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
     let (line, fields) = split_line(head).ok_or(Crime::MalformedHead)?;
     let (method, target, version) = request_line(line)?;
     request.method = method;
@@ -52,10 +55,12 @@ pub fn request(
     if request.websocket && !gathered.may_have_websocket(method, framing) {
         return Err(Crime::BadUpgrade);
     }
-    request.body = match framing {
-        Framing::None | Framing::Length(0) => Body::empty(),
-        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Body::incoming(framing.length()),
-    };
+    match framing {
+        Framing::None | Framing::Length(0) => request.body.clear(),
+        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => {
+            request.body.will_come(framing.length());
+        }
+    }
     Ok(RequestHead {
         version,
         keep_alive: match version {
@@ -65,6 +70,7 @@ pub fn request(
         framing,
         expects_continue: gathered.expects_continue(version)? && !request.body.is_empty(),
         underscores_dropped: gathered.underscores_dropped,
+        length: bytes.len() - fields.len() + gathered.length,
     })
 }
 
@@ -110,6 +116,8 @@ struct Gathered<'a> {
     websocket_version: Option<&'a [u8]>,
     single: KnownSet,
     underscores_dropped: u32,
+    /// How many bytes all field lines have, with the empty one.
+    length: usize,
 }
 
 /// Goes through the field lines once: measures and checks each, hands on what crosses.
@@ -118,10 +126,9 @@ struct Gathered<'a> {
 /// come in a field of its own, and the bound shall not depend on the version.
 fn gather<'a>(fields: &'a [u8], request: &mut Request, limits: &Limits) -> Result<Gathered<'a>, Crime> {
     let mut gathered = Gathered::default();
-    let block = request.fields.load(fields);
     let (mut rest, mut count, mut cost) = (fields, 0, 0);
-    while rest != b"\r\n" {
-        let at = block + fields.len() - rest.len();
+    while !rest.starts_with(b"\r\n") {
+        let at = fields.len() - rest.len();
         let line;
         (line, rest) = Line::split(rest).ok_or(Crime::MalformedHead)?;
         count += 1;
@@ -140,9 +147,11 @@ fn gather<'a>(fields: &'a [u8], request: &mut Request, limits: &Limits) -> Resul
             return Err(Crime::HeadTooLarge);
         }
     }
-    if count + gathered.options.named > limits.header_count {
+    gathered.length = fields.len() - rest.len() + 2;
+    if count + gathered.options.named > limits.header_count || gathered.length > limits.header_bytes + 2 {
         return Err(Crime::HeadTooLarge);
     }
+    request.fields.load(fields.get(..gathered.length).unwrap_or(fields));
     Ok(gathered)
 }
 

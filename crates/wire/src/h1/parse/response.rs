@@ -3,9 +3,8 @@
 use super::super::framing::{Declared, Framing};
 use super::{Line, Version, split_line};
 use crate::hop;
-use portunus_message::body::Source;
 use portunus_message::fields::tokens;
-use portunus_message::{Body, Crime, Known, Limits, Method, Response, Status};
+use portunus_message::{Crime, Known, Limits, Method, Response, Status};
 use std::time::Duration;
 
 /// What an answer's head says about its connection and its body, and does not stand in the [`Response`].
@@ -22,21 +21,24 @@ pub struct ResponseHead {
     /// A 101 that answers a websocket request: what follows is a tunnel, once [`crate::websocket::accepts`] has
     /// approved of its `Sec-WebSocket-Accept`.
     pub upgraded: bool,
+    /// How many bytes it has.
+    pub length: usize,
 }
 
-/// Reads `head`, as [`Scan`](super::super::Scan) found it, into `response`, which is empty. It answers a request with
-/// `method`, which asked for a `websocket` or not. After a crime the connection must not be used again.
+/// Reads the head that `bytes` begin with into `response`, which is empty. It answers a request with `method`, which
+/// asked for a `websocket` or not. A head that is not whole is a crime here: only [`Scan`](super::super::Scan) can
+/// tell whether more bytes would mend it. After a crime the connection must not be used again.
 ///
 /// The answer to HEAD and a 304 have no body, but may declare the length that another request would get: then
 /// `response.body` is empty and its `length` says it; `None` when nothing is declared.
 pub fn response(
-    head: &[u8],
+    bytes: &[u8],
     response: &mut Response,
     method: Method,
     websocket: bool,
     limits: &Limits,
 ) -> Result<ResponseHead, Crime> {
-    let (line, fields) = split_line(head).ok_or(Crime::BadResponse)?;
+    let (line, fields) = split_line(bytes).ok_or(Crime::BadResponse)?;
     let (version, status) = status_line(line).ok_or(Crime::BadResponse)?;
     let gathered = gather(fields, response, limits).ok_or(Crime::BadResponse)?;
     if gathered.options.named > 0 {
@@ -53,7 +55,16 @@ pub fn response(
         return Err(Crime::BadSwitch); // Attacks A31, A37.
     }
     response.status = status;
-    response.body = body(framing, declared, status, method);
+    match framing {
+        Framing::None if method == Method::HEAD || status == Status::NOT_MODIFIED => {
+            response.body.clear();
+            response.body.length = declared;
+        }
+        Framing::None | Framing::Length(0) => response.body.clear(),
+        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => {
+            response.body.will_come(framing.length());
+        }
+    }
     // RFC 9110 §15.3.5: a 204 that promises bytes may well send them.
     let lies = status == Status::NO_CONTENT && gathered.declared.promises_body();
     Ok(ResponseHead {
@@ -65,17 +76,8 @@ pub fn response(
         framing,
         idle: gathered.idle,
         upgraded,
+        length: bytes.len() - fields.len() + gathered.length,
     })
-}
-
-fn body(framing: Framing, declared: Option<u64>, status: Status, method: Method) -> Body {
-    match framing {
-        Framing::None if method == Method::HEAD || status == Status::NOT_MODIFIED => {
-            Body { source: Source::Empty, length: declared, stages: Vec::new() }
-        }
-        Framing::None | Framing::Length(0) => Body::empty(),
-        Framing::Length(_) | Framing::Chunked | Framing::UntilClose => Body::incoming(framing.length()),
-    }
 }
 
 /// `HTTP/1.x SP code`, then nothing or `SP reason` (RFC 9112 §4). The reason is not kept.
@@ -102,15 +104,16 @@ struct Gathered<'a> {
     options: hop::Options<'a>,
     upgrade: bool,
     idle: Option<Duration>,
+    /// How many bytes all field lines have, with the empty one.
+    length: usize,
 }
 
 /// Goes through the field lines once: measures and checks each, hands on what crosses (attacks A40, F8).
 fn gather<'a>(fields: &'a [u8], response: &mut Response, limits: &Limits) -> Option<Gathered<'a>> {
     let mut gathered = Gathered::default();
-    let block = response.fields.load(fields);
     let (mut rest, mut count, mut cost) = (fields, 0, 0);
-    while rest != b"\r\n" {
-        let at = block + fields.len() - rest.len();
+    while !rest.starts_with(b"\r\n") {
+        let at = fields.len() - rest.len();
         let line;
         (line, rest) = Line::split(rest)?;
         count += 1;
@@ -131,6 +134,11 @@ fn gather<'a>(fields: &'a [u8], response: &mut Response, limits: &Limits) -> Opt
             return None;
         }
     }
+    gathered.length = fields.len() - rest.len() + 2;
+    if gathered.length > limits.upstream_header_bytes + 2 {
+        return None;
+    }
+    response.fields.load(fields.get(..gathered.length).unwrap_or(fields));
     Some(gathered)
 }
 

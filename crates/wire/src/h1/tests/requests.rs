@@ -18,6 +18,7 @@ fn a_plain_request_is_read() {
         framing: Framing::None,
         expects_continue: false,
         underscores_dropped: 0,
+        length: bytes.len(),
     };
     assert_eq!(head, expected);
 }

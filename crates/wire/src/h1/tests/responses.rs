@@ -12,7 +12,8 @@ fn get(bytes: &[u8]) -> (Response, ResponseHead) {
 
 #[test]
 fn a_plain_answer_is_read() {
-    let (response, head) = get(&ok("Server: x\r\nContent-Length: 5\r\nKeep-Alive: max=9, timeout=7\r\n"));
+    let bytes = ok("Server: x\r\nContent-Length: 5\r\nKeep-Alive: max=9, timeout=7\r\n");
+    let (response, head) = get(&bytes);
     assert_eq!((response.status, response.body.length), (Status::OK, Some(5)));
     assert_eq!(kept(&response.fields), ["Server: x"]);
     let expected = ResponseHead {
@@ -21,6 +22,7 @@ fn a_plain_answer_is_read() {
         framing: Framing::Length(5),
         idle: Some(Duration::from_secs(7)),
         upgraded: false,
+        length: bytes.len(),
     };
     assert_eq!(head, expected);
     for line in ["HTTP/1.1 404", "HTTP/1.1 404 ", "HTTP/1.0 404 Not\tFound \u{e4}"] {
