@@ -68,10 +68,7 @@ impl Options {
                     options.kinds = vec![Kind::named(name).ok_or(format!("no proxy is called `{name}`"))?];
                 }
                 name => {
-                    let found = tests::LIST
-                        .iter()
-                        .chain(tests::LATER)
-                        .find(|test| test.name.eq_ignore_ascii_case(name));
+                    let found = tests::LIST.iter().find(|test| test.name.eq_ignore_ascii_case(name));
                     options.tests.push(found.ok_or(format!("there is no test `{name}`"))?);
                 }
             }
