@@ -1,6 +1,7 @@
-//! The project's own chores: test, tidy, map, reference.
+//! The project's own chores: test, faults, tidy, map, reference.
 #![allow(clippy::print_stdout)]
 
+mod faults;
 mod map;
 mod prepare;
 mod reference;
@@ -12,8 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: cargo xtask test [--only unit|scenarios|tidy|fuzz|budgets] [--no-install]
+usage: cargo xtask test [--only unit|tidy|fuzz|scenarios|faults|budgets] [--no-install]
                           install what the tests need, build, run every test, count them
+       cargo xtask faults [T11 …] [--long] [--against nginx,haproxy] [--markdown]
+                          count every request while things break (docs/reliability.md); without names, all tests
        cargo xtask tidy   check the structure: arrows, map, banned calls, limits, golden files, reference
        cargo xtask map    write the map in ARCHITECTURE.md anew from the files' first lines
        cargo xtask reference
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         ["test", options @ ..] => {
             test::Options::read(options).and_then(|options| test::run(root(), &options))
         }
+        ["faults", words @ ..] => faults::run(root(), words),
         ["tidy"] => tidy::run(root()),
         ["map"] => map::write(root()),
         ["reference"] => reference::write(root()),

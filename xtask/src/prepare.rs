@@ -8,7 +8,8 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("curl", "curl", "scenarios: a client"),
     ("python3", "python3", "scenarios: an origin"),
     ("node", "nodejs", "scenarios: an origin"),
-    ("nginx", "nginx-light", "scenarios: an origin"),
+    ("nginx", "nginx-light", "scenarios: an origin; faults: a rival"),
+    ("prlimit", "util-linux", "faults: few descriptors"),
     ("wrk", "wrk", "scenarios: load"),
     ("strace", "strace", "budgets: system calls"),
 ];

@@ -1,7 +1,7 @@
 //! test: the one test command; runs everything there is and counts it.
 
 use crate::prepare::is_there;
-use crate::{prepare, source, tidy};
+use crate::{faults, prepare, source, tidy};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -25,6 +25,7 @@ enum Part {
     Tidy,
     Fuzz,
     Scenarios,
+    Faults,
     Budgets,
 }
 
@@ -34,6 +35,7 @@ const PARTS: &[(&str, Part)] = &[
     ("tidy", Part::Tidy),
     ("fuzz", Part::Fuzz),
     ("scenarios", Part::Scenarios),
+    ("faults", Part::Faults),
     ("budgets", Part::Budgets),
 ];
 
@@ -50,7 +52,7 @@ impl Options {
                     let part = PARTS.iter().find(|(known, _)| *known == name);
                     options.only = Some(
                         part.ok_or(format!(
-                            "--only takes unit, scenarios, tidy, fuzz or budgets, not `{name}`"
+                            "--only takes unit, tidy, fuzz, scenarios, faults or budgets, not `{name}`"
                         ))?
                         .1,
                     );
@@ -75,7 +77,8 @@ struct Count {
 
 /// Runs the parts that are wanted and closes with their sum.
 pub fn run(root: &Path, options: &Options) -> Result<(), String> {
-    let uses_the_binary = options.wants(Part::Scenarios) || options.wants(Part::Budgets);
+    let uses_the_binary =
+        [Part::Scenarios, Part::Faults, Part::Budgets].into_iter().any(|part| options.wants(part));
     if uses_the_binary && !options.no_install {
         prepare::run();
     }
@@ -135,6 +138,12 @@ fn run_part(root: &Path, part: Part) -> Count {
         Part::Scenarios => {
             present(root, SCENARIOS, |name| run_tests(root, nextest, &["--package", name], &[]))
         }
+        // one after the other, or they would measure each other
+        Part::Faults => {
+            let built = faults::BUILDS.iter().map(|build| cargo_step(root, build, true));
+            let built = built.fold(Count::default(), Count::and);
+            if built.failed > 0 { built } else { step(faults::command(root), false) }
+        }
         Part::Budgets => present(root, BUDGETS, |name| {
             run_tests(root, nextest, &["--release", "--package", name], &["--nocapture", "--test-threads=1"])
         }),
@@ -184,11 +193,16 @@ fn cargo_step(root: &Path, words: &[&str], is_build: bool) -> Count {
     command.args(words).current_dir(root).env("CARGO_TERM_COLOR", "never");
     command.env("PATH", prepare::path());
     command.env("PORTUNUS_BIN", root.join(target_folder()).join("release/portunus"));
-    let count = run_and_count(command, words.first() == Some(&"nextest")).unwrap_or_else(|error| {
-        println!("cannot run cargo: {error}");
-        Count { passed: 0, failed: 1 }
-    });
+    let count = step(command, words.first() == Some(&"nextest"));
     if is_build { Count { passed: 0, ..count } } else { count }
+}
+
+fn step(command: Command, nextest: bool) -> Count {
+    let program = command.get_program().to_owned();
+    run_and_count(command, nextest).unwrap_or_else(|error| {
+        println!("cannot run {}: {error}", program.display());
+        Count { passed: 0, failed: 1 }
+    })
 }
 
 fn target_folder() -> std::ffi::OsString {

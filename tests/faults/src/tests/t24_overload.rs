@@ -1,0 +1,91 @@
+//! t24_overload: three times what the proxy can do, with a tenth of a processor, so that load and origins have room.
+
+use crate::group::Group;
+use crate::ledger::Class::Get;
+use crate::ledger::{End, Ledger};
+use crate::load::{Load, Plan};
+use crate::stage::{EVERYBODY, Row, Stage, Test, millis};
+use crate::subject::{Front, Subject};
+use std::time::Duration;
+
+pub(super) const TEST: Test = Test {
+    name: "T24",
+    about: "three times its capacity",
+    figure: "goodput at least 90 % of the peak; refused within 10 ms (p99); admin answers within 100 ms; normal 2 s after",
+    against: EVERYBODY,
+    run,
+};
+
+fn run(stage: &Stage) -> Row {
+    let origins = stage.origins();
+    let Some(group) = Group::of_processor(0.1) else {
+        eprintln!("SKIPPED: T24 needs control groups");
+        return Row::default();
+    };
+    let wrapper = group.wrapper();
+    let wrapper = wrapper.each_ref().map(String::as_str);
+    let subject = Subject::start_under(stage.kind, &Front::of(&origins).with_one_worker(), &wrapper);
+    let peak = peak(&subject);
+    let plan = |rate: f64| Plan {
+        connections: 64,
+        connections_max: 2000,
+        ..Plan::standard(subject.address(), rate as u32)
+    };
+    let calm = run_load(plan(peak * 0.5).only(&[Get]), stage.seconds(2, 10));
+    let storm = Load::start(plan(peak * 3.0).only(&[Get]));
+    let (time, mut admin) = (stage.seconds(4, 60), Duration::ZERO);
+    while storm.age() < time {
+        if let Some(proxy) = subject.portunus() {
+            let begun = storm.age();
+            proxy.admin("GET", "/live").expect(200);
+            admin = admin.max(storm.age() - begun);
+        }
+        storm.go_on(Duration::from_millis(200));
+    }
+    let storm = storm.finish();
+    let after = run_load(plan(peak * 0.5).only(&[Get]), stage.seconds(4, 10));
+    // What was answered in time, by the second in which it was.
+    let answered = storm.count(|outcome| outcome.end == End::Right && outcome.at + outcome.latency <= time);
+    let goodput = answered as f64 / time.as_secs_f64();
+    let shed = |outcome: &crate::ledger::Outcome| matches!(outcome.end, End::Proxy(503) | End::Refused);
+    let (refused, refused_p99) = (storm.count(shed), storm.quantile_of(0.99, shed));
+    let admitted = storm.quantile_of(0.99, |outcome| outcome.end == End::Right);
+    let late = after.count(|outcome| outcome.at > Duration::from_secs(2) && !outcome.end.is_fine());
+    let normal = after.quantile_of(0.99, |outcome| outcome.at > Duration::from_secs(2));
+    let mut row = Row::of(storm);
+    row.note("peak", format!("{peak:.0}/s"));
+    row.note("goodput", format!("{goodput:.0}/s, {:.0} %", 100.0 * goodput / peak));
+    row.note("refused", format!("{refused}, p99 {}", millis(refused_p99)));
+    row.note("admitted p99", format!("{} (calm: {})", millis(admitted), millis(calm.quantile(0.99))));
+    row.note("admin within", millis(admin));
+    row.note("2 s after", format!("{late} failed, p99 {}", millis(normal)));
+    row.must(goodput >= 0.9 * peak, format!("goodput {goodput:.0} of {peak:.0}"));
+    row.must(admin <= Duration::from_millis(100), format!("the admin API took {admin:?}"));
+    row.must(late == 0, format!("{late} requests failed later than 2 s after"));
+    row
+}
+
+fn run_load(plan: Plan, time: Duration) -> Ledger {
+    let load = Load::start(plan);
+    load.go_on(time);
+    load.finish()
+}
+
+/// What it can do: the most right answers a second while the rate doubles, until there are fewer twice.
+fn peak(subject: &Subject) -> f64 {
+    let (mut best, mut rate, mut worse) = (0.0, 250.0, 0);
+    while worse < 2 && rate < 20_000.0 {
+        let plan =
+            Plan { connections: 64, connections_max: 64, ..Plan::standard(subject.address(), rate as u32) };
+        let load = Load::start(plan.only(&[Get]));
+        load.go_on(Duration::from_secs(1));
+        let time = load.age();
+        let ledger = load.finish();
+        let right = ledger.count(|outcome| outcome.end == End::Right && outcome.at + outcome.latency <= time);
+        let each_second = right as f64 / time.as_secs_f64();
+        worse += u32::from(each_second < 0.8 * rate);
+        best = f64::max(best, each_second);
+        rate *= 2.0;
+    }
+    best
+}
