@@ -97,7 +97,7 @@ fn a_post_that_a_host_has_seen_is_never_sent_twice() {
 fn a_post_with_a_key_is_sent_again_where_the_pool_says_so() {
     let (silent, good) =
         (Origin::serve(|_| Answer::nothing()), Origin::serve(|request| Answer::body(&request.body)));
-    let proxy = pool(&[&silent, &good], "retry non-idempotent=key");
+    let proxy = pool(&[&silent, &good], "retry non-idempotent=key; eject off");
     for number in 0..6 {
         let id = format!("key-{number}");
         let answer = proxy.exchange(post(&id, "Idempotency-Key: 7\r\n")).expect(200);
@@ -196,7 +196,7 @@ fn a_host_that_asks_to_be_left_alone_is_left_alone_while_others_are_there() {
 fn counts_and_budget_survive_a_reload() {
     let origins = [sick(503), sick(503)];
     let all: Vec<&Origin> = origins.iter().collect();
-    let text = format!("{}{}", pool_text(&all, "retry on=503"), site("proxy p"));
+    let text = format!("{}{}", pool_text(&all, "retry on=503; eject off"), site("proxy p"));
     let proxy = Proxy::start(&text);
     let mut attempts = 0;
     for round in 0..3 {

@@ -101,8 +101,8 @@ fn a_good_canary_gets_more_and_more() {
     let proxy = Proxy::site(format!(
         "canary {new} 20%..60% step=20% every=1s requests=5 abort=\"errors > 1%\"; proxy {old}"
     ));
-    let mut client = proxy.client();
     eventually("the last share", PATIENCE, || {
+        let mut client = proxy.client();
         for _ in 0..50 {
             client.get("/").expect(200);
         }
