@@ -105,6 +105,11 @@ impl Probing {
         }
     }
 
+    /// A request is more than a connection, and all hosts of a pool may be silent.
+    fn longest_pause(&self) -> Duration {
+        if self.reason == Reason::Refused { PAUSE } else { PAUSE * 8 }
+    }
+
     fn is_due(&self) -> bool {
         tokio::time::Instant::now() >= self.due
     }
@@ -112,7 +117,7 @@ impl Probing {
     /// Asks once. A host that was seen dead, and is seen alive, is tried again at once; one that is seen dead stays out, whatever
     /// was said before. One that was never seen dead has other troubles, and its time is not shortened.
     async fn probe(&mut self, host: &Host, checked: bool) {
-        self.pause = (self.pause * 2).min(PAUSE);
+        self.pause = (self.pause * 2).min(self.longest_pause());
         self.due = tokio::time::Instant::now() + self.pause;
         if !host.live.standing.is_ejected(clock::read()) {
             return; // it is being tried with live requests
@@ -136,7 +141,7 @@ impl Probing {
                 if self.reason == Reason::Refused {
                     host.live.standing.refused(now);
                 }
-                eject::keep_out(host, now + PROBE_TIME + PAUSE * 4);
+                eject::keep_out(host, now + PROBE_TIME + self.longest_pause() * 2);
             }
         }
     }

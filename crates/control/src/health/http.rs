@@ -8,6 +8,7 @@ use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use portunus_relay::plan::HttpCheck;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Asks over `stream`, and compares the answer. The connection is not used again: a check shall also find out whether a new one can
 /// be made.
@@ -36,15 +37,20 @@ pub async fn ask(stream: Box<dyn Stream>, host: &str, check: &HttpCheck) -> Resu
     }
 }
 
-/// Whether anybody is there who speaks HTTP, whatever he says. `OPTIONS *` asks for nothing of the host's own (RFC 9110 §9.3.7).
-pub async fn is_anybody_there(stream: Box<dyn Stream>, host: &str) -> Result<(), String> {
-    exchange(stream, request(Method::OPTIONS, "*", host)?).await.map(drop)
+/// Whether anybody is there: whoever answers, or hangs up on us, is awake; whoever is frozen does neither. `OPTIONS *` asks for
+/// nothing of the host's own (RFC 9110 §9.3.7), but not everybody has heard of it.
+pub async fn is_anybody_there(mut stream: Box<dyn Stream>, host: &str) -> Result<(), String> {
+    let host = if host.starts_with("unix:") { "localhost" } else { host };
+    let request =
+        format!("OPTIONS * HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    stream.read(&mut [0; 64]).await.map(drop).map_err(|error| error.to_string())
 }
 
 fn request(method: Method, target: &str, host: &str) -> Result<Request<Empty<Bytes>>, String> {
     let host = if host.starts_with("unix:") { "localhost" } else { host };
     let request = Request::builder().method(method).uri(target).header(HOST, host);
-    let request = request.header(USER_AGENT, "portunus-health");
+    let request = request.header(USER_AGENT, AGENT);
     request.body(Empty::new()).map_err(|error| error.to_string())
 }
 
@@ -80,6 +86,7 @@ async fn body(mut body: Incoming, wanted: &[u8]) -> Result<(), String> {
     Err("the body has another text".into())
 }
 
+const AGENT: &str = "portunus-health";
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -88,7 +95,6 @@ mod tests {
     use super::*;
     use portunus_relay::plan::Text;
     use std::collections::BTreeMap;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// What a check finds when the host answers so, and what it was asked.
     async fn found(check: &HttpCheck, answer: &'static str) -> (Result<(), String>, String) {
@@ -133,6 +139,24 @@ mod tests {
         assert!(asked.contains("host: app.internal\r\n") && asked.contains("x-key: k3y\r\n"), "{asked}");
         let bad = "HTTP/1.1 200 OK\r\nX-State: bad\r\nETag: \"1\"\r\nContent-Length: 0\r\n\r\n";
         assert!(found(&check, bad).await.0.unwrap_err().contains("X-State"));
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_or_hangs_up_is_there() {
+        for answer in ["HTTP/1.1 501 Not Implemented\r\n\r\n", "SSH-2.0-x\r\n", ""] {
+            let (ours, mut theirs) = tokio::io::duplex(1 << 10);
+            let host = tokio::spawn(async move {
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"\r\n\r\n") && theirs.read_buf(&mut asked).await.unwrap() > 0 {}
+                theirs.write_all(answer.as_bytes()).await.unwrap();
+                asked
+            });
+            assert_eq!(is_anybody_there(Box::new(ours), "10.0.0.1:80").await, Ok(()), "{answer:?}");
+            assert!(host.await.unwrap().starts_with(b"OPTIONS * HTTP/1.1\r\nHost: 10.0.0.1:80\r\n"));
+        }
+        let (ours, _silent) = tokio::io::duplex(1 << 10);
+        let asking = is_anybody_there(Box::new(ours), "10.0.0.1:80");
+        assert!(tokio::time::timeout(std::time::Duration::from_millis(10), asking).await.is_err());
     }
 
     #[tokio::test]

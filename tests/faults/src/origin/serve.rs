@@ -92,6 +92,9 @@ async fn connection(origin: Arc<Origin>, mut stream: TcpStream) {
             None => head(&mut stream, &mut buffer).await,
         };
         let Some(head) = head else { return };
+        if head.starts_with(b"OPTIONS * ") {
+            return; // The question whether anybody is there; hanging up is an answer, too.
+        }
         let Some(request) = Request::read(&head) else {
             origin.write(&format!("! no request: {:?}", head.get(..200).unwrap_or(&head)));
             return;
