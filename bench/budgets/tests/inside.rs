@@ -175,6 +175,9 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         split: None,
         canary: None,
         mirror: None,
+        retry: Default::default(),
+        hedge: None,
+        urgency: Default::default(),
         limits: Limits::default(),
     });
     let site = SitePlan {

@@ -102,7 +102,7 @@ impl PoolSettings {
             "retry" => again::retry(draft, &mut self.retry, scene),
             "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
             "queue" => again::queue(draft, &mut self.queue, scene),
-            "hedge" => again::hedge(draft, &mut self.hedge, scene),
+            "hedge" => again::read_hedge(draft, &mut self.hedge, scene),
             _ => self.choosing.statement(draft, name, scene),
         }
     }

@@ -4,8 +4,10 @@ use crate::client::{Client, Scratch};
 use crate::context::Bounds;
 use crate::hosts::HostId;
 use crate::mirror::{self, Mirror};
+use crate::plan::Urgency;
 use crate::pool::{HostPool, Lease};
 use crate::pump::{Pace, Transfer};
+use crate::retry::Rule;
 use crate::run::{Run, RunPool};
 use crate::snapshot::{Pool, Route};
 use crate::tally;
@@ -16,12 +18,14 @@ use portunus_wire::h1::emit;
 use portunus_wire::h1::parse::{self, ResponseHead};
 use portunus_wire::h1::{Framing, Version};
 use portunus_wire::websocket;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 mod choice;
+mod connect;
 mod door;
 mod hedge;
 
@@ -45,6 +49,19 @@ pub struct Answered {
     pub up_failed: bool,
     /// Its room on the pool, where that is counted to the end of the answer.
     pub held: Option<Held>,
+}
+
+/// Where a request goes, and by which rules.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    pool: &'a Pool,
+    mine: &'a RunPool,
+    /// When it is sent to another host.
+    rule: &'a Rule,
+    /// Whether it waits before or after others where there is no room.
+    urgency: Urgency,
+    bounds: &'a Bounds,
+    worker: &'a Worker,
 }
 
 /// Tries hosts of the route's pool until one answers, within the rule of RFC 9110 §9.2.2: a request is sent again
@@ -72,18 +89,20 @@ pub async fn until_answered(
     scratch.tried.clear();
     let framing = framing_upstream(x);
     let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
-    let mut up = upload(x, pool, bounds, &route.limits);
+    let (rule, hedge) = route.again(at, pool);
+    let way = Way { pool, mine, rule, urgency: route.urgency, bounds, worker };
+    let mut up = upload(x, &way, &route.limits);
     if mirror.is_some() && !x.request.body.is_empty() {
         up.keep_up_to(route.limits.replay_bytes.max(mirror::BODY_BYTES_MAX));
     }
     let room = match door::at_once(pool, client) {
         Some(room) => room,
-        None => Box::pin(door::room(x, client, pool, bounds, worker)).await?,
+        None => Box::pin(door::room(x, client, &way)).await?,
     };
     let at_once = if pool.bound.per_server { None } else { choose(x, scratch, pool, worker) };
     let mut id = match at_once {
         Some(id) => id,
-        None => first(x, client, scratch, pool, mine, None, bounds, worker).await?,
+        None => first(x, client, scratch, &way, None).await?,
     };
     loop {
         let Some(host) = mine.hosts.get(id.0 as usize) else {
@@ -97,38 +116,39 @@ pub async fn until_answered(
         x.labels.host = Some(id.0);
         x.tries += 1;
         x.times.picked.get_or_insert(began);
-        let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
-        let hedged = mine.hedge_after(pool).filter(|_| ask.may_be_hedged());
+        let limits = &route.limits;
+        let mut ask = Ask { x, client, pool, rule, began, bounds, limits, worker, framing };
+        let hedged = hedge.and_then(|hedge| mine.hedge_after(pool, hedge)).filter(|_| ask.may_be_hedged());
         let asked = match hedged {
             Some(delay) => {
                 up = Transfer::over(); // there is no body
                 Box::pin(ask.either_host(scratch, mine, id, delay)).await
             }
-            None => ask.one_host(host, &mut up).await,
+            None => ask.one_host(scratch, mine, host, &mut up).await,
         };
         let again = match &asked {
             Err(error) if error.crime == Crime::QueueFull => {
                 // Another worker was quicker to take the last place on the host.
                 x.tries -= 1;
                 scratch.tried.remove(id);
-                id = first(x, client, scratch, pool, mine, Some(began), bounds, worker).await?;
+                id = first(x, client, scratch, &way, Some(began)).await?;
                 continue;
             }
-            Ok(_) => pool.retry.follows_answer(x.response.status, &x.request),
+            Ok(_) => rule.follows_answer(x.response.status, &x.request),
             Err(error) => {
                 if error.side == Side::Upstream && hedged.is_none() {
-                    tally::attempt(x, pool, host, Some(error.crime), began, worker.clock.now());
+                    let last = x.labels.host.and_then(|at| mine.hosts.get(at as usize)).unwrap_or(host);
+                    tally::attempt(x, pool, last, Some(error.crime), began, worker.clock.now());
                 }
-                pool.retry.follows(error, &x.request)
+                rule.follows(error, &x.request)
             }
         };
-        let next =
-            if again { another(x, scratch, pool, mine, &mut up, bounds, &asked, worker) } else { None };
+        let next = if again { another(x, scratch, &way, &mut up, &asked) } else { None };
         match (asked, next) {
             (Ok((lease, head, up_failed)), None) => {
                 let now = worker.clock.now();
                 if room.is_counted() {
-                    mine.heard(pool, now.since(began), now);
+                    mine.heard(pool, hedge.is_some(), now.since(began), now);
                 }
                 if let (Some(sticky), Some(id)) = (&pool.sticky, x.labels.host) {
                     sticky.mark(&x.request, HostId(id), &mut x.response);
@@ -140,13 +160,34 @@ pub async fn until_answered(
                 return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
             }
             (Err(error), None) => return Err(error),
-            (Ok((lease, head, up_failed)), Some(next)) => {
+            (Ok((lease, head, up_failed)), Some((next, _))) => {
                 drop_answer(lease, head.keep_alive && !up_failed, worker).await;
                 id = next;
             }
-            (Err(_), Some(next)) => id = next,
+            (Err(_), Some((next, pause))) => {
+                if !pause.is_zero() {
+                    Box::pin(rest(client, pause, worker)).await?;
+                }
+                id = next;
+            }
         }
     }
+}
+
+/// Lets a moment pass, unless the client leaves.
+async fn rest(client: &mut Client, pause: Duration, worker: &Worker) -> Result<(), Error> {
+    let mut timer = pin!(tokio::time::sleep(pause));
+    poll_fn(|cx| {
+        let now = worker.clock.refresh();
+        // A body that still comes is no sign of anything.
+        if client.link.is_read()
+            && let Poll::Ready(error) = client.poll_gone(cx, now)
+        {
+            return Poll::Ready(Err(error));
+        }
+        timer.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }
 
 type Asked = Result<(Lease, ResponseHead, bool), Error>;
@@ -203,10 +244,11 @@ fn copy_to(
     }
 }
 
-fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Transfer {
-    let mut up = Transfer::new(Side::Client, std::mem::take(&mut x.request.body.stages), bounds.body_bytes);
-    let may_be_sent_again = pool.retry.tries > 1 || pool.keep_alive.idle > 0;
-    if !x.request.body.is_empty() && may_be_sent_again && pool.retry.is_repeatable(&x.request) {
+fn upload(x: &mut Exchange, way: &Way<'_>, limits: &Limits) -> Transfer {
+    let stages = std::mem::take(&mut x.request.body.stages);
+    let mut up = Transfer::new(Side::Client, stages, way.bounds.body_bytes);
+    let may_be_sent_again = way.rule.tries > 1 || way.pool.keep_alive.idle > 0;
+    if !x.request.body.is_empty() && may_be_sent_again && way.rule.is_repeatable(&x.request) {
         up.keep_up_to(limits.replay_bytes);
     }
     up
@@ -214,11 +256,11 @@ fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Tr
 
 /// Whether what was written to a connection that turned out dead may be written to a new one to the same host. That is
 /// no further attempt: whatever a pool wants of those, it is done.
-fn may_repeat(error: &Error, pool: &Pool, x: &Exchange) -> bool {
+fn may_repeat(error: &Error, rule: &Rule, x: &Exchange) -> bool {
     match error.retry {
         Retry::Never => false,
         Retry::Untouched => true,
-        Retry::IfIdempotent => pool.retry.is_repeatable(&x.request),
+        Retry::IfIdempotent => rule.is_repeatable(&x.request),
     }
 }
 
@@ -227,6 +269,7 @@ struct Ask<'a> {
     x: &'a mut Exchange,
     client: &'a mut Client,
     pool: &'a Pool,
+    rule: &'a Rule,
     /// When the host was chosen.
     began: Tick,
     bounds: &'a Bounds,
@@ -240,6 +283,8 @@ impl Ask<'_> {
     /// counted as another try.
     async fn one_host(
         &mut self,
+        scratch: &mut Scratch,
+        mine: &RunPool,
         host: &Rc<HostPool>,
         up: &mut Transfer,
     ) -> Result<(Lease, ResponseHead, bool), Error> {
@@ -248,15 +293,14 @@ impl Ask<'_> {
             match self.over(lease, up).await {
                 Err(error) if error.crime == Crime::UpstreamClosed => {
                     host.was_stale(self.worker.clock.now());
-                    if !may_repeat(&error, self.pool, self.x) || !up.rewind() {
+                    if !may_repeat(&error, self.rule, self.x) || !up.rewind() {
                         return Err(error);
                     }
                 }
                 done => return done,
             }
         }
-        self.client.deadline.set(self.request_deadline().min(self.try_deadline()));
-        let connected = host.connect(&self.client.deadline, &self.worker.clock).await;
+        let connected = connect::connect(self, scratch, mine, host).await;
         let lease = connected.map_err(|error| match error.crime {
             Crime::Deadline if self.worker.clock.now() < self.request_deadline() => {
                 Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched)
@@ -320,9 +364,7 @@ impl Ask<'_> {
 
     /// Whether another host may be asked while this one is: nothing is lost when either of them is cut short.
     fn may_be_hedged(&self) -> bool {
-        self.framing == Framing::None
-            && self.pool.retry.tries > 1
-            && self.pool.retry.is_repeatable(&self.x.request)
+        self.framing == Framing::None && self.rule.tries > 1 && self.rule.is_repeatable(&self.x.request)
     }
 
     /// Asks one host, and after `delay` another one, too.
@@ -445,7 +487,7 @@ impl Ask<'_> {
 
     /// Until when this attempt may take.
     fn try_deadline(&self) -> Tick {
-        self.pool.retry.per_try.map_or(Tick::NEVER, |time| self.began + time)
+        self.rule.per_try.map_or(Tick::NEVER, |time| self.began + time)
     }
 
     fn request_deadline(&self) -> Tick {

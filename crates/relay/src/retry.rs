@@ -59,6 +59,11 @@ impl Rule {
             }
     }
 
+    /// Whether another host may be asked when there is no connection to the first one.
+    pub fn changes_host(&self) -> bool {
+        self.connect && self.tries > 1
+    }
+
     /// Whether `request` may be sent again after this failure.
     pub fn follows(&self, error: &Error, request: &Request) -> bool {
         match (error.retry, error.crime) {

@@ -3,7 +3,7 @@
 use crate::breaker::spread::Spread;
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
-use crate::plan::{InFlight, Listen};
+use crate::plan::{Hedge, InFlight, Listen};
 use crate::pool::HostPool;
 use crate::snapshot::{Pool, Route, Snapshot};
 use crate::stats::{PoolStats, Stats};
@@ -52,6 +52,8 @@ struct Window {
     seen: Spread,
     most: u32,
     told: Tick,
+    /// Whether some of it is of routes that ask a second host when the first one is slow.
+    hedged: bool,
 }
 
 /// How often workers tell each other how long answers take.
@@ -164,20 +166,21 @@ impl RunPool {
         }
     }
 
-    /// Hears how long a host took to answer.
-    pub fn heard(&self, pool: &Pool, time: Duration, now: Tick) {
-        if !pool.bound.is_adaptive() && pool.hedge.is_none() {
+    /// Hears how long a host took to answer; `hedged` if it would not have been waited for alone for ever.
+    pub fn heard(&self, pool: &Pool, hedged: bool, time: Duration, now: Tick) {
+        if !pool.bound.is_adaptive() && !hedged {
             return;
         }
         let window = &mut *self.window.borrow_mut();
+        window.hedged |= hedged;
         window.seen.add(time);
         window.most = window.most.max(pool.live.gate.in_flight());
         if now.since(window.told) >= TELL_EVERY {
             if pool.bound.is_adaptive() {
                 pool.live.gate.hear(&window.seen, window.most, now);
             }
-            if let Some(hedge) = &pool.hedge {
-                pool.live.pace.hear(&window.seen, hedge.percentile);
+            if window.hedged {
+                pool.live.pace.hear(&window.seen);
             }
             *window = Window { told: now, ..Window::default() };
         }
@@ -190,17 +193,15 @@ impl RunPool {
         pool.live.budget.requests(u32::try_from(more).unwrap_or(u32::MAX), now);
     }
 
-    /// After how long another host is asked, too; none while too little is known of the pool, or it is not wanted.
-    pub fn hedge_after(&self, pool: &Pool) -> Option<Duration> {
-        let hedge = pool.hedge.as_ref()?;
-        let slow = pool.live.pace.slow();
-        slow.into_iter().chain(hedge.max).min()
+    /// After how long another host is asked, too; none while too little is known of the pool.
+    pub fn hedge_after(&self, pool: &Pool, hedge: &Hedge) -> Option<Duration> {
+        pool.live.pace.slow(hedge.percentile).into_iter().chain(hedge.max).min()
     }
 
-    /// Takes one further attempt out of the budget, if one is left in it.
-    pub fn may_try_again(&self, pool: &Pool, now: Tick) -> bool {
+    /// Takes one further attempt out of the budget of so many percent, if one is left in it.
+    pub fn may_try_again(&self, pool: &Pool, percent: u32, now: Tick) -> bool {
         self.tell_budget(pool, now);
-        let may = pool.live.budget.take(pool.retry.budget_percent, now);
+        let may = pool.live.budget.take(percent, now);
         if !may {
             self.cells.retries_refused.add(1);
         }

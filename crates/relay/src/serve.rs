@@ -5,6 +5,7 @@ use crate::client::{Client, Scratch};
 use crate::context::{Bounds, Context};
 use crate::filter::chain::Step;
 use crate::filter::forwarded;
+use crate::plan::Urgency;
 use crate::pump::answer::{self, Both};
 use crate::pump::{Transfer, tunnel};
 use crate::reply::{self, own};
@@ -53,8 +54,11 @@ async fn follow(
     run: &Run,
     worker: &Worker,
 ) -> Result<(), Error> {
-    // What needs no upstream is always answered: health, for one.
-    if worker.lag.refuses(|| worker.random()) && !route.split.forward.is_empty() {
+    // What needs no upstream, or is urgent, is always answered: health, for one.
+    if worker.lag.refuses(|| worker.random())
+        && !route.split.forward.is_empty()
+        && route.urgency < Urgency::High
+    {
         return refuse(x, client, Error::proxy(Phase::Head, Crime::Overloaded), worker).await;
     }
     let mut bounds = route.bounds;

@@ -77,6 +77,9 @@ impl Proxy {
                 split: None,
                 canary: None,
                 mirror: None,
+                retry: Default::default(),
+                hedge: None,
+                urgency: Default::default(),
                 limits,
             }],
         });
