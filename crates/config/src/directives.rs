@@ -713,7 +713,7 @@ pub const FORMS: &[Form] = &[
         ],
         "Gives a new version more and more of the requests by itself, and none any more as soon as it does worse. Every step is in the log and in `portunus status`. At \
          the last share it stays, and goes on being watched. After it was given up it gets nothing until its line in the configuration is changed or the program is started anew; \
-         a reload that leaves the line as it is keeps the step. Stands beside the `proxy` of the version that serves now.",
+         a reload or an upgrade that leaves the line as it is keeps the share. Stands beside the `proxy` of the version that serves now.",
         "canary 127.0.0.1:3001 1%..50% step=5% every=5m abort=\"errors > 1% or p99 > 1.5x\"\nproxy 127.0.0.1:3000",
     ),
     form(

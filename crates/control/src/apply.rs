@@ -134,6 +134,8 @@ impl Supervisor {
             .map_err(Trouble::Log)?;
         let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None, &mut legacy.sockets)
             .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
+        let canaries = Canaries::default();
+        legacy.tell(&snapshot, &canaries);
         let snapshot = Arc::new(snapshot);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
         let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
@@ -158,7 +160,7 @@ impl Supervisor {
             names: Names::default(),
             stop_wanted: watch::Sender::new(false),
             upgrades,
-            canaries: Canaries::default(),
+            canaries,
         });
         Ok((supervisor, door, upgrades_wanted))
     }

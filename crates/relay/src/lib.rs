@@ -32,6 +32,7 @@ pub mod plan;
 pub mod pool;
 pub mod pressure;
 pub mod pump;
+pub mod remembered;
 pub mod reply;
 pub mod retry;
 pub mod run;

@@ -58,6 +58,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("pick", &[]),
     ("breaker", &[]),
     ("eject", &[]),
+    ("remembered", &[]),
     ("retry", &[]),
     ("canary", &[]),
     ("split", &["canary"]),

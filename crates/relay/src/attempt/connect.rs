@@ -87,8 +87,11 @@ struct Try<'a> {
     id: HostId,
     began: Tick,
     host: Rc<HostPool>,
-    run: Option<Pin<Box<dyn Future<Output = Result<Lease, Error>> + 'a>>>,
+    run: Option<Pin<Box<dyn Future<Output = Connected> + 'a>>>,
 }
+
+/// What comes of asking a host.
+type Connected = Result<Lease, Error>;
 
 impl Race<'_> {
     fn poll(
