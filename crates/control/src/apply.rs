@@ -2,6 +2,7 @@
 
 use crate::boards::{Checks, Names};
 use crate::canary::Canaries;
+use crate::described::fnv1a;
 use crate::kept;
 use crate::legacy::Legacy;
 use crate::observe::access_log::{self, AccessLog};
@@ -605,13 +606,6 @@ impl std::fmt::Display for Trouble {
 }
 
 impl std::error::Error for Trouble {}
-
-/// FNV-1a, 64 bits: the same for the same bytes on every machine and in every release; it guards nothing.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

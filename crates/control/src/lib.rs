@@ -4,6 +4,7 @@ pub mod admin;
 pub mod apply;
 pub mod boards;
 pub mod canary;
+pub mod described;
 pub mod discover;
 pub mod floor;
 pub mod health;
