@@ -231,6 +231,10 @@ impl Pools {
             let reason = format!("pool `{name}` has no server");
             scene.findings.error(word.span, reason).hint("write `server 127.0.0.1:8080` in it");
         }
+        if !servers.list.is_empty() && servers.list.iter().all(|server| server.weight == 0) {
+            let reason = format!("every server of pool `{name}` has weight 0, so no request is sent there");
+            scene.findings.warning(word.span, reason);
+        }
         if let Some(&first) = self.by_name.get(&name) {
             // Invariant: by_name holds indices of `named`.
             let first = self.named[first].span;

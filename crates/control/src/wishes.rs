@@ -195,7 +195,8 @@ fn told(pool: &str, address: &Address, change: &Change, wish: Wish) -> String {
     if change.what != What::Remove {
         let order = if wish.drain { "drains" } else { "serves" };
         let weight = wish.weight.map_or("the weight written".to_owned(), |weight| format!("weight {weight}"));
-        text.push_str(&format!(" {order} with {weight}"));
+        let comma = if matches!(change.what, What::Add { .. }) { "," } else { "" };
+        text.push_str(&format!("{comma} {order} with {weight}"));
     }
     if change.persist {
         text.push_str(", kept for the next start");
