@@ -6,6 +6,7 @@ use crate::hosts::HostId;
 use crate::mirror::{self, Mirror};
 use crate::plan::Urgency;
 use crate::pool::{HostPool, Lease};
+use crate::pressure::Level;
 use crate::pump::{Pace, Transfer};
 use crate::retry::Rule;
 use crate::run::{Run, RunPool};
@@ -455,6 +456,12 @@ impl Ask<'_> {
             && let Poll::Ready(error) = self.client.poll_gone(cx, now)
         {
             return Poll::Ready(Err(error));
+        }
+        if sending.sent_at.is_none() && self.worker.level() >= Level::Ending {
+            let held = || self.client.link.held() + link.held() + up.held();
+            if self.worker.census.must_go(self.client.deadline.key(), held) {
+                return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::LowMemory)));
+            }
         }
         let (at, crime) = self.next_deadline(up, sending, now);
         if at <= now {

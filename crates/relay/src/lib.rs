@@ -9,6 +9,7 @@ pub mod buffers;
 pub mod canary;
 pub mod candidates;
 pub mod cells;
+pub mod census;
 pub mod client;
 pub mod clock;
 pub mod conduct;

@@ -341,6 +341,11 @@ impl Link {
         self.held.output.len() - self.sent
     }
 
+    /// Bytes that are here on their way, in the program and, to be read, in the kernel. It asks the kernel.
+    pub fn held(&self) -> usize {
+        self.here().len() + self.waiting() + self.stream.queued()
+    }
+
     /// Writes what waits.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.sent < self.held.output.len() {

@@ -118,6 +118,15 @@ impl Stream {
         })
     }
 
+    /// How many bytes wait in the kernel to be read.
+    pub fn queued(&self) -> usize {
+        let queued = match self {
+            Stream::Tcp(stream) => rustix::io::ioctl_fionread(stream),
+            Stream::Unix(stream) => rustix::io::ioctl_fionread(stream),
+        };
+        queued.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
+    }
+
     /// Makes the kernel reset the connection when it is dropped, so that the peer sees that something was cut off.
     pub fn reset_on_drop(&self) {
         let linger = Some(Duration::ZERO);

@@ -48,6 +48,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("deadlines", &["clock"]),
     ("lag", &[]),
     ("cells", &[]),
+    ("census", &[]),
     ("net", &[]),
     ("link", &["buffers", "net"]),
     ("client", &["buffers", "clock", "deadlines", "filter", "link", "net"]),
@@ -77,6 +78,7 @@ const RELAY: &[(&str, &[&str])] = &[
             "asker",
             "buffers",
             "cells",
+            "census",
             "client",
             "clock",
             "deadlines",
@@ -91,7 +93,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ),
     // the verbs that wait
     ("tally", &["canary", "cells", "eject", "pick", "pool", "run", "snapshot", "worker"]),
-    ("pump", &["client", "clock", "link", "net", "pressure", "worker"]),
+    ("pump", &["census", "client", "clock", "link", "net", "pressure", "worker"]),
     ("reply", &["client", "filter", "worker"]),
     (
         "attempt",
@@ -104,6 +106,7 @@ const RELAY: &[(&str, &[&str])] = &[
             "mirror",
             "pick",
             "pool",
+            "pressure",
             "pump",
             "retry",
             "run",

@@ -161,6 +161,12 @@ impl Transfer {
         }
     }
 
+    /// Bytes that it keeps.
+    pub fn held(&self) -> usize {
+        let kept = if let Keep::UpTo(_, kept) = &self.keep { kept.len() } else { 0 };
+        kept + self.again.len() + self.staged.len()
+    }
+
     /// Whether everything has been moved and flushed.
     pub fn is_over(&self) -> bool {
         self.state == State::Over
