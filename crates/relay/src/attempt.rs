@@ -148,8 +148,11 @@ pub async fn until_answered(
         match (asked, next) {
             (Ok((lease, head, up_failed)), None) => {
                 let now = worker.clock.now();
-                if room.is_counted() {
-                    mine.heard(pool, hedge.is_some(), now.since(began), now);
+                // A pool without a bound counts nobody, but learns its pace all the same.
+                if room.is_counted() || (hedge.is_some() && !pool.bound.is_adaptive()) {
+                    // What it took us to look is not the host's doing.
+                    let took = now.since(began).saturating_sub(worker.turnstile.turn());
+                    mine.heard(pool, hedge.is_some(), took, now);
                 }
                 if let (Some(sticky), Some(id)) = (&pool.sticky, x.labels.host) {
                     sticky.mark(&x.request, HostId(id), &mut x.response);

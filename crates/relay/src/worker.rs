@@ -7,7 +7,6 @@ use crate::census::{self, Census};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
-use crate::lag::Lag;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::pressure::Level;
@@ -15,6 +14,7 @@ use crate::run::{Counters, Run};
 use crate::seats::{NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
+use crate::turnstile::Turnstile;
 use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -52,10 +52,10 @@ pub struct Worker {
     pub buffers: Rc<Buffers>,
     /// What it has counted.
     pub cells: WorkerCells,
+    /// Where exchanges wait for their turn when there are too many.
+    pub turnstile: Turnstile,
     /// Who holds how much, while memory is nearly gone.
     pub census: Census,
-    /// How late it is.
-    pub lag: Lag,
     /// Who hears of finished exchanges.
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
@@ -146,8 +146,8 @@ impl Worker {
             deadlines: Rc::default(),
             buffers,
             cells: WorkerCells::default(),
+            turnstile: Turnstile::default(),
             census: Census::default(),
-            lag: Lag::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
             refused_lingering: Cell::new(0),
