@@ -188,6 +188,7 @@ pub async fn connect_tcp(address: SocketAddr, keep: bool) -> io::Result<Stream> 
     socket.set_tcp_quickack(false)?;
     if keep {
         socket.set_tcp_keepalive(&keep_alive())?;
+        socket.set_tcp_user_timeout(Some(UNHEARD))?;
     }
     let to = SockAddr::from(address);
     // A peer on this machine has answered before the second look.
@@ -216,6 +217,9 @@ fn begin_connect(socket: &Socket, to: &SockAddr) -> io::Result<bool> {
 pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
     Ok(Stream::Unix(UnixStream::connect(path).await?))
 }
+
+/// How long a peer may leave what it was sent unconfirmed.
+const UNHEARD: Duration = Duration::from_secs(30);
 
 fn keep_alive() -> TcpKeepalive {
     TcpKeepalive::new()

@@ -1,6 +1,6 @@
 //! sockets: where the program listens — opened, kept over a reload, or taken over from whoever had them before.
 
-use super::{Stream, keep_alive};
+use super::{Stream, UNHEARD, keep_alive};
 use crate::plan::Listen;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 use std::collections::{BTreeMap, BTreeSet};
@@ -337,7 +337,7 @@ fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&keep_alive())?;
     // What a client does not take waits with us, where it is bounded, and not in the kernel, up to megabytes for each.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
+    socket.set_tcp_user_timeout(Some(UNHEARD))
 }
 
 /// Whether one of the two is the other one, or any address on its port.
