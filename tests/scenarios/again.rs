@@ -289,3 +289,68 @@ fn a_pool_that_does_not_change_hosts_waits_for_the_one_it_chose() {
     let statuses: Vec<u16> = (0..4).map(|_| proxy.get("/").status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 504).count(), 2, "{statuses:?}");
 }
+
+#[test]
+fn a_frozen_host_is_found_without_a_bound_and_its_gets_go_to_another() {
+    let (ice, good) = (frozen(), Origin::says("good"));
+    let proxy = pool(&[&ice, &good], "");
+    let begun = Instant::now();
+    let answers = std::thread::scope(|scope| {
+        let gets = (0..16).map(|number| {
+            let proxy = &proxy;
+            scope.spawn(move || proxy.get(&format!("/?id={number}")).status)
+        });
+        let gets: Vec<_> = gets.collect();
+        // Others are answered meanwhile: that makes the silence of the one strange.
+        let mut more = 0;
+        while gets.iter().any(|get| !get.is_finished()) && begun.elapsed() < Duration::from_secs(9) {
+            let mut client = proxy.client().patience(Duration::from_millis(50));
+            client.send(format!("GET /?id=more-{more} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let _ = client.try_response("GET");
+            more += 1;
+        }
+        gets.into_iter().map(|get| get.join().expect("an answer")).collect::<Vec<u16>>()
+    });
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    assert_eq!(proxy.metric("portunus_upstream_ejections_total", &["reason=\"timeouts\""]), 1.0);
+    let seen = ice.count();
+    (0..10).for_each(|_| assert_eq!(proxy.get("/").expect(200).text(), "good"));
+    let probes = ice.requests().iter().skip(seen).filter(|request| request.method != "OPTIONS").count();
+    assert_eq!(probes, 0, "it gets nothing but probes");
+}
+
+#[test]
+fn a_host_with_long_answers_is_asked_and_left_in_peace() {
+    let slow = Origin::script(|connection| {
+        while let Some(request) = connection.request() {
+            if request.method == "OPTIONS" {
+                connection.answer(Answer::status(405, b""));
+            } else {
+                connection.until_closed();
+            }
+        }
+    });
+    let good = Origin::says("good");
+    let proxy = pool(&[&slow, &good], "");
+    std::thread::scope(|scope| {
+        let mut waiting: Vec<_> = (0..16).map(|_| proxy.client()).collect();
+        for (number, client) in waiting.iter_mut().enumerate() {
+            client.send(format!("GET /?id={number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        eventually("a question", Duration::from_secs(10), || {
+            scope.spawn(|| {
+                drop(
+                    proxy
+                        .client()
+                        .patience(Duration::from_millis(50))
+                        .try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+                )
+            });
+            slow.requests().iter().any(|request| request.method == "OPTIONS").then_some(())
+        });
+        assert_eq!(proxy.metric("portunus_upstream_ejections_total", &[]), 0.0);
+    });
+    let asked = slow.requests().iter().filter(|request| request.method == "OPTIONS").count();
+    assert!(asked <= 3, "{asked}");
+}

@@ -6,8 +6,7 @@ use crate::hosts::HostId;
 use crate::mirror::{self, Mirror};
 use crate::plan::Urgency;
 use crate::pool::{HostPool, Lease};
-use crate::pressure::Level;
-use crate::pump::{Pace, Transfer};
+use crate::pump::Transfer;
 use crate::retry::Rule;
 use crate::run::{Run, RunPool};
 use crate::snapshot::{Pool, Route};
@@ -22,16 +21,18 @@ use portunus_wire::websocket;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 mod choice;
 mod connect;
 mod door;
 mod hedge;
+mod wait;
 
 use choice::{another, choose, first};
 pub use door::Held;
+use wait::Sending;
 
 /// What is read of an answer that is not passed on, so that its connection can be kept.
 const DROPPED_MAX: usize = 64 << 10;
@@ -334,7 +335,7 @@ impl Ask<'_> {
         let mut sending = Sending { first: true, up_failed: None, sent_at: None };
         let mut informational = 0;
         loop {
-            let head = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
+            let head = poll_fn(|cx| self.poll_head(cx, link, up, &host, &bounds, &mut sending)).await?;
             if head.upgraded && !accepts(self.x) {
                 return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
             }
@@ -420,81 +421,6 @@ impl Ask<'_> {
         }
     }
 
-    /// Moves the request's body while it waits for the head of the answer.
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        link: &mut crate::link::Link,
-        up: &mut Transfer,
-        bounds: &HeadBounds,
-        sending: &mut Sending,
-    ) -> Poll<Result<ResponseHead, Error>> {
-        // The first look follows at once on what came before, whose time is still good.
-        let first = std::mem::take(&mut sending.first);
-        let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
-        let _ = self.client.link.poll_flush(cx)?; // 100 and 103
-        if !up.is_over() && sending.up_failed.is_none() {
-            match up.poll(cx, &mut self.client.link, link, now) {
-                Poll::Ready(Ok(())) => sending.sent_at = Some(now),
-                // The host may have answered before it stopped reading; its answer counts.
-                Poll::Ready(Err(error)) if error.side == Side::Upstream => {
-                    let untouched = up.moved == 0 && link.nothing_sent();
-                    sending.up_failed =
-                        Some(if untouched { Error { retry: Retry::Untouched, ..error } } else { error });
-                    sending.sent_at = Some(now);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {}
-            }
-            self.x.bytes_up = up.moved;
-        }
-        let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
-        match link.poll_head(cx, bounds, parse) {
-            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
-            Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
-            Poll::Pending => {}
-        }
-        if up.is_over()
-            && let Poll::Ready(error) = self.client.poll_gone(cx, now)
-        {
-            return Poll::Ready(Err(error));
-        }
-        if sending.sent_at.is_none() && self.worker.level() >= Level::Ending {
-            let held = || self.client.link.held() + link.held() + up.held();
-            if self.worker.census.must_go(self.client.deadline.key(), held) {
-                return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::LowMemory)));
-            }
-        }
-        let (at, crime) = self.next_deadline(up, sending, now);
-        if at <= now {
-            return Poll::Ready(Err(crime));
-        }
-        self.client.deadline.set(at);
-        Poll::Pending
-    }
-
-    /// What will be waited for, at most until when, and what it is when it does not come.
-    fn next_deadline(&self, up: &Transfer, sending: &Sending, now: Tick) -> (Tick, Error) {
-        let late = |crime| Error::upstream(Phase::Wait, crime, Retry::Never);
-        let mut first = (self.request_deadline(), late(Crime::Deadline));
-        let mut may_be_earlier = |at: Tick, error: Error| {
-            if at < first.0 {
-                first = (at, error);
-            }
-        };
-        may_be_earlier(self.try_deadline(), late(Crime::TryTimeout));
-        may_be_earlier(self.client.patience_ends(), Error::client(Phase::Wait, Crime::ClientGone));
-        if let Some(sent_at) = sending.sent_at {
-            may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
-        } else if let Some(since) = up.waits_for(Side::Upstream) {
-            may_be_earlier(since + self.bounds.upstream_idle, late(Crime::UpstreamStalled));
-        } else if let Some(at) = up.overdue(Side::Client, now, &Pace::of_body(self.limits)) {
-            may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
-        }
-        first
-    }
-
     /// Until when this attempt may take.
     fn try_deadline(&self) -> Tick {
         self.rule.per_try.map_or(Tick::NEVER, |time| self.began + time)
@@ -503,13 +429,6 @@ impl Ask<'_> {
     fn request_deadline(&self) -> Tick {
         self.bounds.request.map_or(Tick::NEVER, |time| self.x.times.began + time)
     }
-}
-
-/// How far the request has got.
-struct Sending {
-    first: bool,
-    up_failed: Option<Error>,
-    sent_at: Option<Tick>,
 }
 
 /// How the request's body is framed on its way up: our own way of writing it, whatever way it came.

@@ -38,6 +38,7 @@ pub mod retry;
 pub mod run;
 pub mod seats;
 pub mod serve;
+pub mod silence;
 pub mod snapshot;
 pub mod split;
 pub mod standing;

@@ -186,6 +186,15 @@ impl RunPool {
         }
     }
 
+    /// Looks, once a second, whether one of its hosts gives no answers while others do.
+    pub fn look_for_silence(&self, pool: &Pool, now: Tick) {
+        let answered = self.hosts.iter().filter(|host| host.has_answered(now)).count();
+        if answered > 0 {
+            let hosts = pool.hosts.iter().filter(|(_, host)| host.live.silence.is_long(now));
+            hosts.for_each(|(_, host)| pool.judge.suspect(host));
+        }
+    }
+
     /// Tells the budget, which all workers share, of the requests it has not heard of.
     pub fn tell_budget(&self, pool: &Pool, now: Tick) {
         let requests = self.cells.requests.get();

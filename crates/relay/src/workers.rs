@@ -214,6 +214,7 @@ async fn sweep(worker: Rc<Worker>) {
             let run = worker.run();
             for (pool, mine) in run.snapshot.pools().iter().zip(&run.pools) {
                 mine.tell_budget(pool, now);
+                mine.look_for_silence(pool, now);
                 mine.hosts.iter().for_each(|host| host.sweep(now));
             }
         }

@@ -18,6 +18,7 @@ const NOUNS: &[&str] = &[
     "latency",
     "members",
     "plan",
+    "silence",
     "standing",
     "stats",
     "template",
@@ -39,7 +40,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("standing", &[]),
     ("conduct", &[]),
     ("latency", &[]),
-    ("hosts", &["conduct", "latency", "plan", "standing"]),
+    ("silence", &[]),
+    ("hosts", &["conduct", "latency", "plan", "silence", "standing"]),
     ("candidates", &["hosts", "standing"]),
     // what a worker has
     ("members", &["plan", "standing"]),
