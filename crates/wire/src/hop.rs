@@ -180,7 +180,7 @@ pub struct Options<'a> {
 impl<'a> Options<'a> {
     /// Takes in one `Connection` line of a request. Naming a protected field, or what is no token, is a crime.
     pub fn read(&mut self, value: &'a [u8]) -> Result<(), Crime> {
-        if value.eq_ignore_ascii_case(b"keep-alive") {
+        if value == b"keep-alive" {
             self.keep_alive = true;
             return Ok(()); // What nearly everybody sends.
         }
@@ -196,7 +196,7 @@ impl<'a> Options<'a> {
     /// The same for an answer. Some servers name `Transfer-Encoding` here; what is protected is simply kept, since
     /// an answer is framed anew in any case.
     pub fn read_answer(&mut self, value: &'a [u8]) -> Result<(), Crime> {
-        if value.eq_ignore_ascii_case(b"keep-alive") {
+        if value == b"keep-alive" {
             self.keep_alive = true;
             return Ok(());
         }

@@ -17,7 +17,12 @@ pub(super) fn first_control(bytes: &[u8]) -> usize {
         }
         at += 16;
     }
-    at + (marks(&padded(rest)).trailing_zeros() as usize).min(rest.len())
+    // The last bytes are looked at once more together with those before them, if there are any.
+    let found = match bytes.last_chunk::<16>() {
+        Some(last) => marks(last).unbounded_shr(16 - rest.len() as u32),
+        None => marks(&padded(rest)),
+    };
+    at + (found.trailing_zeros() as usize).min(rest.len())
 }
 
 /// How many bytes are control bytes.
