@@ -116,8 +116,8 @@ async fn next_head(
     let fresh = client.requests == 0;
     let mut began = client.link.has_more().then(|| worker.clock.now());
     client.began = worker.clock.now();
-    let idle_until = worker.clock.now() + worker.keep_alive();
-    let doze_at = worker.clock.now() + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
+    let quiet_since = worker.clock.now();
+    let doze_at = quiet_since + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
     let mut first = true;
     let mut again = false;
     poll_fn(|cx| {
@@ -158,7 +158,12 @@ async fn next_head(
                 return Poll::Ready(Ok(None));
             }
             None if now >= doze_at => {
-                client.deadline.set(if fresh { client.opened + limits.header_time } else { idle_until });
+                let until = if fresh {
+                    client.opened + limits.header_time
+                } else {
+                    quiet_since + worker.keep_alive()
+                };
+                client.deadline.set(until);
                 return Poll::Ready(Ok(None));
             }
             None => client.deadline.set(doze_at.min(worker.sends_away_at(client.requests, client.opened))),
