@@ -220,7 +220,9 @@ fn copy_to(
 fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Transfer {
     let mut up = Transfer::new(Side::Client, std::mem::take(&mut x.request.body.stages), bounds.body_bytes);
     let may_be_sent_again = pool.retry.tries > 1 || pool.keep_alive.idle > 0;
-    if !x.request.body.is_empty() && may_be_sent_again && pool.retry.is_repeatable(&x.request) {
+    if x.request.body.is_empty() {
+        up.expect_nothing();
+    } else if may_be_sent_again && pool.retry.is_repeatable(&x.request) {
         up.keep_up_to(limits.replay_bytes);
     }
     up

@@ -40,37 +40,41 @@ pub enum Front {
 }
 
 impl Stream {
-    /// Reads into `buffer`. Fewer bytes than it holds mean that there are no more now: no further call is needed to learn that.
+    /// Reads into `buffer`.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_readable(cx))?;
-            let mut seen = None;
-            let read = || match self.recv(buffer, RecvFlags::empty()) {
-                // There was less than there was room for: the next event tells of more.
-                Ok(count) if count > 0 && count < buffer.len() => {
-                    seen = Some(count);
-                    Err(io::ErrorKind::WouldBlock.into())
-                }
-                done => done,
-            };
-            let done = match &*self {
-                Stream::Tcp(stream) => stream.try_io(Interest::READABLE, read),
-                Stream::Unix(stream) => stream.try_io(Interest::READABLE, read),
-            };
-            match (seen, done) {
-                (Some(count), _) => return Poll::Ready(Ok(count)),
-                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                (None, done) => return Poll::Ready(done),
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
             }
         }
     }
 
+    /// Reads into `buffer` what is there, if an event has told of it. Fewer bytes than it holds mean that there are no more now: no
+    /// further call is needed to learn that.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut last = None;
+        let read = || match self.recv(buffer) {
+            Ok(count) if count > 0 && count < buffer.len() => {
+                last = Some(count);
+                Err(io::ErrorKind::WouldBlock.into()) // what a further call would say
+            }
+            done => done,
+        };
+        let done = match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, read),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, read),
+        };
+        last.map_or(done, Ok)
+    }
+
     // The two go to the kernel without a detour: what the C library adds for threads that may be cancelled is of no use here.
 
-    fn recv(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+    fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let received = match self {
-            Stream::Tcp(stream) => rustix::net::recv(stream, buffer, flags),
-            Stream::Unix(stream) => rustix::net::recv(stream, buffer, flags),
+            Stream::Tcp(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
+            Stream::Unix(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
         };
         Ok(received.map(|(count, _)| count)?)
     }

@@ -54,9 +54,15 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
 
 /// Gives the memory back; the connection too, when it goes on.
 fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet> {
-    let client = active.client.take();
+    let quiet = match then {
+        Then::Doze => active.client.take().map(Client::doze),
+        Then::Close => {
+            active.client = None;
+            None
+        }
+    };
     worker.give_active(active);
-    client.filter(|_| matches!(then, Then::Doze)).map(Client::doze)
+    quiet
 }
 
 /// Waits for the first byte of the next request; `false` when none will come.

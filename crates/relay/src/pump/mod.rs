@@ -121,6 +121,11 @@ impl Transfer {
         Transfer { state: State::Over, ..Transfer::default() }
     }
 
+    /// Nothing will come from the source; what waits in the sink is flushed.
+    pub fn expect_nothing(&mut self) {
+        self.source_ended = self.extra.is_none();
+    }
+
     /// Keeps up to `bytes_max` bytes so that they can be sent again.
     pub fn keep_up_to(&mut self, bytes_max: usize) {
         self.extra.get_or_insert_default().keep = Keep::UpTo(bytes_max, Vec::new());
