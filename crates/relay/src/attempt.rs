@@ -136,7 +136,9 @@ pub async fn until_answered(
             (Ok(answer), None) => {
                 let now = worker.clock.now();
                 if room.is_counted() {
-                    mine.heard(pool, now.since(began), now);
+                    // What it took us to look is not the host's doing.
+                    let took = now.since(began).saturating_sub(worker.turnstile.turn());
+                    mine.heard(pool, took, now);
                 }
                 if let (Some(sticky), Some(id)) = (&pool.sticky, x.labels.host) {
                     sticky.mark(&x.request, HostId(id), &mut x.response);

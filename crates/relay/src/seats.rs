@@ -29,6 +29,8 @@ pub enum NoSeat {
     UnfairShare,
     /// Memory is short.
     LowMemory,
+    /// There is far more to do than can be done.
+    Overloaded,
 }
 
 /// One place; to be given back to [`Seats::give_back`].

@@ -54,7 +54,11 @@ async fn follow(
     worker: &Worker,
 ) -> Result<(), Error> {
     // What needs no upstream is always answered: health, for one.
-    if worker.lag.refuses(|| worker.random()) && !route.split.forward.is_empty() {
+    if !route.split.forward.is_empty()
+        && !worker.turnstile.pass(&worker.clock, worker.limits().worker_lag).await
+    {
+        // Whoever asks again over the same connection costs as much as before; a new one has to wait for its turn.
+        client.keep_alive = false;
         return refuse(x, client, Error::proxy(Phase::Head, Crime::Overloaded), worker).await;
     }
     let mut bounds = route.bounds;

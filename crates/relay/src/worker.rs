@@ -6,7 +6,6 @@ use crate::cells::{Count, WorkerCells};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
-use crate::lag::Lag;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::pressure::Level;
@@ -14,6 +13,7 @@ use crate::run::{Counters, Run};
 use crate::seats::{NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
+use crate::turnstile::Turnstile;
 use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -51,8 +51,8 @@ pub struct Worker {
     pub buffers: Rc<Buffers>,
     /// What it has counted.
     pub cells: WorkerCells,
-    /// How late it is.
-    pub lag: Lag,
+    /// Where exchanges wait for their turn when there are too many.
+    pub turnstile: Turnstile,
     /// Who hears of finished exchanges.
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
@@ -142,7 +142,7 @@ impl Worker {
             deadlines: Rc::default(),
             buffers,
             cells: WorkerCells::default(),
-            lag: Lag::default(),
+            turnstile: Turnstile::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
             refused_lingering: Cell::new(0),
