@@ -55,6 +55,7 @@ async fn follow(
 ) -> Result<(), Error> {
     // What needs no upstream is always answered: health, for one.
     if !route.split.forward.is_empty()
+        && !worker.turnstile.passes_at_once()
         && !worker.turnstile.pass(&worker.clock, worker.limits().worker_lag).await
     {
         // Whoever asks again over the same connection costs as much as before; a new one has to wait for its turn.
