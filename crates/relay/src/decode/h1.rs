@@ -32,7 +32,7 @@ enum Then {
 pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Future<Output = ()> {
     // Not an `async fn`: that would keep its arguments twice, for as long as the connection lives.
     async move {
-        let _seat = seat;
+        let _ = &seat; // it is held as long as this lives
         quiet.deadline.set(quiet.opened + worker.limits().header_time);
         while wait(&quiet, &worker).await {
             let mut active = worker.take_active();
@@ -203,7 +203,7 @@ async fn exchange(
     };
     client.keep_alive = head.keep_alive;
     client.expects_continue = head.expects_continue;
-    client.link.expect_body(head.framing, &worker.limits());
+    client.link.expect_body(head.framing, &run.limits);
     worker.cells.underscores_dropped.add(head.underscores_dropped.into());
     x.times.head = Some(worker.clock.now());
     if worker.level() >= Level::Refusing {
