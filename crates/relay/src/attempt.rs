@@ -41,14 +41,10 @@ const REST_MAX: Duration = Duration::from_secs(60);
 
 /// A host that has answered: its connection, the head that came, and the request's body, which may still be moving.
 pub struct Answered {
-    /// The connection the answer comes by.
-    pub lease: Lease,
-    /// What the head said of framing and reuse.
-    pub head: ResponseHead,
+    /// The connection, and what the head said of it.
+    pub answer: Answer,
     /// The request's body.
     pub up: Transfer,
-    /// Whether the host has stopped taking the request's body.
-    pub up_failed: bool,
     /// Its room on the pool, where that is counted to the end of the answer.
     pub held: Option<Held>,
 }
@@ -64,6 +60,18 @@ struct Way<'a> {
     urgency: Urgency,
     bounds: &'a Bounds,
     worker: &'a Worker,
+}
+
+/// An answer whose head has been read.
+pub struct Answer {
+    /// The connection it comes by.
+    pub lease: Lease,
+    /// Whether that may be used again after it.
+    pub keep_alive: bool,
+    /// Whether it becomes a tunnel.
+    pub upgraded: bool,
+    /// Whether the host has stopped taking the request's body.
+    pub up_failed: bool,
 }
 
 /// Tries hosts of the route's pool until one answers, within the rule of RFC 9110 §9.2.2: a request is sent again
@@ -147,7 +155,7 @@ pub async fn until_answered(
         };
         let next = if again { another(x, scratch, &way, &mut up, &asked) } else { None };
         match (asked, next) {
-            (Ok((lease, head, up_failed)), None) => {
+            (Ok(answer), None) => {
                 let now = worker.clock.now();
                 // A pool without a bound counts nobody, but learns its pace all the same.
                 if room.is_counted() || (hedge.is_some() && !pool.bound.is_adaptive()) {
@@ -162,11 +170,11 @@ pub async fn until_answered(
                 if let Some(mirror) = mirror {
                     copy_to(mirror, x, &up, scratch, route, run, worker);
                 }
-                return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
+                return Ok(Answered { answer, up, held: room.hold() });
             }
             (Err(error), None) => return Err(error),
-            (Ok((lease, head, up_failed)), Some((next, _))) => {
-                drop_answer(lease, head.keep_alive && !up_failed, worker).await;
+            (Ok(Answer { lease, keep_alive, up_failed, .. }), Some((next, _))) => {
+                drop_answer(lease, keep_alive && !up_failed, worker).await;
                 id = next;
             }
             (Err(_), Some((next, pause))) => {
@@ -195,7 +203,13 @@ async fn rest(client: &mut Client, pause: Duration, worker: &Worker) -> Result<(
     .await
 }
 
-type Asked = Result<(Lease, ResponseHead, bool), Error>;
+impl Answer {
+    fn new(lease: Lease, head: &ResponseHead, up_failed: bool) -> Answer {
+        Answer { lease, keep_alive: head.keep_alive, upgraded: head.upgraded, up_failed }
+    }
+}
+
+type Asked = Result<Answer, Error>;
 
 /// Drops an answer that is not passed on. Its connection is kept when all of it is here already.
 async fn drop_answer(mut lease: Lease, may_be_kept: bool, worker: &Worker) {
@@ -253,7 +267,9 @@ fn upload(x: &mut Exchange, way: &Way<'_>, limits: &Limits) -> Transfer {
     let stages = std::mem::take(&mut x.request.body.stages);
     let mut up = Transfer::new(Side::Client, stages, way.bounds.body_bytes);
     let may_be_sent_again = way.rule.tries > 1 || way.pool.keep_alive.idle > 0;
-    if !x.request.body.is_empty() && may_be_sent_again && way.rule.is_repeatable(&x.request) {
+    if x.request.body.is_empty() {
+        up.expect_nothing();
+    } else if may_be_sent_again && way.rule.is_repeatable(&x.request) {
         up.keep_up_to(limits.replay_bytes);
     }
     up
@@ -292,7 +308,7 @@ impl Ask<'_> {
         mine: &RunPool,
         host: &Rc<HostPool>,
         up: &mut Transfer,
-    ) -> Result<(Lease, ResponseHead, bool), Error> {
+    ) -> Asked {
         let careful = !self.x.request.method.is_idempotent();
         if let Some(lease) = host.take_idle(self.worker.clock.now(), careful) {
             match self.over(lease, up).await {
@@ -316,11 +332,7 @@ impl Ask<'_> {
     }
 
     /// Sends the request over this connection and waits for the head of the answer.
-    async fn over(
-        &mut self,
-        mut lease: Lease,
-        up: &mut Transfer,
-    ) -> Result<(Lease, ResponseHead, bool), Error> {
+    async fn over(&mut self, mut lease: Lease, up: &mut Transfer) -> Asked {
         self.x.times.connected = Some(self.worker.clock.now());
         let framing = self.framing;
         let keeps = lease.pool().keeps();
@@ -349,7 +361,7 @@ impl Ask<'_> {
             }
             link.expect_body(head.framing, self.limits);
             self.has_answered(&host, &head);
-            return Ok((lease, head, sending.up_failed.is_some()));
+            return Ok(Answer::new(lease, &head, sending.up_failed.is_some()));
         }
     }
 
@@ -387,7 +399,7 @@ impl Ask<'_> {
         link.expect_body(winner.head.framing, self.limits);
         self.x.response = winner.response;
         self.has_answered(&host, &winner.head);
-        Ok((winner.lease, winner.head, false))
+        Ok(Answer::new(winner.lease, &winner.head, false))
     }
 
     /// A host that says when to come back gets no new requests until then, while others are there (RFC 9110 §10.2.3).

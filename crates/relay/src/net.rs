@@ -5,15 +5,16 @@ mod sockets;
 pub use sockets::{Given, Listener, Sockets, name_of};
 
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream of bytes.
@@ -39,25 +40,58 @@ pub enum Front {
 }
 
 impl Stream {
-    /// Reads into `buffer`. Fewer bytes than it holds mean that there are no more now: no further call is needed to learn that.
+    /// Reads into `buffer`.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(buffer);
-        let read = match self {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
+        loop {
+            ready!(self.poll_readable(cx))?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Reads into `buffer` what is there, if an event has told of it. Fewer bytes than it holds mean that there are no more now: no
+    /// further call is needed to learn that.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut last = None;
+        let read = || match self.recv(buffer) {
+            Ok(count) if count > 0 && count < buffer.len() => {
+                last = Some(count);
+                Err(io::ErrorKind::WouldBlock.into()) // what a further call would say
+            }
+            done => done,
         };
-        read.map_ok(|()| into.filled().len())
+        let done = match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, read),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, read),
+        };
+        last.map_or(done, Ok)
+    }
+
+    // The two go to the kernel without a detour: what the C library adds for threads that may be cancelled is of no use here.
+
+    fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = match self {
+            Stream::Tcp(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
+            Stream::Unix(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
+        };
+        Ok(received.map(|(count, _)| count)?)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SIGPIPE is ignored in every Rust program.
+        let sent = match self {
+            Stream::Tcp(stream) => rustix::net::send(stream, bytes, SendFlags::empty()),
+            Stream::Unix(stream) => rustix::net::send(stream, bytes, SendFlags::empty()),
+        };
+        Ok(sent?)
     }
 
     /// Writes some of `bytes`. There is nearly always room, so that is tried before anybody asks to be woken, and
     /// before any event has told of it: a new connection need not be waited for once more.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // SIGPIPE is ignored in every Rust program.
-        let tried = match self {
-            Stream::Tcp(stream) => SockRef::from(&*stream).send(bytes),
-            Stream::Unix(stream) => SockRef::from(&*stream).send(bytes),
-        };
-        match tried {
+        match self.send(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             done => return Poll::Ready(done),
         }

@@ -33,6 +33,8 @@ pub struct Run {
     pub limits: Rc<Limits>,
     /// Since when it is one too many of those that are not in force any more.
     pub retired: Cell<Option<Tick>>,
+    /// The index of the listener by which the last request came: mostly the next one comes by it, too.
+    last_listen: Cell<usize>,
 }
 
 /// A pool as one worker runs it.
@@ -86,7 +88,7 @@ impl Run {
             _ => Rc::new(counters.take(&snapshot, old)),
         };
         let limits = Rc::new(snapshot.plan().settings.limits.clone());
-        Run { snapshot, pools, routes, limits, retired: Cell::new(None) }
+        Run { snapshot, pools, routes, limits, retired: Cell::new(None), last_listen: Cell::new(0) }
     }
 
     /// The hosts that are not in `next` any more: what runs on them comes to its end, nothing is kept for later.
@@ -127,8 +129,10 @@ impl Run {
         client_ip: IpAddr,
     ) -> Result<(u32, &Route), Crime> {
         let table = &self.snapshot.table;
-        let listen = table.listens().binary_search(listen).map_err(|_| Crime::NoSite)?;
-        let at = table.find(listen, request, client_ip)?;
+        if table.listens().get(self.last_listen.get()) != Some(listen) {
+            self.last_listen.set(table.listens().binary_search(listen).map_err(|_| Crime::NoSite)?);
+        }
+        let at = table.find(self.last_listen.get(), request, client_ip)?;
         self.snapshot.route(at).map(|route| (at, route)).ok_or(Crime::Internal)
     }
 }

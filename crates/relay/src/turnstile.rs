@@ -38,11 +38,19 @@ pub struct Turnstile {
 }
 
 impl Turnstile {
+    /// Lets an exchange begin, if it need not wait for its turn.
+    pub fn passes_at_once(&self) -> bool {
+        let may = self.begun.get() < EACH_TURN && self.called.get() == self.joined.get();
+        if may {
+            self.begun.set(self.begun.get() + 1);
+        }
+        may
+    }
+
     /// Lets an exchange begin, at once or when its turn has come; false when it is refused, because there has been a crowd for a
     /// while and it would have to wait for longer than `most`.
     pub async fn pass(&self, clock: &Clock, most: Duration) -> bool {
-        if self.begun.get() < EACH_TURN && self.called.get() == self.joined.get() {
-            self.begun.set(self.begun.get() + 1);
+        if self.passes_at_once() {
             return true;
         }
         if self.refuses(clock.now(), most) {
