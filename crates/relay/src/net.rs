@@ -221,8 +221,7 @@ pub async fn connect_tcp(address: SocketAddr, keep: bool) -> io::Result<Stream> 
     // We speak first: the request takes the last packet of the handshake along.
     socket.set_tcp_quickack(false)?;
     if keep {
-        socket.set_tcp_keepalive(&keep_alive())?;
-        socket.set_tcp_user_timeout(Some(UNHEARD))?;
+        hold(&SockRef::from(&socket), address)?;
     }
     let to = SockAddr::from(address);
     // A peer on this machine has answered before the second look.
@@ -250,6 +249,17 @@ fn begin_connect(socket: &Socket, to: &SockAddr) -> io::Result<bool> {
 /// Connects to a unix socket.
 pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
     Ok(Stream::Unix(UnixStream::connect(path).await?))
+}
+
+/// What a connection that lasts needs: to hear of it when the peer is gone. Within the machine its kernel says so by itself; there
+/// nothing is lost or congested either, and the simplest control of that is the cheapest.
+fn hold(socket: &SockRef<'_>, address: SocketAddr) -> io::Result<()> {
+    if address.ip().is_loopback() {
+        let _ = socket.set_tcp_congestion(b"reno"); // where that is not allowed the usual one does as well
+        return Ok(());
+    }
+    socket.set_tcp_keepalive(&keep_alive())?;
+    socket.set_tcp_user_timeout(Some(UNHEARD))
 }
 
 /// How long a peer may leave what it was sent unconfirmed.

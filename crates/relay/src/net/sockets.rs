@@ -1,6 +1,6 @@
 //! sockets: where the program listens — opened, kept over a reload, or taken over from whoever had them before.
 
-use super::{Stream, UNHEARD, keep_alive};
+use super::{Stream, hold};
 use crate::plan::Listen;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,8 +243,8 @@ fn take_over(listen: &Listen, given: Vec<OwnedFd>, workers: usize) -> io::Result
     let mut sockets = Vec::with_capacity(given.len().max(workers));
     for descriptor in given {
         match listen {
-            Listen::Tcp(_) => {
-                prepare(&SockRef::from(&descriptor))?;
+            Listen::Tcp(address) => {
+                prepare(&SockRef::from(&descriptor), *address)?;
                 sockets.push(Raw::Tcp(descriptor.into()));
             }
             Listen::Unix(path) => {
@@ -324,20 +324,19 @@ fn open_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = tcp_socket(address)?;
     socket.set_reuse_port(true)?;
-    prepare(&SockRef::from(&socket))?;
+    prepare(&SockRef::from(&socket), address)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(4096)?;
     Ok(socket.into())
 }
 
 /// Accepted sockets inherit these, so no connection pays for setting them.
-fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
+fn prepare(socket: &SockRef<'_>, address: SocketAddr) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keep_alive())?;
     // What a client does not take waits with us, where it is bounded, and not in the kernel, up to megabytes for each.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    socket.set_tcp_user_timeout(Some(UNHEARD))
+    hold(socket, address)
 }
 
 /// Whether one of the two is the other one, or any address on its port.
