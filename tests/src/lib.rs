@@ -13,6 +13,7 @@ pub mod nameserver;
 pub mod origin;
 pub mod place;
 pub mod proxy;
+pub mod tls;
 pub mod wire;
 
 pub use client::Client;

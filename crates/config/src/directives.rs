@@ -78,7 +78,7 @@ pub fn find(name: &str, scope: Scope) -> Option<&'static Form> {
 
 /// Directives that the language knows but this program does not yet.
 pub const LATER: &[&str] =
-    &["acme", "cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "tls", "udp", "waf"];
+    &["acme", "cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "udp", "waf"];
 
 const fn param(name: &'static str, place: Place, kind: Kind, manual: &'static str) -> Param {
     Param { name, place, kind, manual }
@@ -281,8 +281,8 @@ pub const FORMS: &[Form] = &[
                 Kind::Text,
                 "`example.com`, `*.example.com`, `http://example.com:8080`, `:8080` for any host on a port, `*` for any host.",
             )],
-            "A set of hosts and what is done with their requests. `http://example.com` listens on port 80, `:8080` on that port; `listen` inside says \
-             otherwise, and `*` as well as a bare name needs it. The statements of a site hold for all its routes, before the route's own; its `proxy`, or a filter that \
+            "A set of hosts and what is done with their requests. `http://example.com` listens on port 80, `https://example.com` and a bare `example.com` on port 443 \
+             with TLS, which wants `tls` inside; `:8080` on that port. `listen` inside says otherwise, and `*` needs it. The statements of a site hold for all its routes, before the route's own; its `proxy`, or a filter that \
              answers, is for the requests that no route is for. In `defaults` it has no name.",
             "site http://example.com http://www.example.com {\n    proxy 127.0.0.1:3000\n}",
         )
@@ -557,14 +557,54 @@ pub const FORMS: &[Form] = &[
         ..form(
             "listen",
             &[Scope::Site],
-            &[param(
-                "address",
-                Place::Word,
-                Kind::Text,
-                "`ADDRESS:PORT`, `:PORT` for every address, IPv4 and IPv6, or `unix:PATH`.",
-            )],
+            &[
+                param(
+                    "address",
+                    Place::Word,
+                    Kind::Text,
+                    "`ADDRESS:PORT`, `:PORT` for every address, IPv4 and IPv6, or `unix:PATH`.",
+                ),
+                param(
+                    "tls",
+                    Place::OptionalWord,
+                    Kind::OneOf(&["tls"]),
+                    "TLS is spoken here, and plain HTTP at the site's other addresses. Without it on any of them, a site with a certificate speaks TLS at all.",
+                ),
+            ],
             "Where the site listens, in place of what its names say. Sites may listen at the same address when their names differ.",
             "listen 127.0.0.1:8080",
+        )
+    },
+    Form {
+        repeats: true,
+        ..form(
+            "tls",
+            &[Scope::Site],
+            &[
+                param(
+                    "certificate",
+                    Place::Word,
+                    Kind::Text,
+                    "A file with the certificate, and behind it those between it and a root, in PEM; relative to this file.",
+                ),
+                param(
+                    "key",
+                    Place::OptionalWord,
+                    Kind::Text,
+                    "A file with its private key, in PEM; without it, the key stands behind the certificate.",
+                ),
+                param(
+                    "from",
+                    Place::Option,
+                    Kind::OneOf(&["1.2", "1.3"]),
+                    "The oldest version of TLS that is spoken, `1.2` unless written. 1.2 is spoken with authenticated encryption and forward \
+                     secrecy only.",
+                ),
+            ],
+            "What the site proves its names with. There may be several: each client gets the one that names the host it asks for, first one with that very name, \
+             then one with a wildcard, and of two for the same name the one with an elliptic curve when it knows that kind. A client that asks for a host of no site \
+             gets none. The files are watched: a new pair is used within a second, and one that does not fit is refused, with a line in the log, and the old one goes on.",
+            "tls /etc/ssl/site.pem /etc/ssl/site.key",
         )
     },
     Form {

@@ -108,6 +108,8 @@ crimes! {
     Idle "idle" 408,
     /// No site has this host.
     NoSite "no-site" 421,
+    /// The connection was secured for another host, whose site shakes hands in another way (attack D6).
+    Misdirected "misdirected" 421,
     /// The site has no route for it.
     NoRoute "no-route" 404,
     /// A filter refused it.

@@ -44,6 +44,7 @@ pub mod stats;
 pub mod sticky;
 pub mod tally;
 pub mod template;
+pub mod tls;
 pub mod values;
 pub mod worker;
 pub mod workers;

@@ -1,18 +1,20 @@
 //! Every call to the operating system's network: streams, listeners, connecting.
 
 mod sockets;
+pub mod tls;
 
 pub use sockets::{Given, Listener, Sockets, name_of};
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tls::Layer;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -23,6 +25,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
+    /// TLS over one of them.
+    Tls(Box<Layer>),
 }
 
 /// What stands at the front of a stream, seen without reading it.
@@ -45,6 +49,7 @@ impl Stream {
         let read = match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
+            Stream::Tls(layer) => return layer.poll_read(cx, buffer),
         };
         read.map_ok(|()| into.filled().len())
     }
@@ -56,6 +61,7 @@ impl Stream {
         let tried = match self {
             Stream::Tcp(stream) => SockRef::from(&*stream).send(bytes),
             Stream::Unix(stream) => SockRef::from(&*stream).send(bytes),
+            Stream::Tls(layer) => return layer.poll_write(cx, bytes),
         };
         match tried {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -64,6 +70,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(layer) => layer.poll_write(cx, bytes),
         }
     }
 
@@ -76,6 +83,15 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Stream::Tls(layer) => layer.poll_write_vectored(cx, pieces),
+        }
+    }
+
+    /// Sends what was written and has not left: TLS may keep sealed records that the kernel had no room for.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(layer) => layer.poll_flush(cx),
         }
     }
 
@@ -84,6 +100,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(layer) => layer.poll_end(cx),
         }
     }
 
@@ -92,39 +109,57 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Tls(layer) => layer.poll_readable(cx),
         }
     }
 
     /// What stands at the front. Asks the kernel only when an event said that there may be something.
-    pub fn front(&self) -> Front {
+    pub fn front(&mut self) -> Front {
         let mut byte = [MaybeUninit::uninit()];
         let seen = match self {
             Stream::Tcp(stream) => {
-                stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
+                stream.try_io(Interest::READABLE, || SockRef::from(&*stream).peek(&mut byte))
             }
             Stream::Unix(stream) => {
-                stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
+                stream.try_io(Interest::READABLE, || SockRef::from(&*stream).peek(&mut byte))
             }
+            Stream::Tls(layer) => return layer.front(false),
         };
         front_of(seen)
     }
 
     /// What stands at the front. Asks the kernel even when no event said so: for requests that must not meet a dead connection.
-    pub fn front_now(&self) -> Front {
+    pub fn front_now(&mut self) -> Front {
         let mut byte = [MaybeUninit::uninit()];
         front_of(match self {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Tcp(stream) => SockRef::from(&*stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(&*stream).peek(&mut byte),
+            Stream::Tls(layer) => return layer.front(true),
         })
     }
 
+    /// Takes what is here without waiting for more. `now`: the kernel is asked even when no event said that there is something.
+    fn receive(&mut self, into: &mut [u8], now: bool) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) if now => (&mut &*SockRef::from(&*stream)).read(into),
+            Stream::Unix(stream) if now => (&mut &*SockRef::from(&*stream)).read(into),
+            Stream::Tcp(stream) => stream.try_read(into),
+            Stream::Unix(stream) => stream.try_read(into),
+            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()), // TLS is not put over TLS
+        }
+    }
+
     /// Makes the kernel reset the connection when it is dropped, so that the peer sees that something was cut off.
-    pub fn reset_on_drop(&self) {
+    pub fn reset_on_drop(&mut self) {
         let linger = Some(Duration::ZERO);
         // When it cannot be set the peer still sees a close, only a gentler one.
         let _ = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).set_linger(linger),
+            Stream::Tcp(stream) => SockRef::from(&*stream).set_linger(linger),
             Stream::Unix(_) => Ok(()),
+            Stream::Tls(layer) => {
+                layer.reset_on_drop();
+                Ok(())
+            }
         };
     }
 }
@@ -144,6 +179,7 @@ impl Stream {
         Ok(match self {
             Stream::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Stream::Unix(stream) => Detached::Unix(stream.into_std()?),
+            Stream::Tls(_) => return Err(io::ErrorKind::Unsupported.into()), // its buffers belong to this worker
         })
     }
 

@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod again;
+mod tls;
 
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryOn};
+pub use tls::{CertificateFiles, SiteTls, TlsSettings, TlsVersion};
 
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -500,6 +502,9 @@ pub struct SitePlan {
     pub names: Vec<HostPattern>,
     /// Where it listens.
     pub listen: Vec<Listen>,
+    /// How it speaks TLS; none: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SiteTls>,
     /// Its routes, as written; the site's own `proxy` or answer is the last one, for every path.
     pub routes: Vec<RoutePlan>,
 }

@@ -26,7 +26,13 @@ pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch,
         forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut scratch.told, &mut x.id);
     x.client_ip = Some(client_ip);
     x.asked.push_str(x.request.target.path_and_query());
-    let found = run.find(client.listen.as_ref(), &x.request, client_ip);
+    let mut found = run.find(client.listen.as_ref(), &x.request, client_ip);
+    if let (Some(secured), Ok((_, route))) = (&client.secured, &found) {
+        let front = run.snapshot.fronts.site(route.site);
+        if !secured.is_good_for(x.request.target.host(), front.map(|front| &**front)) {
+            found = Err(Crime::Misdirected);
+        }
+    }
     let done = match found {
         Err(crime) => refuse(x, client, Error::client(Phase::Head, crime), worker).await,
         Ok((at, route)) => {

@@ -16,6 +16,7 @@ use crate::plan::{CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RoutePlan, S
 use crate::retry::{Budget, Rule};
 use crate::split::{By, Split};
 use crate::sticky::Sticky;
+use crate::tls::{Certificates, Fronts};
 use portunus_message::{Limits, Tick};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +27,9 @@ use std::time::Duration;
 pub struct Snapshot {
     plan: Arc<Plan>,
     members: Arc<Members>,
+    certificates: Arc<Certificates>,
+    /// How its sites speak TLS.
+    pub fronts: Arc<Fronts>,
     /// Which route a request takes.
     pub table: Arc<Table>,
     /// Whose forwarding headers are believed.
@@ -40,6 +44,8 @@ pub struct Snapshot {
 pub struct Route {
     /// What it is called.
     pub name: Box<str>,
+    /// Its site, as an index into the plan's.
+    pub site: u32,
     /// What may look at its requests.
     pub chain: Chain,
     /// The pools that get its requests.
@@ -119,13 +125,15 @@ impl Snapshot {
     /// counters; pools of which nothing has changed are the same.
     pub fn compile(plan: &Plan, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileMistake>> {
         let members = previous.map(|previous| Arc::clone(&previous.members)).unwrap_or_default();
-        Snapshot::compile_with(plan, members, previous)
+        let certificates = previous.map(|previous| Arc::clone(&previous.certificates)).unwrap_or_default();
+        Snapshot::compile_with(plan, members, certificates, previous)
     }
 
-    /// The same with these members.
+    /// The same with these members and certificates.
     pub fn compile_with(
         plan: &Plan,
         members: Arc<Members>,
+        certificates: Arc<Certificates>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<CompileMistake>> {
         let mut mistakes = Vec::new();
@@ -143,9 +151,11 @@ impl Snapshot {
             previous.map(Snapshot::canaries).into_iter().flatten().collect();
         let mut shared = Shared::default();
         let mut routes = Vec::new();
-        for route in plan.sites.iter().flat_map(|site| &site.routes) {
+        let all_routes =
+            (0..).zip(&plan.sites).flat_map(|(at, site)| site.routes.iter().map(move |route| (at, route)));
+        for (site, route) in all_routes {
             let before = canaries.get(&*route.name).copied();
-            match compile_route(route, &index, before, &mut shared) {
+            match compile_route(site, route, &index, before, &mut shared) {
                 Ok(route) => routes.push(route),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -154,10 +164,16 @@ impl Snapshot {
             mistakes.extend(more);
             Table::default()
         });
+        let fronts = Fronts::compile(plan, &certificates, previous.map(|previous| &*previous.fronts));
+        let fronts = fronts.unwrap_or_else(|more| {
+            mistakes.extend(more);
+            Fronts::default()
+        });
         if mistakes.is_empty() {
             let trust = Arc::new(Trust::new(&plan.settings.trusted_proxies));
             let (plan, table, routes) = (Arc::new(plan.clone()), Arc::new(table), routes.into());
-            Ok(Snapshot { plan, members, table, trust, alarm, routes, pools })
+            let fronts = Arc::new(fronts);
+            Ok(Snapshot { plan, members, certificates, fronts, table, trust, alarm, routes, pools })
         } else {
             Err(mistakes)
         }
@@ -176,7 +192,33 @@ impl Snapshot {
             routes: Arc::clone(&self.routes),
             pools: pools.collect::<Result<_, _>>().map_err(|mistake| vec![mistake])?,
             members,
+            certificates: Arc::clone(&self.certificates),
+            fronts: Arc::clone(&self.fronts),
         })
+    }
+
+    /// The same with other certificates.
+    pub fn with_certificates(
+        &self,
+        certificates: Arc<Certificates>,
+    ) -> Result<Snapshot, Vec<CompileMistake>> {
+        let fronts = Fronts::compile(&self.plan, &certificates, Some(&self.fronts))?;
+        Ok(Snapshot {
+            plan: Arc::clone(&self.plan),
+            members: Arc::clone(&self.members),
+            certificates,
+            fronts: Arc::new(fronts),
+            table: Arc::clone(&self.table),
+            trust: Arc::clone(&self.trust),
+            alarm: Arc::clone(&self.alarm),
+            routes: Arc::clone(&self.routes),
+            pools: self.pools.clone(),
+        })
+    }
+
+    /// The certificates of its sites.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// Who is in the pools beside what the plan says.
@@ -353,6 +395,7 @@ impl Shared {
 }
 
 fn compile_route(
+    site: u32,
     plan: &RoutePlan,
     pools: &HashMap<&str, u32>,
     previous: Option<&Canary>,
@@ -371,7 +414,7 @@ fn compile_route(
     let mirror = plan.mirror.as_ref().map(|mirror| Ok((find_pool(pools, &mirror.pool)?, mirror.share)));
     let mirror = mirror.transpose().map_err(&mistake)?;
     let mirror = mirror.and_then(|(pool, share)| Mirror::new(pool, share));
-    Ok(Route { name: plan.name.as_str().into(), chain, split, mirror, limits, bounds })
+    Ok(Route { name: plan.name.as_str().into(), site, chain, split, mirror, limits, bounds })
 }
 
 fn compile_split(

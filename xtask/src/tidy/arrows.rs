@@ -49,8 +49,9 @@ const RELAY: &[(&str, &[&str])] = &[
     ("lag", &[]),
     ("cells", &[]),
     ("net", &[]),
+    ("tls", &["plan"]),
     ("link", &["buffers", "net"]),
-    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net"]),
+    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net", "tls"]),
     // what decides, and does no I/O
     ("dispatch", &[]),
     ("filter", &[]),
@@ -64,7 +65,10 @@ const RELAY: &[(&str, &[&str])] = &[
     ("sticky", &[]),
     (
         "snapshot",
-        &["breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky"],
+        &[
+            "breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky",
+            "tls",
+        ],
     ),
     ("asker", &["filter"]),
     ("mirror", &["cells", "clock", "deadlines", "pool"]),
@@ -120,7 +124,22 @@ const RELAY: &[(&str, &[&str])] = &[
         ],
     ),
     ("decode", &["client", "link", "net", "pressure", "reply", "run", "serve", "tally", "worker"]),
-    ("accept", &["client", "decode", "link", "net", "reply", "seats", "tally", "worker"]),
+    (
+        "accept",
+        &[
+            "client",
+            "deadlines",
+            "decode",
+            "link",
+            "net",
+            "reply",
+            "seats",
+            "snapshot",
+            "tally",
+            "tls",
+            "worker",
+        ],
+    ),
     ("doors", &["accept", "net", "worker"]),
     ("workers", &["accept", "clock", "deadlines", "doors", "net", "pressure", "snapshot", "worker"]),
 ];

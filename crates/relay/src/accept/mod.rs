@@ -1,5 +1,7 @@
 //! A socket becomes a connection with a known peer.
 
+mod tls;
+
 use crate::client::Quiet;
 use crate::decode;
 use crate::net::{Listener, Stream};
@@ -85,23 +87,30 @@ pub fn serve(stream: Stream, peer: Peer, listen: Rc<Listen>, worker: &Rc<Worker>
                 NoSeat::UnfairShare => unfair.add(1),
                 NoSeat::LowMemory => memory.add(1),
             }
-            refuse(stream, worker);
+            refuse(stream, &listen, worker);
             return false;
         }
     };
     worker.wake_sweeper();
     let worker = Rc::clone(worker);
     let opened = worker.clock.refresh();
-    let quiet = Quiet { stream, deadline: worker.deadlines.add(), peer, listen, opened, requests: 0 };
-    tokio::task::spawn_local(decode::h1::connection(quiet, worker, seat));
+    let deadline = worker.deadlines.add();
+    let secures = worker.run().snapshot.fronts.speaks(&listen);
+    let quiet = Quiet { stream, deadline, peer, listen, secured: None, opened, requests: 0 };
+    if secures {
+        tokio::task::spawn_local(tls::greet(quiet, worker, seat));
+    } else {
+        tokio::task::spawn_local(decode::h1::connection(quiet, worker, seat));
+    }
     true
 }
 
 /// Says that there is no room, as far as that can be said without waiting. What the client sends meanwhile is read for a moment, because
 /// its answer would be lost to a reset otherwise (RFC 9112 §9.6); but not for many at a time: they have no seats.
-fn refuse(mut stream: Stream, worker: &Rc<Worker>) {
+fn refuse(mut stream: Stream, listen: &Listen, worker: &Rc<Worker>) {
     let mut cx = Context::from_waker(Waker::noop());
-    let _ = stream.poll_write(&mut cx, own::FULL);
+    let secures = worker.run().snapshot.fronts.speaks(listen);
+    let _ = stream.poll_write(&mut cx, if secures { tls::FULL } else { own::FULL });
     let _ = stream.poll_end(&mut cx);
     if worker.refused_lingering.get() >= LINGERING_MAX {
         return;

@@ -114,6 +114,7 @@ async fn next_head(
     let limits = worker.limits();
     let bounds = HeadBounds::request(&limits);
     let fresh = client.requests == 0;
+    let scheme = if client.secured.is_some() { Scheme::Https } else { Scheme::Http };
     let mut began = client.link.has_more().then(|| worker.clock.now());
     client.began = worker.clock.now();
     let idle_until = worker.clock.now() + worker.keep_alive();
@@ -127,7 +128,7 @@ async fn next_head(
             if std::mem::replace(&mut again, true) {
                 x.request.clear();
             }
-            read(bytes, &mut x.request, &limits)
+            read(bytes, &mut x.request, scheme, &limits)
         });
         match found {
             Poll::Ready(Ok(Some(head))) => {
@@ -168,8 +169,13 @@ async fn next_head(
     .await
 }
 
-fn read(bytes: &[u8], request: &mut Request, limits: &Limits) -> Result<(RequestHead, usize), Error> {
-    match parse::request(bytes, request, Scheme::Http, limits) {
+fn read(
+    bytes: &[u8],
+    request: &mut Request,
+    scheme: Scheme,
+    limits: &Limits,
+) -> Result<(RequestHead, usize), Error> {
+    match parse::request(bytes, request, scheme, limits) {
         Ok(head) => Ok((head, head.length)),
         Err(crime) => Err(Error::client(Phase::Head, crime)),
     }

@@ -150,7 +150,7 @@ impl HostPool {
         }
         let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
         loop {
-            let found = self.idle.borrow_mut().pop()?;
+            let mut found = self.idle.borrow_mut().pop()?;
             if now.since(found.since) > limit {
                 if careful && now.since(found.since) <= self.idle_time() {
                     self.idle.borrow_mut().push(found); // good enough for a request that may be repeated
@@ -161,7 +161,7 @@ impl HostPool {
             let quiet = if careful {
                 found.link.stream.front_now() == Front::Quiet
             } else {
-                is_quiet(&found.link.stream)
+                is_quiet(&mut found.link.stream)
             };
             if quiet {
                 let Idle { link, opened, .. } = found;
@@ -210,7 +210,9 @@ impl HostPool {
     /// Drops what has been idle too long, or was closed by the upstream.
     pub fn sweep(&self, now: Tick) {
         let limit = self.idle_time();
-        self.idle.borrow_mut().retain(|idle| now.since(idle.since) <= limit && is_quiet(&idle.link.stream));
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| now.since(idle.since) <= limit && is_quiet(&mut idle.link.stream));
     }
 
     /// Idle connections now.
@@ -245,7 +247,7 @@ impl Drop for Busy {
 
 /// Whether no event said that there is something to read: a byte or an end on an idle connection taints it (attack A39).
 /// Not by polling: a task that has used up its budget is told `Pending` whatever there is.
-fn is_quiet(stream: &Stream) -> bool {
+fn is_quiet(stream: &mut Stream) -> bool {
     stream.front() == Front::Quiet
 }
 

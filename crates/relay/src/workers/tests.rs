@@ -68,6 +68,7 @@ impl Proxy {
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
             listen: vec![listen.clone()],
+            tls: None,
             routes: vec![RoutePlan {
                 name: "all".into(),
                 matcher: Matcher::default(),
