@@ -297,7 +297,7 @@ pub const FORMS: &[Form] = &[
                     "address",
                     Place::Word,
                     Kind::Text,
-                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `srv:NAME`, or `unix:PATH`.",
+                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `https://NAME` (TLS), `srv:NAME`, or `unix:PATH`.",
                 ),
                 param(
                     "backup",
@@ -372,6 +372,45 @@ pub const FORMS: &[Form] = &[
          key. When that server is gone, or not good, another one is chosen and the cookie set again. A server that is being drained, or has \
          weight 0, keeps its clients and gets no new ones.",
         "sticky cookie=srv key=${env.STICKY_KEY} ttl=1d",
+    ),
+    form(
+        "tls",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[
+            param(
+                "switch",
+                Place::OptionalWord,
+                Kind::OneOf(&["insecure", "off"]),
+                "`insecure` believes whatever certificate is shown; `off` is plain, whatever `defaults` say.",
+            ),
+            param(
+                "ca",
+                Place::Option,
+                Kind::Text,
+                "A file with the certificates of the authorities that are believed, in PEM; without it, those that the system believes.",
+            ),
+            param(
+                "name",
+                Place::Option,
+                Kind::Text,
+                "What every server has to prove, and is asked for (SNI); without it, the name or address that is written.",
+            ),
+            param(
+                "cert",
+                Place::Option,
+                Kind::Text,
+                "A file with the certificate that the proxy shows when it is asked for one, in PEM.",
+            ),
+            param(
+                "key",
+                Place::Option,
+                Kind::Text,
+                "A file with its key; without it, the key stands behind the certificate.",
+            ),
+        ],
+        "Speaks TLS with the servers, which `https://` before each of them does as well. Their certificates are verified, always, unless `insecure` is written, and `check` \
+         warns of that. Sessions are resumed. Health checks speak TLS where requests do.",
+        "tls insecure name=internal.example",
     ),
     form(
         "slow-start",
@@ -687,6 +726,14 @@ pub const FORMS: &[Form] = &[
                     Kind::Number,
                     "For addresses: how many attempts a request may take in all.",
                 ),
+                param(
+                    "tls",
+                    Place::Option,
+                    Kind::OneOf(&["insecure"]),
+                    "For `https://` addresses: any certificate is believed.",
+                ),
+                param("ca", Place::Option, Kind::Text, "For `https://` addresses: as in `tls` of a pool."),
+                param("name", Place::Option, Kind::Text, "For `https://` addresses: as in `tls` of a pool."),
             ],
             "Sends requests to a pool. Several of them side by side share the requests by weight. In a site it is for the requests that no route is for.",
             "proxy 127.0.0.1:3000 127.0.0.1:3001 balance=random-two",

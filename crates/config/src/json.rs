@@ -138,6 +138,25 @@ impl Checker<'_, '_> {
                 self.wrong(&format!("server `{written}` is there twice"));
             }
         }
+        if let Some(plan) = &pool.tls {
+            if plan.insecure {
+                let reason = format!("pool `{}` believes whoever answers: `insecure`", pool.name);
+                self.scene.findings.warning(Span::whole(self.file), reason);
+            }
+            if !plan.insecure
+                && let Err(wrong) = tls::roots(plan.ca.clone(), self.scene.outside)
+            {
+                self.wrong(&wrong.reason);
+            }
+            if let Some(Err((_, wrong))) =
+                plan.identity.as_ref().map(|own| tls::prove(own, self.scene.outside))
+            {
+                self.wrong(&wrong.reason);
+            }
+            if plan.name.as_ref().is_some_and(|name| values::host(name).as_ref() != Ok(name)) {
+                self.wrong("`name` of `tls` is not a host name in its normal form");
+            }
+        }
         if !(1..=16).contains(&pool.retry.tries) {
             self.wrong("`tries` is not a number from 1 to 16");
         }

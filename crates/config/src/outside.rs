@@ -102,6 +102,12 @@ impl<'a> Outside<'a> {
         self.take(&path, &name.display().to_string(), bytes_max)
     }
 
+    /// The certificates, as DER, of those whom the system believes.
+    pub fn system_roots(&self) -> Vec<Vec<u8>> {
+        let found = rustls_native_certs::load_native_certs();
+        found.certs.into_iter().map(|certificate| certificate.as_ref().to_vec()).collect()
+    }
+
     /// A whole file as text.
     pub fn read(&mut self, path: &Path, bytes_max: usize) -> Result<String, Wrong> {
         let shown = path.display();

@@ -4,8 +4,10 @@ use crate::args::Scene;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::outside::{Outside, Wrong};
-use portunus_relay::plan::{CertificateFiles, HostPattern, SiteTls, TlsVersion};
-use portunus_relay::tls::{Certificate, Flaw, Part};
+use crate::values;
+use portunus_relay::plan::{Address, CertificateFiles, HostPattern, PoolTls, SiteTls, TlsVersion};
+use portunus_relay::tls::{Certificate, Flaw, Part, Roots};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -75,6 +77,146 @@ impl Tls {
     }
 }
 
+/// What `tls` says in a pool, and `tls=`, `ca=` … behind a plain target.
+#[derive(Clone, Debug, Default)]
+pub struct ToServers {
+    /// What it comes to; none: plain, unless a server is written with `https://`.
+    plan: Option<PoolTls>,
+}
+
+impl ToServers {
+    /// `tls [insecure] [ca=…] [name=…] [cert=… key=…]`.
+    pub fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        if draft.words.first().is_some_and(|word| word.text.value == "off") {
+            self.plan = None;
+            return;
+        }
+        self.plan = Some(PoolTls::default());
+        if let Some(word) = draft.words.first().filter(|word| word.text.value == "insecure") {
+            self.option("tls", word, scene);
+        }
+        for (key, value) in draft.options.iter().filter(|(key, _)| !matches!(&**key, "cert" | "key")) {
+            self.option(key, value, scene);
+        }
+        let option =
+            |key: &str| draft.options.iter().find(|(name, _)| &**name == key).map(|(_, value)| value);
+        match (option("cert"), option("key")) {
+            (None, Some(key)) => {
+                let reason = "`key=` needs the certificate that it belongs to";
+                scene.findings.error(key.span, reason).hint("write `cert=FILE key=FILE`");
+            }
+            (None, None) => {}
+            (Some(chain), key) => {
+                let read = read_pair(chain, key.unwrap_or(chain), scene);
+                if let (Some(plan), Some((files, certificate))) = (&mut self.plan, read) {
+                    look_at_dates(chain, &certificate, scene);
+                    plan.identity = Some(files);
+                }
+            }
+        }
+        self.contradictions(draft.span, scene);
+    }
+
+    /// One option; whether it is one of these.
+    pub fn option(&mut self, key: &str, value: &Value, scene: &mut Scene<'_, '_>) -> bool {
+        match key {
+            "tls" => {
+                let reason = "`insecure` believes whoever answers: anybody on the way can read and change what is sent";
+                scene.findings.warning(value.span, reason).hint("`ca=FILE` believes one authority");
+                self.plan.get_or_insert_default().insecure = true;
+            }
+            "ca" => {
+                let file = scene.outside.name(value.span.file(), &value.text.value);
+                let read = roots(Some(file.clone()), scene.outside);
+                if let Err(wrong) = read {
+                    scene.findings.error(value.span, wrong.reason).maybe_hint(wrong.hint);
+                }
+                self.plan.get_or_insert_default().ca = Some(file);
+            }
+            "name" => {
+                let name = scene.parse(value, values::host);
+                self.plan.get_or_insert_default().name = name;
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn contradictions(&self, span: Span, scene: &mut Scene<'_, '_>) {
+        if self.plan.as_ref().is_some_and(|plan| plan.insecure && plan.ca.is_some()) {
+            scene.findings.error(span, "`ca=` has no use where `insecure` believes anybody");
+        }
+    }
+
+    /// What a pool has whose servers are written so: each with whether it has `https://` or `http://` before it.
+    pub fn finish(
+        self,
+        servers: &[(Address, Option<bool>, Span)],
+        scene: &mut Scene<'_, '_>,
+    ) -> Option<PoolTls> {
+        let first = servers.iter().find(|(_, scheme, _)| *scheme == Some(true));
+        let plain = |scheme: &Option<bool>| match self.plan.is_some() {
+            true => *scheme == Some(false),
+            false => *scheme != Some(true),
+        };
+        if (self.plan.is_some() || first.is_some())
+            && let Some((_, _, span)) = servers.iter().find(|(_, scheme, _)| plain(scheme))
+        {
+            let reason = "servers of one pool speak TLS, or none of them does";
+            scene.findings.error(*span, reason).hint("write `https://` before each, or `tls` in the pool");
+        }
+        let plan = self.plan.or(first.map(|_| PoolTls::default()))?;
+        let span = first.or(servers.first()).map_or(Span::default(), |(_, _, span)| *span);
+        self::contradictions_of_names(&plan, servers, scene);
+        if !plan.insecure
+            && let Err(wrong) = roots(plan.ca.clone(), scene.outside)
+        {
+            if plan.ca.is_none() {
+                scene.findings.error(span, wrong.reason).maybe_hint(wrong.hint);
+            }
+        }
+        Some(plan)
+    }
+}
+
+/// What has no name that a certificate could prove needs one.
+fn contradictions_of_names(
+    plan: &PoolTls,
+    servers: &[(Address, Option<bool>, Span)],
+    scene: &mut Scene<'_, '_>,
+) {
+    let nameless = |address: &Address| matches!(address, Address::Unix(_) | Address::Srv(_));
+    let found = servers.iter().find(|(address, ..)| nameless(address));
+    if let Some((_, _, span)) = found.filter(|_| plan.name.is_none() && !plan.insecure) {
+        let reason = "it is not known which name this server has to prove by its certificate";
+        scene.findings.error(*span, reason).hint("write `tls name=NAME` in the pool");
+    }
+}
+
+/// Whose certificates are believed: those of a file, or those that the system believes; read once.
+pub fn roots(file: Option<PathBuf>, outside: &mut Outside<'_>) -> Result<(), Wrong> {
+    if outside.certificates.roots.contains_key(&file) {
+        return Ok(());
+    }
+    let found = match &file {
+        None => Roots::of_system(outside.system_roots()).ok_or_else(|| {
+            Wrong::new(
+                "TLS needs to know whom to believe, and this system has no certificates of authorities",
+            )
+            .hint("install `ca-certificates`, or write `ca=FILE`")
+        })?,
+        Some(name) => {
+            let text = outside.read_bytes(name, FILE_BYTES_MAX)?;
+            Roots::read(&text).map_err(|flaw| Wrong {
+                reason: format!("`{}` {}", name.display(), flaw.reason),
+                hint: flaw.hint,
+            })?
+        }
+    };
+    outside.certificates.roots.insert(file, Arc::new(found));
+    Ok(())
+}
+
 /// Reads a certificate and its key, and tells what is wrong with them.
 fn read_pair(
     chain: &Value,
@@ -97,7 +239,7 @@ fn read_pair(
 
 /// The certificate in these files, read once.
 pub fn prove(files: &CertificateFiles, outside: &mut Outside<'_>) -> Result<Arc<Certificate>, (Part, Wrong)> {
-    if let Some(known) = outside.certificates.get(files) {
+    if let Some(known) = outside.certificates.pairs.get(files) {
         return Ok(Arc::clone(known));
     }
     let mut read = |part, path| outside.read_bytes(path, FILE_BYTES_MAX).map_err(|wrong| (part, wrong));
@@ -105,7 +247,7 @@ pub fn prove(files: &CertificateFiles, outside: &mut Outside<'_>) -> Result<Arc<
     let key = if files.key == files.certificate { chain.clone() } else { read(Part::Key, &files.key)? };
     let certificate = Certificate::read(&chain, &key).map_err(|flaw| (flaw.part, told(files, flaw)))?;
     let certificate = Arc::new(certificate);
-    outside.certificates.insert(files.clone(), Arc::clone(&certificate));
+    outside.certificates.pairs.insert(files.clone(), Arc::clone(&certificate));
     Ok(certificate)
 }
 

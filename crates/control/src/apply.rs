@@ -506,7 +506,10 @@ fn load(
 ) -> Result<(Loaded, Snapshot), Trouble> {
     let attempt = || {
         let mut loaded = source.load(variable).map_err(Trouble::Config)?;
-        let certificates = Arc::new(std::mem::take(&mut loaded.certificates));
+        let mut certificates = std::mem::take(&mut loaded.certificates);
+        if let Some(previous) = previous {
+            certificates.keep(previous.certificates());
+        }
         let known = match (previous, legacy) {
             (Some(previous), _) => Arc::clone(previous.members()),
             (None, Some(members)) => Arc::new(members),
@@ -516,7 +519,7 @@ fn load(
             }
         };
         let members = Arc::new(resolve::first(&loaded.plan, &known));
-        let snapshot = Snapshot::compile_with(&loaded.plan, members, certificates, previous)
+        let snapshot = Snapshot::compile_with(&loaded.plan, members, Arc::new(certificates), previous)
             .map_err(Trouble::Compile)?;
         Ok((loaded, snapshot))
     };
@@ -525,7 +528,7 @@ fn load(
 
 /// Every certificate and when it ends, in seconds since 1970.
 fn certificate_facts(snapshot: &Snapshot) -> Vec<(String, i64)> {
-    let all = snapshot.certificates().iter();
+    let all = snapshot.certificates().pairs.iter();
     let mut facts: Vec<_> =
         all.map(|(files, one)| (files.certificate.display().to_string(), one.not_after)).collect();
     facts.sort();

@@ -124,6 +124,10 @@ crimes! {
     NoHost "no-host" 503,
     /// The upstream refused the connection, or it could not be made.
     ConnectFailed "connect-failed" 502,
+    /// The upstream's certificate is not good.
+    UpstreamCertificate "upstream-certificate" 502,
+    /// Hands could not be shaken with the upstream.
+    UpstreamHandshake "upstream-handshake" 502,
     /// Limit `connect`.
     ConnectTimeout "connect-timeout" 504,
     /// The upstream closed or reset the connection before it answered.

@@ -12,11 +12,11 @@ use crate::hosts::{Host, Hosts, Rules};
 use crate::members::{Members, Wish};
 use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
-use crate::plan::{CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RoutePlan, ServerPlan};
+use crate::plan::{Address, CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RoutePlan, ServerPlan};
 use crate::retry::{Budget, Rule};
 use crate::split::{By, Split};
 use crate::sticky::Sticky;
-use crate::tls::{Certificates, Fronts};
+use crate::tls::{Back, Behind, Certificates, Fronts};
 use portunus_message::{Limits, Tick};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -84,6 +84,8 @@ pub struct Pool {
     pub judge: Judge,
     /// The cookie that brings a client back to its host.
     pub sticky: Option<Sticky>,
+    /// How hands are shaken with its hosts.
+    tls: Option<Arc<Back>>,
     /// What every Snapshot shares of it.
     pub live: Arc<PoolLive>,
 }
@@ -116,7 +118,8 @@ impl PoolLive {
 impl Pool {
     /// Whether connections to its hosts are made and kept in the same way as those of `other`.
     pub fn connects_like(&self, other: &Pool) -> bool {
-        self.keep_alive == other.keep_alive && self.connect_timeout == other.connect_timeout
+        let same_tls = self.tls.as_ref().map(Arc::as_ptr) == other.tls.as_ref().map(Arc::as_ptr);
+        same_tls && self.keep_alive == other.keep_alive && self.connect_timeout == other.connect_timeout
     }
 }
 
@@ -141,7 +144,7 @@ impl Snapshot {
         let old = Old::new(previous);
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, plan.settings.zone.as_deref(), &members, &old, &alarm) {
+            match compile_pool(pool, plan.settings.zone.as_deref(), &members, &certificates, &old, &alarm) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -183,7 +186,9 @@ impl Snapshot {
     pub fn with_members(&self, members: Arc<Members>) -> Result<Snapshot, Vec<CompileMistake>> {
         let old = Old::new(Some(self));
         let zone = self.plan.settings.zone.as_deref();
-        let pools = self.plan.pools.iter().map(|pool| compile_pool(pool, zone, &members, &old, &self.alarm));
+        let given = &self.certificates;
+        let pools =
+            self.plan.pools.iter().map(|pool| compile_pool(pool, zone, &members, given, &old, &self.alarm));
         Ok(Snapshot {
             plan: Arc::clone(&self.plan),
             table: Arc::clone(&self.table),
@@ -203,6 +208,11 @@ impl Snapshot {
         certificates: Arc<Certificates>,
     ) -> Result<Snapshot, Vec<CompileMistake>> {
         let fronts = Fronts::compile(&self.plan, &certificates, Some(&self.fronts))?;
+        let (old, zone) = (Old::new(Some(self)), self.plan.settings.zone.as_deref());
+        let pools = self.plan.pools.iter();
+        let pools =
+            pools.map(|pool| compile_pool(pool, zone, &self.members, &certificates, &old, &self.alarm));
+        let pools = pools.collect::<Result<_, _>>().map_err(|mistake| vec![mistake])?;
         Ok(Snapshot {
             plan: Arc::clone(&self.plan),
             members: Arc::clone(&self.members),
@@ -212,7 +222,7 @@ impl Snapshot {
             trust: Arc::clone(&self.trust),
             alarm: Arc::clone(&self.alarm),
             routes: Arc::clone(&self.routes),
-            pools: self.pools.clone(),
+            pools,
         })
     }
 
@@ -292,13 +302,20 @@ impl<'a> Old<'a> {
         zone: Option<&str>,
         servers: &[ServerPlan],
         members: &Members,
+        tls: Option<&Arc<Back>>,
     ) -> Option<Arc<Pool>> {
         let (old_plan, old) = self.pools.get(&*plan.name)?;
         let snapshot = self.snapshot?;
         let same_wishes = snapshot.members.wishes_of(&plan.name) == members.wishes_of(&plan.name);
         let same_zone = snapshot.plan.settings.zone.as_deref() == zone;
-        let same = same_wishes && same_zone && *old_plan == plan && old.servers == servers;
+        let same_tls = tls.map(Arc::as_ptr) == old.tls.as_ref().map(Arc::as_ptr);
+        let same = same_tls && same_wishes && same_zone && *old_plan == plan && old.servers == servers;
         same.then(|| Arc::clone(old))
+    }
+
+    /// How hands were shaken with its hosts.
+    fn tls(&self, pool: &str) -> Option<&Arc<Back>> {
+        self.pools.get(pool).and_then(|(_, pool)| pool.tls.as_ref())
     }
 
     /// What is shared of a pool.
@@ -307,19 +324,23 @@ impl<'a> Old<'a> {
     }
 
     /// The old host for a server: itself when nothing about it has changed, or with its state.
-    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan) -> Arc<Host> {
+    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan, tls: Option<Behind>) -> Arc<Host> {
         let known = self.pools.get(pool).and_then(|(_, pool)| {
             let hosts = pool.servers.iter().zip(pool.hosts.iter());
             hosts.map(|(plan, (_, host))| (plan, host)).find(|(plan, _)| plan.address == server.address)
         });
         // Whoever has no zone, proxy or server, is near everybody.
         let far = zone.zip(server.zone.as_deref()).is_some_and(|(own, its)| own != its);
+        let same_tls = |host: &Host| match (&host.tls, &tls) {
+            (Some(old), Some(new)) => old.is_same(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
         match known {
-            Some((plan, host)) if plan == server && host.far == far => Arc::clone(host),
+            Some((plan, host)) if plan == server && host.far == far && same_tls(host) => Arc::clone(host),
             _ => {
                 let live = known.map(|(_, host)| Arc::clone(&host.live));
                 let host = Host::new(server.address.clone(), server.weight, server.backup, live);
-                Arc::new(host.placed(far).bounded(server.max_in_flight))
+                Arc::new(host.placed(far).bounded(server.max_in_flight).behind(tls))
             }
         }
     }
@@ -329,18 +350,25 @@ fn compile_pool(
     plan: &PoolPlan,
     zone: Option<&str>,
     members: &Members,
+    certificates: &Certificates,
     old: &Old<'_>,
     alarm: &Arc<Alarm>,
 ) -> Result<Arc<Pool>, CompileMistake> {
+    let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let servers = members.of(plan);
-    if let Some(same) = old.same(plan, zone, &servers, members) {
+    let tls = plan.tls.as_ref().map(|tls| Back::compile(tls, certificates, old.tls(&plan.name)));
+    let tls = tls.transpose().map_err(&mistake)?;
+    if let Some(same) = old.same(plan, zone, &servers, members, tls.as_ref()) {
         return Ok(same);
     }
-    let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
     let mut pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
-    let hosts: Vec<_> = servers.iter().map(|server| old.host(&plan.name, zone, server)).collect();
+    let mut hosts = Vec::with_capacity(servers.len());
+    for server in &servers {
+        let behind = tls.as_ref().map(|back| back.behind(&proved_by(server)));
+        hosts.push(old.host(&plan.name, zone, server, behind.transpose().map_err(&mistake)?));
+    }
     for host in &hosts {
         let wishes = members.wishes_of(&plan.name);
         let wish = wishes.and_then(|wishes| wishes.get(&host.address)).copied().unwrap_or_default();
@@ -368,7 +396,19 @@ fn compile_pool(
         drain: plan.drain,
         judge,
         sticky,
+        tls,
     }))
+}
+
+/// What a server has to prove by its certificate, unless its pool says so: its name or address.
+fn proved_by(server: &ServerPlan) -> String {
+    match (&server.found_by, &server.address) {
+        (Some(name), _) => name.clone(),
+        (None, Address::Socket(address)) => address.ip().to_string(),
+        (None, Address::Name { host, .. }) => host.clone(),
+        (None, Address::Srv(name)) => name.clone(),
+        (None, Address::Unix(_)) => "localhost".to_owned(),
+    }
 }
 
 /// What an operator wants of a host holds from the moment that the Snapshot is made, also for exchanges of an earlier one.

@@ -39,7 +39,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("standing", &[]),
     ("conduct", &[]),
     ("latency", &[]),
-    ("hosts", &["conduct", "latency", "plan", "standing"]),
+    ("hosts", &["conduct", "latency", "plan", "standing", "tls"]),
     ("candidates", &["hosts", "standing"]),
     // what a worker has
     ("members", &["plan", "standing"]),
@@ -72,7 +72,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ),
     ("asker", &["filter"]),
     ("mirror", &["cells", "clock", "deadlines", "pool"]),
-    ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
+    ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net", "tls"]),
     ("run", &["breaker", "buffers", "cells", "pool", "snapshot"]),
     (
         "worker",

@@ -23,7 +23,7 @@ pub async fn watch(supervisor: Arc<Supervisor>) {
     loop {
         let running = supervisor.running();
         supervisor.certificates().keep(|file| has(&running, file));
-        if running.snapshot.certificates().is_empty() {
+        if running.snapshot.certificates().pairs.is_empty() {
             drop(running);
         } else {
             follow(&supervisor, &running, &mut changes).await;
@@ -36,13 +36,13 @@ pub async fn watch(supervisor: Arc<Supervisor>) {
 }
 
 fn has(running: &Running, certificate: &Path) -> bool {
-    running.snapshot.certificates().keys().any(|files| files.certificate == certificate)
+    running.snapshot.certificates().pairs.keys().any(|files| files.certificate == certificate)
 }
 
 /// Looks after the files of one configuration, until another one is in force.
 async fn follow(supervisor: &Arc<Supervisor>, running: &Arc<Running>, changes: &mut watch::Receiver<u64>) {
     let directory = running.directory.clone();
-    let pairs: Vec<CertificateFiles> = running.snapshot.certificates().keys().cloned().collect();
+    let pairs: Vec<CertificateFiles> = running.snapshot.certificates().pairs.keys().cloned().collect();
     // Events only make it quicker: where none come, as from some network file systems, looking is enough.
     let watched = watcher(pairs.iter().flat_map(|files| [&files.certificate, &files.key]), &directory);
     let (_watcher, mut events) = match watched {
@@ -193,7 +193,7 @@ fn take(supervisor: &Supervisor, mut taken: Vec<(CertificateFiles, Arc<Certifica
     let known = running.snapshot.certificates();
     taken.retain(|(files, new)| {
         supervisor.certificates().keep(|failing| *failing != files.certificate);
-        known.get(files).is_some_and(|old| !old.is_same(new))
+        known.pairs.get(files).is_some_and(|old| !old.is_same(new))
     });
     if taken.is_empty() {
         return;
@@ -201,7 +201,7 @@ fn take(supervisor: &Supervisor, mut taken: Vec<(CertificateFiles, Arc<Certifica
     let result = supervisor.change_certificates(|certificates| {
         for (files, new) in &taken {
             // What a reload has taken away meanwhile stays away.
-            if let Some(old) = certificates.get_mut(files) {
+            if let Some(old) = certificates.pairs.get_mut(files) {
                 *old = Arc::clone(new);
             }
         }

@@ -86,7 +86,7 @@ impl Layer {
         }
     }
 
-    /// Shakes hands with what has been read already; to be called once, before [`Layer::poll_handshake`].
+    /// Looks at what has been read already; to be called once before [`Layer::poll_handshake`].
     pub fn begin(&mut self) -> io::Result<()> {
         let mut read = std::mem::take(&mut self.rest);
         let (used, _) = self.open(&mut read, &mut [])?;
@@ -208,21 +208,22 @@ impl Layer {
                 Ok(Step::Wait) => return Ok((used, filled)),
                 Ok(Step::PeerClosed) => _ = ended.insert(End::Told),
                 Err(error) => {
-                    self.complain();
+                    self.complain(records.get_mut(used..).unwrap_or(&mut []));
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             }
         }
     }
 
-    /// Tells the peer what was wrong, as far as that can be said without waiting.
-    fn complain(&mut self) {
+    /// Tells the peer what was wrong, as far as that can be said without waiting. Nothing is opened or sealed after that.
+    fn complain(&mut self, records: &mut [u8]) {
         self.cut = true;
-        for _ in 0..ALERTS_MAX {
+        self.ended = Some(End::Untold);
+        while self.agreed().wants_write() {
             let mut nothing = |_: &[u8]| {};
             let (_, step) = match &mut self.side {
-                Conn::Server(it) => step(it.process_tls_records(&mut []), &mut nothing, &mut self.out),
-                Conn::Client(it) => step(it.process_tls_records(&mut []), &mut nothing, &mut self.out),
+                Conn::Server(it) => step(it.process_tls_records(records), &mut nothing, &mut self.out),
+                Conn::Client(it) => step(it.process_tls_records(records), &mut nothing, &mut self.out),
             };
             if !matches!(step, Ok(Step::Again)) {
                 break;
@@ -301,21 +302,27 @@ impl Layer {
 
     /// Lets the protocol say what it has to say before anything else is sealed.
     fn settle(&mut self) -> io::Result<()> {
-        if self.ended.is_none() && !self.agreed().wants_write() {
+        if self.cut {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        if !self.agreed().wants_write() {
             return Ok(());
         }
-        self.open(&mut [], &mut []).map(drop)
+        self.begin()
     }
 
-    /// Seals `bytes` into `to`; says how many bytes that made.
+    /// Seals `bytes` into `to`; says how many bytes that made. The library is always shown what has not come whole: it remembers
+    /// places in it.
     fn seal(&mut self, bytes: &[u8], to: &mut [u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        match &mut self.side {
-            Conn::Server(connection) => seal(connection.process_tls_records(&mut []), bytes, to),
-            Conn::Client(connection) => seal(connection.process_tls_records(&mut []), bytes, to),
-        }
+        let (discard, sealed) = match &mut self.side {
+            Conn::Server(connection) => seal(connection.process_tls_records(&mut self.rest), bytes, to),
+            Conn::Client(connection) => seal(connection.process_tls_records(&mut self.rest), bytes, to),
+        };
+        self.rest.drain(..discard.min(self.rest.len()));
+        sealed
     }
 
     /// Sends what was sealed.
@@ -346,8 +353,8 @@ impl Layer {
         self.said_bye = true;
         let mut alert = [0; 256];
         let length = match &mut self.side {
-            Conn::Server(connection) => bye(connection.process_tls_records(&mut []), &mut alert),
-            Conn::Client(connection) => bye(connection.process_tls_records(&mut []), &mut alert),
+            Conn::Server(connection) => bye(connection.process_tls_records(&mut self.rest), &mut alert),
+            Conn::Client(connection) => bye(connection.process_tls_records(&mut self.rest), &mut alert),
         };
         self.out.extend_from_slice(alert.get(..length).unwrap_or(&[]));
     }
@@ -463,13 +470,14 @@ fn step<D>(
     (discard, step)
 }
 
-fn seal<D>(status: UnbufferedStatus<'_, '_, D>, bytes: &[u8], to: &mut [u8]) -> io::Result<usize> {
-    match status.state {
+fn seal<D>(status: UnbufferedStatus<'_, '_, D>, bytes: &[u8], to: &mut [u8]) -> (usize, io::Result<usize>) {
+    let sealed = match status.state {
         Ok(ConnectionState::WriteTraffic(mut traffic)) => {
             traffic.encrypt(bytes, to).map_err(|error| io::Error::other(error.to_string()))
         }
         _ => Err(io::ErrorKind::BrokenPipe.into()),
-    }
+    };
+    (status.discard, sealed)
 }
 
 fn bye<D>(status: UnbufferedStatus<'_, '_, D>, to: &mut [u8]) -> usize {
@@ -510,5 +518,3 @@ const WRITE_STEP: usize = 64 << 10;
 const OUT_KEPT_MAX: usize = 8 << 10;
 /// For the heads of the records, and what the protocol adds.
 const SLACK: usize = 4 << 10;
-/// How many records tell of an error.
-const ALERTS_MAX: usize = 8;

@@ -28,6 +28,20 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
+/// How the hosts of a pool are spoken with over TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct PoolTls {
+    /// Whose certificates are believed, a file in PEM; none: those that the system believes.
+    pub ca: Option<PathBuf>,
+    /// Whether anybody is believed.
+    pub insecure: bool,
+    /// What the hosts have to prove, and are asked for; none: each its own name or address.
+    pub name: Option<String>,
+    /// What the proxy proves itself with.
+    pub identity: Option<CertificateFiles>,
+}
+
 /// What a handshake has to be like. Sites with the same settings have the same policy: a session of one may be resumed
 /// at the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]

@@ -1,6 +1,7 @@
 //! A stream to a host, borrowed: idle connections are kept for each host and worker, and given out once they have proved clean.
 
 pub mod dial;
+pub mod tls;
 
 use crate::buffers::Buffers;
 use crate::cells::HostCells;
@@ -266,6 +267,9 @@ impl Lease {
     pub fn give_back(mut self, now: Tick) {
         let Some(mut link) = self.link.take() else { return };
         let pool = self.busy.0.latest();
+        if !pool.host.is_secured_like(&self.busy.0.host) {
+            return; // it was made by other rules
+        }
         let mut idle = pool.idle.borrow_mut();
         if link.is_clean() && idle.len() < pool.idle_max && pool.retired().is_none() {
             link.rest();

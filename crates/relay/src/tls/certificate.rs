@@ -91,7 +91,7 @@ impl Certificate {
     }
 }
 
-fn flaw(part: Part, reason: impl Into<String>) -> Flaw {
+pub(super) fn flaw(part: Part, reason: impl Into<String>) -> Flaw {
     Flaw { part, reason: reason.into(), hint: None }
 }
 

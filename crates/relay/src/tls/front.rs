@@ -128,7 +128,7 @@ fn compile(
 ) -> Result<Arc<Front>, String> {
     let mut own = Vec::with_capacity(tls.certificates.len());
     for files in &tls.certificates {
-        let certificate = certificates.get(files);
+        let certificate = certificates.pairs.get(files);
         let missing = || format!("the certificate `{}` has not been read", files.certificate.display());
         own.push(Arc::clone(certificate.ok_or_else(missing)?));
     }
