@@ -408,3 +408,93 @@ fn who_comes_without_a_name_gets_the_site_for_any_host() {
     }
     let _ = Client::connect(proxy.address()); // a plain connection that says nothing is none's fault
 }
+
+/// A proxy with a site that wants certificates of clients, one that asks for them, and one that does neither.
+fn asking() -> (Proxy, Authority, Authority) {
+    let (place, authority, clients) = (Place::new(), Authority::new("front"), Authority::new("clients"));
+    authority.issue(&["want.test", "ask.test", "no.test"]).write(&place, "all");
+    place.write("clients.pem", clients.certificate());
+    let answer = "respond 200 \"${tls.client.subject}|${tls.client.names}|${tls.version}|${tls.sni}\"";
+    let proxy = Proxy::start_in(
+        place,
+        &format!(
+            "site want.test {{ listen @listen; tls all.pem all.key; client-auth require ca=clients.pem; hsts for=1d; {answer} }}\n\
+             site ask.test {{ listen @listen; tls all.pem all.key; client-auth optional ca=clients.pem\n\
+               route /inner {{ access allow all san=URI:spiffe://x/app; access deny all; {answer} }}\n {answer} }}\n\
+             site no.test {{ listen @listen; tls all.pem all.key; {answer} }}\n"
+        ),
+    );
+    (proxy, authority, clients)
+}
+
+#[test]
+fn clients_prove_who_they_are_and_it_can_be_told() {
+    let (proxy, authority, clients) = asking();
+    let own = clients.issue_client("app one", &["app.internal", "spiffe://x/app"]);
+    let known = Trusting::with(&authority, Some(&own), &["http/1.1"]);
+    let mut secured = known.must_connect(proxy.address(), "want.test");
+    let answer = secured.client.exchange(get("want.test")).expect(200);
+    let names = "DNS:app.internal,URI:spiffe://x/app";
+    assert_eq!(answer.text(), format!("CN=app one|{names}|TLSv1.3|want.test"));
+    assert_eq!(answer.fields.one("strict-transport-security"), Some("max-age=86400"));
+    let inner = |who: &Trusting| {
+        let mut secured = who.must_connect(proxy.address(), "ask.test");
+        secured.client.exchange("GET /inner HTTP/1.1\r\nHost: ask.test\r\n\r\n").status
+    };
+    assert_eq!(inner(&known), 200);
+    let other = clients.issue_client("app two", &["spiffe://x/apple"]);
+    assert_eq!(inner(&Trusting::with(&authority, Some(&other), &["http/1.1"])), 403);
+    assert_eq!(inner(&Trusting::new(&authority)), 403);
+    let mut secured = Trusting::new(&authority).must_connect(proxy.address(), "ask.test");
+    assert_eq!(secured.client.exchange(get("ask.test")).expect(200).text(), "||TLSv1.3|ask.test");
+}
+
+#[test]
+fn d8_who_proves_nothing_or_the_wrong_thing_is_turned_away() {
+    let (proxy, authority, _) = asking();
+    let stranger = Authority::new("clients").issue_client("app one", &["spiffe://x/app"]);
+    let refused = |who: &Trusting, name: &str| match who.connect(proxy.address(), name) {
+        Err(_) => true,
+        // In TLS 1.3 a client hears of it only after it believes to be done.
+        Ok(mut secured) => {
+            let _ = secured.client.try_send(get(name));
+            secured.client.try_response("GET").is_err()
+        }
+    };
+    let strange = Trusting::with(&authority, Some(&stranger), &["http/1.1"]);
+    assert!(refused(&Trusting::new(&authority), "want.test"));
+    assert!(refused(&strange, "want.test") && refused(&strange, "ask.test"));
+    assert!(!refused(&strange, "no.test"));
+    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"client-certificate\""]), 3.0);
+}
+
+#[test]
+fn d7_no_session_and_no_connection_gets_around_the_proof() {
+    let (proxy, authority, clients) = asking();
+    let own = clients.issue_client("app", &[]);
+    let known = Trusting::with(&authority, Some(&own), &["http/1.1"]);
+    for name in ["want.test", "ask.test"] {
+        for _ in 0..2 {
+            let mut secured = known.must_connect(proxy.address(), name);
+            secured.client.exchange(get(name)).expect(200);
+            assert!(!secured.resumed, "{name} gives no tickets");
+        }
+    }
+    let open = Trusting::new(&authority);
+    for host in ["want.test", "ask.test"] {
+        let mut secured = open.must_connect(proxy.address(), "no.test");
+        secured.client.exchange(get(host)).expect(421);
+    }
+    // Not the other way round either: what was proved for one site says nothing at another.
+    let mut secured = known.must_connect(proxy.address(), "want.test");
+    secured.client.exchange(get("ask.test")).expect(421);
+    // With another authority in the file, a connection of before proves nothing any more.
+    let mut before = known.must_connect(proxy.address(), "want.test");
+    before.client.exchange(get("want.test")).expect(200);
+    proxy.place().write("clients.pem", Authority::new("others").certificate());
+    proxy.signal("HUP");
+    eventually("the reload", SOON, || {
+        (proxy.metric("portunus_reloads_total", &["result=\"ok\""]) == 1.0).then_some(())
+    });
+    before.client.exchange(get("want.test")).expect(421);
+}

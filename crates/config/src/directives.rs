@@ -646,6 +646,27 @@ pub const FORMS: &[Form] = &[
             "tls /etc/ssl/site.pem /etc/ssl/site.key",
         )
     },
+    form(
+        "client-auth",
+        &[Scope::Site],
+        &[
+            param(
+                "how",
+                Place::Word,
+                Kind::OneOf(&["require", "optional"]),
+                "Whether a client without a certificate is turned away when hands are shaken. One whose certificate is not good always is.",
+            ),
+            param(
+                "ca",
+                Place::RequiredOption,
+                Kind::Text,
+                "A file with the certificates of the authorities whose clients are believed, in PEM; read when the configuration is loaded.",
+            ),
+        ],
+        "Asks clients for a certificate. Who they are is told by `${tls.client.subject}` and `${tls.client.names}`, and judged by `access … subject=` and `san=`. Such a site \
+         has no tickets, so every connection proves itself, and requests for it do not come by connections that were made for other sites.",
+        "client-auth require ca=/etc/portunus/clients-ca.pem",
+    ),
     Form {
         repeats: true,
         open: true,

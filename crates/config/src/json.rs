@@ -248,6 +248,11 @@ impl Checker<'_, '_> {
         if tls.is_some_and(|tls| tls.certificates.is_empty()) {
             self.wrong("`tls` has no certificate");
         }
+        if let Some(auth) = tls.and_then(|tls| tls.settings.client_auth.as_ref())
+            && let Err(wrong) = tls::roots(Some(auth.ca.clone()), self.scene.outside)
+        {
+            self.wrong(&wrong.reason);
+        }
         for files in tls.into_iter().flat_map(|tls| &tls.certificates) {
             match tls::prove(files, self.scene.outside) {
                 Err((_, wrong)) => self.wrong(&wrong.reason),

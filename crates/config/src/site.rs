@@ -90,6 +90,7 @@ pub fn read(
             Found::Form(form) => match form.name {
                 "listen" => listen.read(draft, scene),
                 "tls" => tls.read(draft, scene),
+                "client-auth" => tls.client_auth(draft, scene),
                 "limits" => bounds::read(draft, Scope::Site, &mut limits, scene),
                 "proxy" => forwards.read(draft, pools, scene),
                 name if canary::is_beside(name) => forwards.beside.read(name, draft, pools, scene),
@@ -100,7 +101,7 @@ pub fn read(
     }
     let names = names(draft, &mut listen, &tls, scene);
     let secure = listen.secure(&tls, scene);
-    let tls = tls.finish(&names, secure, scene);
+    let tls = tls.finish(&names, secure, listen.list.len(), scene);
     let mut all = Routes::new(labels.unique(label(&names, &listen.list, tls.as_ref())), routes.len() + 1);
     for draft in routes {
         let read = route::read(draft, &filters.shared, &limits, pools, scene);

@@ -5,7 +5,9 @@ use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::outside::{Outside, Wrong};
 use crate::values;
-use portunus_relay::plan::{Address, CertificateFiles, HostPattern, PoolTls, SiteTls, TlsVersion};
+use portunus_relay::plan::{
+    Address, CertificateFiles, ClientAuth, HostPattern, PoolTls, SiteTls, TlsVersion,
+};
 use portunus_relay::tls::{Certificate, Flaw, Part, Roots};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ pub struct Tls {
     /// Where the first `tls` stands.
     pub span: Option<Span>,
     certificates: Vec<Arc<Certificate>>,
+    /// Where `client-auth` stands.
+    asks_clients: Option<Span>,
 }
 
 impl Tls {
@@ -50,14 +54,43 @@ impl Tls {
         self.certificates.push(certificate);
     }
 
+    /// `client-auth require|optional ca=FILE`.
+    pub fn client_auth(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        let ca = draft.options.iter().find(|(key, _)| &**key == "ca").map(|(_, value)| value);
+        let (Some(word), Some(ca)) = (draft.words.first(), ca) else { return };
+        let file = scene.outside.name(ca.span.file(), &ca.text.value);
+        if let Err(wrong) = roots(Some(file.clone()), scene.outside) {
+            scene.findings.error(ca.span, wrong.reason).maybe_hint(wrong.hint);
+        }
+        let required = word.text.value == "require";
+        self.plan.settings.client_auth = Some(ClientAuth { required, ca: file });
+        self.asks_clients = Some(draft.span);
+    }
+
     /// The plan of a site with these names that speaks TLS at `listen`.
     pub fn finish(
         self,
         names: &[HostPattern],
         listen: Vec<portunus_relay::plan::Listen>,
+        listens: usize,
         scene: &mut Scene<'_, '_>,
     ) -> Option<SiteTls> {
-        let span = self.span?;
+        let Some(span) = self.span else {
+            if let Some(span) = self.asks_clients {
+                let reason = "clients show certificates over TLS only, and this site has none of its own";
+                scene.findings.error(span, reason).hint("write `tls CERTIFICATE KEY` in the site");
+            }
+            return None;
+        };
+        if let Some(span) = self.asks_clients.filter(|_| listen.len() < listens) {
+            let reason = "the site also speaks plain HTTP, where clients show no certificate";
+            let required = self.plan.settings.client_auth.as_ref().is_some_and(|auth| auth.required);
+            if required {
+                scene.findings.error(span, reason).hint("`client-auth optional` leaves it to `access`");
+            } else {
+                scene.findings.warning(span, reason);
+            }
+        }
         let proved = |name: &str| self.certificates.iter().any(|certificate| certificate.proves(name));
         for name in names {
             let named = match name {

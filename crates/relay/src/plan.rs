@@ -13,7 +13,7 @@ mod again;
 mod tls;
 
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryOn};
-pub use tls::{CertificateFiles, PoolTls, SiteTls, TlsSettings, TlsVersion};
+pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsSettings, TlsVersion};
 
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -7,9 +7,9 @@ use crate::net::Stream;
 use crate::net::tls::{Layer, version_name};
 use crate::plan::Listen;
 use crate::stats::Handshake;
-use crate::tls::{Front, Secured};
+use crate::tls::{Front, Secured, identity};
 use crate::worker::{Seat, Worker};
-use portunus_message::{Peer, Target, Tick};
+use portunus_message::{Peer, Proof, Target, Tick};
 use portunus_wire::hello::{self, Hello, NoHello};
 use rustls::{AlertDescription, Error};
 use std::future::poll_fn;
@@ -71,7 +71,10 @@ impl Greeting<'_> {
         let agreed = layer.agreed();
         let version = version_name(agreed.protocol_version());
         let resumed = agreed.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        let secured = Some(Rc::new(Secured { name, front, version, resumed }));
+        let shown = agreed.peer_certificates().and_then(<[_]>::first);
+        let client = shown.and_then(|shown| identity(shown));
+        let proof = Arc::new(Proof { name, version, client });
+        let secured = Some(Rc::new(Secured { proof, front, resumed }));
         let stream = Stream::Tls(Box::new(layer));
         let opened = self.worker.clock.refresh();
         Ok(Quiet { stream, deadline, peer, listen, secured, opened, requests: 0 })

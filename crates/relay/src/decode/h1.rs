@@ -13,6 +13,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -229,6 +230,7 @@ async fn refuse(x: &mut Exchange, client: &mut Client, error: Error, run: &Run, 
 fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
     client.deadline.allow_usual();
     x.peer = client.peer;
+    x.proof = client.secured.as_ref().map(|secured| Arc::clone(&secured.proof));
     x.id = RequestId(u128::from(worker.random()) << 64 | u128::from(worker.random()));
     x.times.began = client.began;
     client.begin();

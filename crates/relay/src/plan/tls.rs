@@ -49,6 +49,19 @@ pub struct PoolTls {
 pub struct TlsSettings {
     /// The oldest version that is spoken.
     pub from: TlsVersion,
+    /// Whether clients are asked for a certificate; none: they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// Clients are asked for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ClientAuth {
+    /// Whether those without one are turned away.
+    pub required: bool,
+    /// Whose certificates are believed, a file in PEM.
+    pub ca: PathBuf,
 }
 
 /// A version of TLS.

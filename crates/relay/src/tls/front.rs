@@ -1,10 +1,11 @@
 //! Fronts: how each site shakes hands — its policy with its tickets, and its certificates.
 
-use super::{Certificates, Choices, provider};
+use super::{Certificates, Choices, Roots, provider};
 use crate::plan::{CompileMistake, Listen, Plan, SiteTls, TlsSettings, TlsVersion};
+use portunus_message::Proof;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -32,18 +33,18 @@ pub struct Front {
 #[derive(Debug)]
 pub struct Policy {
     settings: TlsSettings,
+    /// Whose clients' certificates are believed.
+    clients: Option<Arc<Roots>>,
     config: ServerConfig,
 }
 
 /// What a client's connection was secured by.
 #[derive(Debug)]
 pub struct Secured {
-    /// The host that the client asked for, in normal form.
-    pub name: Option<Box<str>>,
+    /// What is known of it, for those who serve it.
+    pub proof: Arc<Proof>,
     /// How hands were shaken.
     pub front: Arc<Front>,
-    /// `TLSv1.3`, `TLSv1.2`.
-    pub version: &'static str,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
 }
@@ -93,31 +94,54 @@ impl Policies {
         Policies(known.map(|front| (front.policy.settings.clone(), Arc::clone(&front.policy))).collect())
     }
 
-    fn get(&mut self, settings: &TlsSettings) -> Result<Arc<Policy>, String> {
-        if let Some(known) = self.0.get(settings) {
+    fn get(&mut self, settings: &TlsSettings, certificates: &Certificates) -> Result<Arc<Policy>, String> {
+        let clients = match &settings.client_auth {
+            None => None,
+            Some(auth) => {
+                let missing = || format!("the authorities in `{}` have not been read", auth.ca.display());
+                Some(certificates.roots.get(&Some(auth.ca.clone())).ok_or_else(missing)?)
+            }
+        };
+        let is_same =
+            |known: &&Arc<Policy>| known.clients.as_ref().map(Arc::as_ptr) == clients.map(Arc::as_ptr);
+        if let Some(known) = self.0.get(settings).filter(is_same) {
             return Ok(Arc::clone(known));
         }
-        let policy = Arc::new(Policy::new(settings.clone())?);
+        let policy = Arc::new(Policy::new(settings.clone(), clients.cloned())?);
         self.0.insert(settings.clone(), Arc::clone(&policy));
         Ok(policy)
     }
 }
 
 impl Policy {
-    fn new(settings: TlsSettings) -> Result<Policy, String> {
+    fn new(settings: TlsSettings, clients: Option<Arc<Roots>>) -> Result<Policy, String> {
         let versions: &[_] = match settings.from {
             TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             TlsVersion::V13 => &[&rustls::version::TLS13],
         };
         let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
         let builder = builder.map_err(|error| error.to_string())?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::<Choices>::default());
+        let builder = match (&clients, &settings.client_auth) {
+            (Some(clients), Some(auth)) => {
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.store), provider());
+                let verifier = if auth.required { verifier } else { verifier.allow_unauthenticated() };
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::<Choices>::default());
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         // Sessions live in tickets alone: nothing is kept for clients that may never come back.
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        // Its keys are replaced every 6 hours; the ones before are still read for as long.
-        config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
-        Ok(Policy { settings, config })
+        if clients.is_some() {
+            // Whoever has to prove who it is does so each time (attack D7).
+            config.send_tls13_tickets = 0;
+        } else {
+            // Its keys are replaced every 6 hours; the ones before are still read for as long.
+            config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
+        }
+        Ok(Policy { settings, clients, config })
     }
 }
 
@@ -132,7 +156,7 @@ fn compile(
         let missing = || format!("the certificate `{}` has not been read", files.certificate.display());
         own.push(Arc::clone(certificate.ok_or_else(missing)?));
     }
-    let policy = policies.get(&tls.settings)?;
+    let policy = policies.get(&tls.settings, certificates)?;
     let choices = Arc::new(Choices::new(own.into_iter()));
     let mut config = policy.config.clone();
     config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
@@ -151,15 +175,15 @@ impl Secured {
     /// the same (attack D6), and its certificate proves that host, too.
     pub fn is_good_for(&self, host: &str, front: Option<&Front>) -> bool {
         let Some(front) = front else { return false };
-        let same_policy = Arc::ptr_eq(&self.front.policy, &front.policy)
-            || self.front.policy.settings == front.policy.settings;
-        let named = match &self.name {
+        let same_policy = Arc::ptr_eq(&self.front.policy, &front.policy);
+        let name = &self.proof.name;
+        let named = match name {
             Some(name) => **name == *host,
             None => false,
         };
-        let proved = || self.front.choices.of(self.name.as_deref()).iter().any(|one| one.proves(host));
+        let proved = || self.front.choices.of(name.as_deref()).iter().any(|one| one.proves(host));
         // Whoever named no host has been given what its site has for all.
-        same_policy && (named || self.name.is_none() || proved())
+        same_policy && (named || name.is_none() || proved())
     }
 }
 

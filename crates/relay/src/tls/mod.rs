@@ -7,7 +7,7 @@ mod front;
 mod roots;
 
 pub use back::{Back, Behind};
-pub use certificate::{Certificate, Flaw, Part};
+pub use certificate::{Certificate, Flaw, Part, identity};
 pub use choices::Choices;
 pub use front::{Front, Fronts, Policy, Secured};
 pub use roots::Roots;
