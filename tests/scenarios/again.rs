@@ -2,7 +2,7 @@
 
 use portunus_tests::load::{Load, get};
 use portunus_tests::proxy::site;
-use portunus_tests::{Answer, Origin, Proxy, eventually};
+use portunus_tests::{Answer, Blackhole, Origin, Port, Proxy, eventually};
 use std::time::{Duration, Instant};
 
 /// A proxy for these servers.
@@ -213,4 +213,144 @@ fn counts_and_budget_survive_a_reload() {
     // Nothing is left of the thirty of ten seconds but what time gives back.
     assert_eq!(attempts, 70);
     assert_eq!(more, 80);
+}
+
+#[test]
+fn a_route_has_its_own_rules_for_trying_again() {
+    let (sick, good) = (sick(503), Origin::says("good"));
+    let servers = pool_text(&[&sick, &good], "retry on=503 budget=100%; eject off");
+    let routes = "route /once { retry off; proxy p }\n route /also-500 { retry on=500; proxy p }\n proxy p";
+    let proxy = Proxy::start(&format!("{servers}{}", site(routes)));
+    let statuses = |path: &str| (0..10).map(|_| proxy.get(path).status).collect::<Vec<u16>>();
+    assert!(statuses("/").iter().all(|status| *status == 200));
+    for path in ["/once", "/also-500"] {
+        let statuses = statuses(path);
+        assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 5, "{path} {statuses:?}");
+    }
+}
+
+#[test]
+fn what_a_route_leaves_out_is_as_its_site_and_its_pool_have_it() {
+    let (mute, good) = (frozen(), Origin::says("good"));
+    let servers = pool_text(&[&mute, &good], "retry tries=1 budget=100%; eject off");
+    let routes = "retry per-try=200ms\n route /again { retry tries=2; proxy p }\n proxy p";
+    let proxy = Proxy::start(&format!("{servers}{}", site(routes)));
+    for (path, good) in [("/again", 6), ("/", 3)] {
+        let statuses: Vec<u16> = (0..6).map(|_| proxy.get(path).status).collect();
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), good, "{path} {statuses:?}");
+        assert!(statuses.iter().all(|status| matches!(status, 200 | 504)), "{path} {statuses:?}");
+    }
+}
+
+#[test]
+fn the_only_server_is_asked_again_after_a_moment_when_it_refused() {
+    let port = Port::free();
+    let proxy = Proxy::start(&format!("pool p {{\n server {port}\n}}\n{}", site("proxy p")));
+    let begun = Instant::now();
+    let answer = proxy.get("/?id=nobody");
+    assert!(answer.status >= 500 && begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    let line = proxy.log_of("/?id=nobody");
+    assert_eq!(line["tries"], 2, "{line}");
+    let once = Proxy::start(&format!("pool p {{\n server {port}\n}}\n{}", site("retry off; proxy p")));
+    once.get("/?id=once");
+    assert_eq!(once.log_of("/?id=once")["tries"], 1);
+}
+
+#[test]
+fn an_address_where_nobody_answers_costs_a_moment_and_is_left_out() {
+    let (hole, good) = (Blackhole::open(), Origin::says("good"));
+    let settings = "keep-alive off; balance round-robin";
+    let proxy = Proxy::start(&format!(
+        "pool p {{\n server {hole}\n server {good}\n{settings}\n}}\n{}",
+        site("proxy p")
+    ));
+    let mut slow = 0;
+    for number in 0..40 {
+        let begun = Instant::now();
+        proxy.exchange(post(&number.to_string(), "")).expect(200);
+        assert!(begun.elapsed() < Duration::from_millis(1000), "{:?}", begun.elapsed());
+        slow += usize::from(begun.elapsed() >= Duration::from_millis(240));
+    }
+    assert!((1..=6).contains(&slow), "{slow} requests had to wait");
+    assert!(good.ledger().len() == 40 && good.ledger().values().all(|count| *count == 1));
+    assert!(proxy.metric("portunus_upstream_ejections_total", &["reason=\"timeouts\""]) >= 1.0);
+    let line = proxy.log("one that had to wait", |line| line["total"].as_f64() > Some(0.24));
+    assert_eq!((&line["tries"], &line["upstream"]), (&1.into(), &good.address().to_string().into()));
+}
+
+#[test]
+fn a_pool_that_does_not_change_hosts_waits_for_the_one_it_chose() {
+    let (hole, good) = (Blackhole::open(), Origin::says("good"));
+    let settings = "retry off; connect timeout=600ms; eject off";
+    let proxy = Proxy::start(&format!(
+        "pool p {{\n server {hole}\n server {good}\n{settings}\n}}\n{}",
+        site("proxy p")
+    ));
+    let statuses: Vec<u16> = (0..4).map(|_| proxy.get("/").status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 504).count(), 2, "{statuses:?}");
+}
+
+#[test]
+fn a_frozen_host_is_found_without_a_bound_and_its_gets_go_to_another() {
+    let (ice, good) = (frozen(), Origin::says("good"));
+    let proxy = pool(&[&ice, &good], "");
+    let begun = Instant::now();
+    let answers = std::thread::scope(|scope| {
+        let gets = (0..16).map(|number| {
+            let proxy = &proxy;
+            scope.spawn(move || proxy.get(&format!("/?id={number}")).status)
+        });
+        let gets: Vec<_> = gets.collect();
+        // Others are answered meanwhile: that makes the silence of the one strange.
+        let mut more = 0;
+        while gets.iter().any(|get| !get.is_finished()) && begun.elapsed() < Duration::from_secs(9) {
+            let mut client = proxy.client().patience(Duration::from_millis(50));
+            client.send(format!("GET /?id=more-{more} HTTP/1.1\r\nHost: a\r\n\r\n"));
+            let _ = client.try_response("GET");
+            more += 1;
+        }
+        gets.into_iter().map(|get| get.join().expect("an answer")).collect::<Vec<u16>>()
+    });
+    assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    assert_eq!(proxy.metric("portunus_upstream_ejections_total", &["reason=\"timeouts\""]), 1.0);
+    let seen = ice.count();
+    (0..10).for_each(|_| assert_eq!(proxy.get("/").expect(200).text(), "good"));
+    let probes = ice.requests().iter().skip(seen).filter(|request| request.method != "OPTIONS").count();
+    assert_eq!(probes, 0, "it gets nothing but probes");
+}
+
+#[test]
+fn a_host_with_long_answers_is_asked_and_left_in_peace() {
+    let slow = Origin::script(|connection| {
+        while let Some(request) = connection.request() {
+            if request.method == "OPTIONS" {
+                connection.answer(Answer::status(405, b""));
+            } else {
+                connection.until_closed();
+            }
+        }
+    });
+    let good = Origin::says("good");
+    let proxy = pool(&[&slow, &good], "");
+    std::thread::scope(|scope| {
+        let mut waiting: Vec<_> = (0..16).map(|_| proxy.client()).collect();
+        for (number, client) in waiting.iter_mut().enumerate() {
+            client.send(format!("GET /?id={number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        eventually("a question", Duration::from_secs(10), || {
+            scope.spawn(|| {
+                drop(
+                    proxy
+                        .client()
+                        .patience(Duration::from_millis(50))
+                        .try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+                )
+            });
+            slow.requests().iter().any(|request| request.method == "OPTIONS").then_some(())
+        });
+        assert_eq!(proxy.metric("portunus_upstream_ejections_total", &[]), 0.0);
+    });
+    let asked = slow.requests().iter().filter(|request| request.method == "OPTIONS").count();
+    assert!(asked <= 3, "{asked}");
 }

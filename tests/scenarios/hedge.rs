@@ -125,3 +125,30 @@ fn when_both_fail_the_client_is_told_and_when_one_fails_the_other_answers() {
     none.get("/").expect(502);
     none.expect_reason("upstream-closed");
 }
+
+#[test]
+fn a_route_asks_for_it_and_another_does_not() {
+    let ((moody, silent), good) = (moody(), Origin::says("good"));
+    let servers = format!(
+        "pool p {{\n server {moody}\n server {good}\n retry budget=100% per-try=700ms on=timeout; eject off\n}}\n"
+    );
+    let routes =
+        "route /warm { hedge p95; proxy p }\n route /quick { hedge p90 max=100ms; proxy p }\n proxy p";
+    let proxy = Proxy::start(&format!("{servers}{}", site(routes)));
+    warm(&proxy);
+    silent.store(true, SeqCst);
+    let took = |path: &str| {
+        let all = (0..6).map(|number| {
+            let begun = Instant::now();
+            proxy.get(&format!("{path}?id={number}")).expect(200);
+            begun.elapsed()
+        });
+        all.max().unwrap_or_default()
+    };
+    let (hedged, plain) = (took("/quick"), took("/plain"));
+    assert!(
+        hedged < Duration::from_millis(600) && plain >= Duration::from_millis(700),
+        "{hedged:?} {plain:?}"
+    );
+    assert!(proxy.metric("portunus_hedges_won_total", &[]) >= 3.0);
+}

@@ -261,3 +261,56 @@ fn a_bound_can_be_changed_while_requests_wait() {
         busy.open();
     });
 }
+
+#[test]
+fn urgent_requests_go_first_and_others_make_room_for_them() {
+    let busy = Busy::start();
+    let routes = "route /health { queue priority=high; proxy p }\n route /batch { queue priority=low; proxy p }\n proxy p";
+    let proxy = Proxy::start(&format!(
+        "workers 2\npool p {{\nserver {}\nmax-in-flight 1; queue length=3 wait=20s\n}}\n{}",
+        busy.origin,
+        site(routes)
+    ));
+    let statuses = std::thread::scope(|scope| {
+        let ask = |path: &'static str| scope.spawn(|| proxy.get(path).status);
+        let mut clients = vec![ask("/?id=first")];
+        busy.wait_for(1);
+        for (number, path) in ["/batch?id=batch", "/?id=second", "/health?id=health"].into_iter().enumerate()
+        {
+            clients.push(ask(path));
+            wait_for_queued(&proxy, number as f64 + 1.0);
+        }
+        proxy.get("/batch?id=late").expect(503);
+        clients.push(ask("/health?id=more-health"));
+        let displaced = clients.remove(1).join().expect("the client");
+        busy.open();
+        let mut statuses = vec![displaced];
+        statuses.extend(clients.into_iter().map(|client| client.join().expect("the client")));
+        statuses
+    });
+    assert_eq!(statuses, [503, 200, 200, 200, 200]);
+    let order: Vec<_> =
+        busy.origin.requests().iter().filter_map(|request| request.query("id").map(str::to_owned)).collect();
+    assert_eq!(order, ["first", "health", "more-health", "second"]);
+    assert_eq!(proxy.errors("queue-full"), 2.0);
+}
+
+#[test]
+fn checks_and_the_admin_api_do_not_wait_for_room() {
+    let busy = Busy::start();
+    let checked = Origin::says("well");
+    let proxy =
+        of(&busy, &format!("server {checked}\nmax-in-flight 1; queue wait=20s; health tcp every=100ms"));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| proxy.get("/").status);
+        }
+        eventually("a full pool", Duration::from_secs(10), || (queued(&proxy) >= 1.0).then_some(()));
+        let before = checked.connections();
+        eventually("more checks", Duration::from_secs(10), || {
+            (checked.connections() > before + 3).then_some(())
+        });
+        assert!(proxy.admin("GET", "/ready").status == 200 && proxy.admin("GET", "/status").status == 200);
+        busy.open();
+    });
+}

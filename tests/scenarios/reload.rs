@@ -197,3 +197,49 @@ fn t2_a_storm_of_reloads_leaves_nothing_behind() {
     assert!(proxy.memory_bytes() < memory + (8 << 20), "{memory} → {}", proxy.memory_bytes());
     assert!(descriptors() <= open + 4, "{open} → {}", descriptors());
 }
+
+/// A site on these addresses.
+fn at(listen: &[String], answer: &str) -> String {
+    let listen: String = listen.iter().map(|address| format!(" listen {address}\n")).collect();
+    format!("site * {{\n{listen} respond 200 {answer}\n}}\n")
+}
+
+#[test]
+fn an_address_that_was_just_given_up_can_be_used_again_at_once() {
+    let proxy = Proxy::start(&at(&["@listen".into(), "@listen2".into()], "one"));
+    let address = proxy.further_address(1);
+    let mut kept = Client::connect(address);
+    kept.get("/").expect(200);
+    for number in 0..10 {
+        proxy.write_config(&at(&["@listen".into()], "two"));
+        proxy.command(&["reload"]).expect(0);
+        let text = format!("again-{number}");
+        proxy.write_config(&at(&["@listen".into(), "@listen2".into()], &text));
+        proxy.command(&["reload"]).expect(0);
+        until_it_says(&proxy, &text);
+        // Nobody is turned away by a listener that was about to close: that would cost a second.
+        let begun = std::time::Instant::now();
+        for _ in 0..8 {
+            assert_eq!(Client::connect(address).get("/").expect(200).text(), text);
+        }
+        assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    }
+    kept.get("/").expect(200);
+}
+
+#[test]
+fn a_site_moves_between_one_address_and_any() {
+    let proxy = Proxy::start(&at(&["@listen".into(), "@listen2".into()], "one"));
+    let address = proxy.further_address(1);
+    let any = format!("0.0.0.0:{}", address.port());
+    for (listen, answer) in [(any.clone(), "any"), (address.to_string(), "this"), (any, "any-again")] {
+        proxy.write_config(&at(&["@listen".into(), listen], answer));
+        proxy.command(&["reload"]).expect(0);
+        eventually(answer, SOON, || {
+            let answered = Client::try_connect(address)?.get("/").text();
+            (answered == answer).then_some(())
+        });
+    }
+    let loads = proxy.metric("portunus_reloads_total", &["result=\"refused\""]);
+    assert_eq!(loads, 0.0);
+}

@@ -162,3 +162,72 @@ fn without_a_place_nothing_can_be_kept() {
     assert!(run.stderr.contains("no `state DIRECTORY`"), "{}", run.stderr);
     assert_eq!(shares(&proxy, [&one, &two], 10), [5, 5], "and nothing is changed");
 }
+
+/// A request to the admin socket with further fields and a body.
+fn ask_if(proxy: &Proxy, method: &str, path: &str, fields: &str, body: &str) -> Response {
+    let mut client = Client::connect_unix(&proxy.admin_socket());
+    let length = body.len();
+    client.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{body}"
+    ));
+    client.response_to(method)
+}
+
+#[test]
+fn a_change_can_be_made_of_a_known_state_only() {
+    let (one, two) = (Origin::says("one"), Origin::says("two"));
+    let proxy = Proxy::start(&config(&[&one, &two], ""));
+    let path = format!("/pools/p/hosts/{one}");
+    let tag_of = |answer: &Response| answer.fields.one("etag").expect("a tag").to_owned();
+    let page = ask(&proxy, "GET", &path, "").expect(200);
+    let first = tag_of(&page);
+    let page: serde_json::Value = serde_json::from_slice(&page.body).expect("JSON");
+    assert_eq!((&page["weight"], &page["drain"], &page["added"]), (&1.into(), &false.into(), &false.into()));
+    assert_eq!(ask_if(&proxy, "GET", &path, &format!("If-None-Match: {first}"), "").status, 304);
+
+    let changed =
+        ask_if(&proxy, "PATCH", &path, &format!("If-Match: {first}"), r#"{"weight": 3}"#).expect(200);
+    let second = tag_of(&changed);
+    assert_ne!(first, second);
+    assert_eq!(tag_of(&ask(&proxy, "GET", &path, "").expect(200)), second);
+    for (method, body) in [("PATCH", r#"{"weight": 9}"#), ("PUT", r#"{"weight": 9}"#), ("DELETE", "")] {
+        let late = ask_if(&proxy, method, &path, &format!("If-Match: {first}"), body).expect(412);
+        assert_eq!(tag_of(&late), second, "{method}");
+        assert!(late.text().contains(&second), "{}", late.text());
+    }
+    assert_eq!(shares(&proxy, [&one, &two], 40), [30, 10], "nothing has changed");
+    ask_if(&proxy, "PATCH", &path, "If-Match: *", r#"{"weight": null}"#).expect(200);
+    assert_eq!(tag_of(&ask(&proxy, "GET", &path, "").expect(200)), first, "the same state, the same tag");
+
+    let three = Origin::says("three");
+    let new = format!("/pools/p/hosts/{three}");
+    ask_if(&proxy, "PUT", &new, "If-Match: *", "").expect(412);
+    ask_if(&proxy, "PUT", &new, "If-None-Match: *", "").expect(200);
+    ask_if(&proxy, "PUT", &new, "If-None-Match: *", "").expect(412);
+    proxy.command(&["remove", "p", &three.to_string()]).expect(0);
+    ask(&proxy, "GET", &new, "").expect(404);
+}
+
+#[test]
+fn pools_are_shown_with_a_tag_and_unknown_ones_with_the_names_near_them() {
+    let one = Origin::says("one");
+    let proxy = Proxy::start(&config(&[&one], ""));
+    for path in ["/pools", "/pools/p"] {
+        let answer = ask(&proxy, "GET", path, "").expect(200);
+        let tag = answer.fields.one("etag").expect("a tag").to_owned();
+        let text = answer.text();
+        assert!(text.contains(&one.to_string()) && text.contains("\"in_flight\""), "{text}");
+        assert_eq!(ask_if(&proxy, "GET", path, &format!("If-None-Match: {tag}"), "").status, 304);
+    }
+    for path in ["/pools/q", "/pools/q/hosts/x:80"] {
+        assert_eq!(
+            ask(&proxy, "GET", path, "").expect(404).text().trim(),
+            "there is no pool `q`; there is p"
+        );
+    }
+    let answer =
+        ask_if(&proxy, "GET", "/pools/p/hosts/127.0.0.1:1", "Accept: application/json", "").expect(404);
+    let page: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+    assert_eq!((&page["result"], &page["known"][0]), (&"refused".into(), &one.to_string().into()));
+    ask(&proxy, "POST", "/pools/p/hosts/127.0.0.1:1", "").expect(405);
+}

@@ -179,8 +179,8 @@ fn dribble(to: SocketAddr) -> SocketAddr {
             let (mut near_copy, mut far_copy) = (near.try_clone().unwrap(), far.try_clone().unwrap());
             std::thread::spawn(move || std::io::copy(&mut near_copy, &mut far_copy));
             std::thread::spawn(move || {
-                let (mut near, far) = (near, far);
-                for byte in far.bytes() {
+                let mut near = near;
+                for byte in std::io::BufReader::new(far).bytes() {
                     if !byte.is_ok_and(|byte| near.write_all(&[byte]).is_ok()) {
                         return;
                     }

@@ -271,3 +271,64 @@ fn the_service_manager_hears_what_happens() {
     proxy.command(&["stop"]).expect(0);
     assert_eq!(hear(), "STOPPING=1", "the predecessor's end is no end of the service");
 }
+
+#[test]
+fn a_successor_knows_what_was_known_and_wanted() {
+    let (good, drained, next) = (Origin::says("good"), Origin::says("drained"), Origin::says("next"));
+    let bad = Origin::serve(|_| Answer::nothing());
+    let well =
+        Origin::serve(|request| Answer::status(if request.target == "/well" { 500 } else { 200 }, b"sick"));
+    let canary = "canary next 50%..100% step=50% every=1h abort=\"errors > 1%\" requests=1";
+    let text = format!(
+        "pool p {{\n server {good}\n server {bad}\n server {drained}\n eject errors=2 for=5m keep=10%\n}}\n\
+         pool checked {{\n server {good}\n server {well}\n health /well every=100ms fails=2\n}}\n\
+         pool next {{ server {next} }}\npool broken {{ server {bad}; eject off }}\n{}",
+        site(&format!(
+            "route /checked {{ proxy checked }}\n route /rising {{ {canary}; proxy p }}\n \
+             route /failing {{ {}; proxy p }}\n proxy p",
+            canary.replace("next", "broken")
+        ))
+    );
+    let proxy = replaceable(&text);
+    let page =
+        || serde_json::from_slice::<serde_json::Value>(&proxy.admin("GET", "/status").body).expect("JSON");
+    let state = |pool: &str, origin: &Origin| {
+        let page = page();
+        let pools = page["pools"].as_array().expect("pools").clone();
+        let pool = pools.into_iter().find(|it| it["name"] == pool).expect("the pool");
+        let hosts = pool["hosts"].as_array().expect("hosts").clone();
+        let name = origin.address().to_string();
+        let host = hosts.into_iter().find(|host| host["name"] == name.as_str()).expect("the host");
+        host["state"].as_str().expect("its state").to_owned()
+    };
+    let canaries = || page()["canaries"].clone();
+    proxy.command(&["drain", "p", &drained.address().to_string()]).expect(0);
+    eventually("an ejected host", SOON, || {
+        proxy.get("/");
+        (state("p", &bad) == "ejected").then_some(())
+    });
+    eventually("a failing host", SOON, || (state("checked", &well) == "failing").then_some(()));
+    eventually("a canary that was given up", SOON, || {
+        proxy.get("/failing");
+        let all = canaries();
+        all.as_array().expect("canaries").iter().any(|one| one["state"] == "given up").then_some(())
+    });
+
+    let before = proxy.serving_id();
+    proxy.command(&["upgrade"]).expect(0);
+    assert_ne!(proxy.serving_id(), before);
+    assert_eq!(state("p", &bad), "ejected");
+    assert_eq!(state("p", &drained), "draining");
+    assert_eq!(state("checked", &well), "failing");
+    let (asked, sick) = (bad.count(), well.count());
+    (0..20).for_each(|_| assert_eq!(proxy.get("/").expect(200).text(), "good"));
+    (0..20).for_each(|_| assert_eq!(proxy.get("/checked").expect(200).text(), "good"));
+    assert_eq!(bad.count(), asked);
+    assert!(well.requests().iter().skip(sick).all(|request| request.target == "/well"));
+    let all = canaries();
+    let of = |pool: &str| all.as_array().expect("canaries").iter().find(|one| one["pool"] == pool).cloned();
+    let (failing, rising) = (of("broken").expect("one"), of("next").expect("the other"));
+    assert_eq!((&failing["state"], &failing["share"]), (&"given up".into(), &"0%".into()));
+    assert_eq!((&rising["state"], &rising["share"]), (&"rising".into(), &"50%".into()));
+    assert!((0..20).all(|_| proxy.get("/failing").status == 200), "the canary gets nothing");
+}

@@ -6,6 +6,7 @@
 
 pub mod attack;
 pub mod binary;
+pub mod blackhole;
 pub mod client;
 pub mod load;
 pub mod message;
@@ -16,6 +17,7 @@ pub mod proxy;
 pub mod tls;
 pub mod wire;
 
+pub use blackhole::Blackhole;
 pub use client::Client;
 pub use message::{Fields, Request, Response};
 pub use origin::{Answer, Connection, Origin};

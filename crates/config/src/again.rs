@@ -1,11 +1,14 @@
-//! again: `retry`, `max-in-flight`, `queue` and `hedge` of a pool.
+//! again: `retry`, `max-in-flight`, `queue` and `hedge` of a pool; and what of it a site or a route has for itself.
 
 use crate::args::Scene;
 use crate::draft::{Draft, Value};
+use crate::findings::Span;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::values;
-use portunus_relay::plan::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryOn};
+use portunus_relay::plan::{
+    Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency,
+};
 use portunus_relay::values::parse_share;
 use std::time::Duration;
 
@@ -14,10 +17,98 @@ const TRIES_MAX: u64 = 16;
 /// The most requests that may be on a pool or a server, or wait.
 const REQUESTS_MAX: u64 = 1_000_000;
 
+/// What a site or a route has of this for itself.
+#[derive(Clone, Default)]
+pub struct OfRoute {
+    /// Where it goes another way than its pools.
+    pub retry: RetryChange,
+    /// The same for asking a second host.
+    pub hedge: Option<RouteHedge>,
+    /// Whether its requests wait before or after others.
+    pub urgency: Urgency,
+    /// The first of these statements that the route has itself.
+    written: Option<(&'static str, Span)>,
+}
+
+/// Whether a directive is one of those that a site or a route has, too.
+pub fn is_for_routes(name: &str) -> bool {
+    matches!(name, "retry" | "hedge" | "queue")
+}
+
+impl OfRoute {
+    /// What a route of this site begins with.
+    pub fn for_route(&self) -> OfRoute {
+        OfRoute { written: None, ..self.clone() }
+    }
+
+    /// Reads one of these statements in a site or a route.
+    pub fn read(&mut self, name: &'static str, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        self.written = self.written.or(Some((name, draft.span)));
+        match name {
+            "retry" => change(draft, &mut self.retry, scene),
+            "hedge" => {
+                let before = scene.findings.errors();
+                let mut hedge = None;
+                read_hedge(draft, &mut hedge, scene);
+                if scene.findings.errors() == before {
+                    self.hedge = Some(hedge.map_or(RouteHedge::Off, RouteHedge::After));
+                }
+            }
+            _ => urgency(draft, &mut self.urgency, scene),
+        }
+    }
+
+    /// Tells of a route that has such a statement and sends no requests anywhere.
+    pub fn finish(&self, has_proxy: bool, scene: &mut Scene<'_, '_>) {
+        if let Some((name, span)) = self.written.filter(|_| !has_proxy && !scene.findings.any_error()) {
+            let reason = format!("`{name}` needs a `proxy` beside it");
+            scene.findings.error(span, reason).hint("write `proxy POOL` in the same block");
+        }
+    }
+}
+
+/// `queue priority=high` of a route.
+fn urgency(draft: &Draft, urgency: &mut Urgency, scene: &mut Scene<'_, '_>) {
+    let of_pool = "how many wait, and for how long, is said in a `pool`; here `queue` takes `priority=` only";
+    for word in &draft.words {
+        scene.findings.error(word.span, of_pool).hint("write `pool NAME { queue … }`");
+    }
+    if draft.words.is_empty() && draft.options.is_empty() {
+        scene
+            .findings
+            .error(draft.span, "`queue` says nothing")
+            .hint("write `priority=high` or `priority=low`");
+    }
+    for (key, value) in &draft.options {
+        match &**key {
+            "priority" => set(urgency, scene.parse(value, priority)),
+            "length" | "wait" => {
+                scene.findings.error(value.span, of_pool).hint("write `pool NAME { queue … }`");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn priority(text: &str) -> Result<Urgency, Wrong> {
+    values::one_of(text, &["high", "normal", "low"])?;
+    Ok(match text {
+        "high" => Urgency::High,
+        "low" => Urgency::Low,
+        _ => Urgency::Normal,
+    })
+}
+
 /// `retry tries=2 per-try=1s budget=10% on=connect,reset,503 non-idempotent=key`, or `retry off`.
 pub fn retry(draft: &Draft, retry: &mut Retry, scene: &mut Scene<'_, '_>) {
+    let mut changed = RetryChange::default();
+    change(draft, &mut changed, scene);
+    *retry = changed.on(retry);
+}
+
+fn change(draft: &Draft, retry: &mut RetryChange, scene: &mut Scene<'_, '_>) {
     if !draft.words.is_empty() {
-        retry.tries = 1;
+        retry.tries = Some(1);
         if let Some((_, value)) = draft.options.first() {
             scene.findings.error(value.span, "`retry off` takes no options");
         }
@@ -28,11 +119,11 @@ pub fn retry(draft: &Draft, retry: &mut Retry, scene: &mut Scene<'_, '_>) {
     }
     for (key, value) in &draft.options {
         match &**key {
-            "tries" => set(&mut retry.tries, scene.parse(value, tries)),
+            "tries" => set(&mut retry.tries, scene.parse(value, tries).map(Some)),
             "per-try" => set(&mut retry.per_try, scene.parse(value, some_time).map(Some)),
-            "budget" => set(&mut retry.budget_percent, scene.parse(value, percent)),
+            "budget" => set(&mut retry.budget_percent, scene.parse(value, percent).map(Some)),
             "on" => set(&mut retry.on, scene.parse(value, conditions).map(Some)),
-            "non-idempotent" => set(&mut retry.non_idempotent, scene.parse(value, non_idempotent)),
+            "non-idempotent" => set(&mut retry.non_idempotent, scene.parse(value, non_idempotent).map(Some)),
             _ => {}
         }
     }
@@ -64,13 +155,20 @@ pub fn queue(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>) {
         match &**key {
             "length" => set(&mut queue.length, scene.parse(value, |text| count(text, 1))),
             "wait" => set(&mut queue.wait, scene.parse(value, some_time).map(Some)),
+            "priority" => {
+                let reason = "`priority=` is for the requests of a route, not for a pool";
+                scene
+                    .findings
+                    .error(value.span, reason)
+                    .hint("write `queue priority=…` in a `route` or a `site`");
+            }
             _ => {}
         }
     }
 }
 
 /// `hedge p95 max=500ms`, or `hedge off`.
-pub fn hedge(draft: &Draft, hedge: &mut Option<Hedge>, scene: &mut Scene<'_, '_>) {
+pub fn read_hedge(draft: &Draft, hedge: &mut Option<Hedge>, scene: &mut Scene<'_, '_>) {
     let Some(word) = draft.words.first() else { return };
     let max = draft.options.first().and_then(|(_, value)| scene.parse(value, some_time));
     if word.text.value == "off" {

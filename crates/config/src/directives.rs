@@ -483,7 +483,7 @@ pub const FORMS: &[Form] = &[
     ),
     form(
         "retry",
-        &[Scope::Pool, Scope::DefaultPool],
+        &[Scope::Pool, Scope::DefaultPool, Scope::Site, Scope::Route],
         &[
             param("switch", Place::OptionalWord, Kind::OneOf(&["off"]), "The same as `tries=1`."),
             param(
@@ -520,7 +520,9 @@ pub const FORMS: &[Form] = &[
             ),
         ],
         "Whether another server is asked when one fails. That is done only when it is safe: nothing of the request was processed, or it may be repeated; its \
-         body can be sent again; and no answer has begun. An answer that would be tried again is passed on when there is no other server or the budget is used up.",
+         body can be sent again; and no answer has begun. An answer that would be tried again is passed on when there is no other server or the budget is used up. \
+         While a connection takes longer than 250 ms, other servers are asked for one beside it. The only server of a pool is asked again for a connection \
+         that it refused, after a moment. In a site or a route what is written goes before what the pool has, and the rest stays as it is there.",
         "retry tries=2 per-try=1s budget=10% on=connect,reset,timeout,502,503,504",
     ),
     form(
@@ -533,7 +535,7 @@ pub const FORMS: &[Form] = &[
     ),
     form(
         "queue",
-        &[Scope::Pool, Scope::DefaultPool],
+        &[Scope::Pool, Scope::DefaultPool, Scope::Site, Scope::Route],
         &[
             param("switch", Place::OptionalWord, Kind::OneOf(&["off"]), "Nobody waits: 503 at once."),
             param("length", Place::Option, Kind::Number, "How many requests may wait, 1000 unless written."),
@@ -543,14 +545,21 @@ pub const FORMS: &[Form] = &[
                 Kind::Duration,
                 "How long each may wait. Unless written a second, and a few milliseconds while the queue does not get empty.",
             ),
+            param(
+                "priority",
+                Place::Option,
+                Kind::OneOf(&["high", "normal", "low"]),
+                "In a site or a route, and only there: whose requests go first, `normal` unless written. Urgent ones are also taken when workers are late.",
+            ),
         ],
-        "Where requests wait while the pool has as many as it may have. First come, first served; one whose client leaves gives up its place. Who waits too long, or finds the \
-         queue full, gets 503 with `Retry-After`.",
+        "Where requests wait while the pool has as many as it may have. Those of a higher priority first, then first come, first served; one whose client leaves gives up its place. Who waits too long, or finds the \
+         queue full, gets 503 with `Retry-After`; in a full queue those of a higher priority take the place of the last one of the lowest. Health checks and the admin API \
+         never wait here.",
         "queue length=1000 wait=1s",
     ),
     form(
         "hedge",
-        &[Scope::Pool, Scope::DefaultPool],
+        &[Scope::Pool, Scope::DefaultPool, Scope::Site, Scope::Route],
         &[
             param(
                 "percentile",
@@ -561,7 +570,7 @@ pub const FORMS: &[Form] = &[
             param("max", Place::Option, Kind::Duration, "But never later than this."),
         ],
         "Asks a second server when the first one is slow, and takes the answer that comes first. Only for requests that may be repeated and have no body, and within the \
-         budget of `retry`. The other attempt is cancelled by closing its connection.",
+         budget of `retry`. The other attempt is cancelled by closing its connection. In a site or a route it goes before what the pool has.",
         "hedge p95",
     ),
     Form {
@@ -812,7 +821,7 @@ pub const FORMS: &[Form] = &[
         ],
         "Gives a new version more and more of the requests by itself, and none any more as soon as it does worse. Every step is in the log and in `portunus status`. At \
          the last share it stays, and goes on being watched. After it was given up it gets nothing until its line in the configuration is changed or the program is started anew; \
-         a reload that leaves the line as it is keeps the step. Stands beside the `proxy` of the version that serves now.",
+         a reload or an upgrade that leaves the line as it is keeps the share. Stands beside the `proxy` of the version that serves now.",
         "canary 127.0.0.1:3001 1%..50% step=5% every=5m abort=\"errors > 1% or p99 > 1.5x\"\nproxy 127.0.0.1:3000",
     ),
     form(

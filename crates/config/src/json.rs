@@ -9,8 +9,8 @@ use crate::{canary, choosing, health, route, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
-    Admin, Check, Directive, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RoutePlan, SitePlan,
-    Sticky, Text, ValueTest,
+    Admin, Check, Directive, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RouteHedge, RoutePlan,
+    SitePlan, Sticky, Text, ValueTest,
 };
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -201,6 +201,24 @@ impl Checker<'_, '_> {
         self.directive(&mut pool.balance, policies, "policy");
     }
 
+    /// What a route has of its own for trying again.
+    fn again(&mut self, route: &RoutePlan) {
+        if route.retry.tries.is_some_and(|tries| !(1..=16).contains(&tries)) {
+            self.wrong("`tries` is not a number from 1 to 16");
+        }
+        if route.retry.budget_percent.is_some_and(|percent| percent > 100) {
+            self.wrong("`budget-percent` is more than 100");
+        }
+        if route.retry.per_try.is_some_and(|time| time.is_zero()) {
+            self.wrong("`per-try` leaves no time at all");
+        }
+        if let Some(RouteHedge::After(hedge)) = route.hedge
+            && !(50..=99).contains(&hedge.percentile)
+        {
+            self.wrong("`percentile` is not a number from 50 to 99");
+        }
+    }
+
     fn sticky(&mut self, sticky: &mut Sticky) {
         self.fill(&mut sticky.key);
         self.checked(&sticky.cookie.clone(), choosing::cookie_name);
@@ -268,6 +286,7 @@ impl Checker<'_, '_> {
 
     fn route(&mut self, route: &mut RoutePlan) {
         self.matcher(&route.matcher);
+        self.again(route);
         let filters = self.scene.registry.filters;
         for filter in &mut route.filters {
             self.directive(filter, filters, "filter");

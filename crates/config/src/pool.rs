@@ -106,7 +106,7 @@ impl PoolSettings {
             "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
             "queue" => again::queue(draft, &mut self.queue, scene),
             "tls" => self.tls.read(draft, scene),
-            "hedge" => again::hedge(draft, &mut self.hedge, scene),
+            "hedge" => again::read_hedge(draft, &mut self.hedge, scene),
             _ => self.choosing.statement(draft, name, scene),
         }
     }
@@ -234,6 +234,10 @@ impl Pools {
         if servers.list.is_empty() && !servers.tried && draft.block.is_some() {
             let reason = format!("pool `{name}` has no server");
             scene.findings.error(word.span, reason).hint("write `server 127.0.0.1:8080` in it");
+        }
+        if !servers.list.is_empty() && servers.list.iter().all(|server| server.weight == 0) {
+            let reason = format!("every server of pool `{name}` has weight 0, so no request is sent there");
+            scene.findings.warning(word.span, reason);
         }
         if let Some(&first) = self.by_name.get(&name) {
             // Invariant: by_name holds indices of `named`.

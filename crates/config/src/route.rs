@@ -1,5 +1,6 @@
 //! Routes: which requests they are for, what happens to those, and whether any is left for them.
 
+use crate::again::{self, OfRoute};
 use crate::args::Scene;
 use crate::bounds;
 use crate::canary::{self, Beside, Forwarding};
@@ -27,22 +28,29 @@ pub struct Read {
     pub filters: Vec<Directive>,
     /// Where its requests go.
     pub forwarding: Forwarding,
+    /// How its requests are tried again, and whether they wait first.
+    pub again: OfRoute,
     /// The bounds that hold on it.
     pub limits: Limits,
 }
 
-/// `route MATCH … { … }` in a site with these filters and limits.
-pub fn read(
-    draft: &Draft,
-    outer: &[Directive],
-    outer_limits: &Limits,
-    pools: &mut Pools,
-    scene: &mut Scene<'_, '_>,
-) -> Option<Read> {
+/// What a route begins with: what its site has.
+pub struct Outer<'a> {
+    /// The filters that hold for every route.
+    pub filters: &'a [Directive],
+    /// The bounds.
+    pub limits: &'a Limits,
+    /// How requests are tried again.
+    pub again: &'a OfRoute,
+}
+
+/// `route MATCH … { … }` in a site with all this.
+pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Scene<'_, '_>) -> Option<Read> {
     let before = scene.findings.errors();
     let (matcher, priority) = matcher(draft, scene);
-    let mut filters = outer.to_vec();
-    let mut limits = outer_limits.clone();
+    let mut filters = outer.filters.to_vec();
+    let mut limits = outer.limits.clone();
+    let mut again = outer.again.for_route();
     let mut forwards = Forwards::default();
     let mut answers = false;
     let mut seen = Seen::default();
@@ -56,6 +64,7 @@ pub fn read(
             Found::Form(form) if canary::is_beside(form.name) => {
                 forwards.beside.read(form.name, draft, pools, scene);
             }
+            Found::Form(form) if again::is_for_routes(form.name) => again.read(form.name, draft, scene),
             Found::Form(_) => bounds::read(draft, Scope::Route, &mut limits, scene),
             Found::Nothing => {}
         }
@@ -65,8 +74,10 @@ pub fn read(
         let reason = "this route does nothing: it has no `proxy`, and no filter in it answers";
         scene.findings.error(draft.span, reason).hint("write `proxy 127.0.0.1:3000` in it");
     }
+    again.finish(forwards.any, scene);
     let forwarding = forwards.finish(scene);
-    (scene.findings.errors() == before).then_some(Read { matcher, priority, filters, forwarding, limits })
+    let read = Read { matcher, priority, filters, forwarding, again, limits };
+    (scene.findings.errors() == before).then_some(read)
 }
 
 /// The `proxy` statements that stand side by side.
@@ -124,7 +135,7 @@ impl Routes {
 
     /// Adds a route, unless another one takes all its requests.
     pub fn add(&mut self, read: Read, span: Span, scene: &mut Scene<'_, '_>) {
-        let Read { matcher, priority, filters, forwarding, limits } = read;
+        let Read { matcher, priority, filters, forwarding, again, limits } = read;
         let Forwarding { forward, split, canary, mirror } = forwarding;
         let written = written(&matcher);
         if let Some(first) = self.seen.insert(written.clone(), span) {
@@ -142,6 +153,9 @@ impl Routes {
             split,
             canary,
             mirror,
+            retry: again.retry,
+            hedge: again.hedge,
+            urgency: again.urgency,
             limits,
         });
     }

@@ -1,5 +1,6 @@
 //! Sites: their names, where they listen, and their routes with what stands around them.
 
+use crate::again::{self, OfRoute};
 use crate::args::Scene;
 use crate::bounds;
 use crate::canary;
@@ -82,6 +83,7 @@ pub fn read(
     let mut seen = Seen::default();
     let mut listen = Listens::default();
     let mut forwards = Forwards::default();
+    let mut again = OfRoute::default();
     let mut routes = Vec::new();
     let mut tls = Tls::default();
     for draft in block {
@@ -93,6 +95,7 @@ pub fn read(
                 "client-auth" => tls.client_auth(draft, scene),
                 "limits" => bounds::read(draft, Scope::Site, &mut limits, scene),
                 "proxy" => forwards.read(draft, pools, scene),
+                name if again::is_for_routes(name) => again.read(name, draft, scene),
                 name if canary::is_beside(name) => forwards.beside.read(name, draft, pools, scene),
                 _ => routes.push(draft),
             },
@@ -104,7 +107,8 @@ pub fn read(
     let tls = tls.finish(&names, secure, listen.list.len(), scene);
     let mut all = Routes::new(labels.unique(label(&names, &listen.list, tls.as_ref())), routes.len() + 1);
     for draft in routes {
-        let read = route::read(draft, &filters.shared, &limits, pools, scene);
+        let outer = route::Outer { filters: &filters.shared, limits: &limits, again: &again };
+        let read = route::read(draft, &outer, pools, scene);
         if let Some(read) = read {
             all.add(read, draft.span, scene);
         }
@@ -117,6 +121,7 @@ pub fn read(
             priority: 0,
             filters: filters.all,
             forwarding: forwards.finish(scene),
+            again,
             limits,
         };
         all.add(rest, span, scene);

@@ -200,13 +200,13 @@ impl ToServers {
         }
         let plan = self.plan.or(first.map(|_| PoolTls::default()))?;
         let span = first.or(servers.first()).map_or(Span::default(), |(_, _, span)| *span);
-        self::contradictions_of_names(&plan, servers, scene);
+        contradictions_of_names(&plan, servers, scene);
+        // What is wrong with a file has been told where it is named.
         if !plan.insecure
-            && let Err(wrong) = roots(plan.ca.clone(), scene.outside)
+            && plan.ca.is_none()
+            && let Err(wrong) = roots(None, scene.outside)
         {
-            if plan.ca.is_none() {
-                scene.findings.error(span, wrong.reason).maybe_hint(wrong.hint);
-            }
+            scene.findings.error(span, wrong.reason).maybe_hint(wrong.hint);
         }
         Some(plan)
     }

@@ -2,6 +2,7 @@
 
 use crate::boards::{Checks, Names, Renewals};
 use crate::canary::Canaries;
+use crate::described::fnv1a;
 use crate::kept;
 use crate::legacy::Legacy;
 use crate::observe::access_log::{self, AccessLog};
@@ -138,6 +139,8 @@ impl Supervisor {
             .map_err(Trouble::Log)?;
         let sockets = Sockets::open(&listen(&loaded.plan), worker_count, None, &mut legacy.sockets)
             .map_err(|(listen, error)| Trouble::Listen(listen, error))?;
+        let canaries = Canaries::default();
+        legacy.tell(&snapshot, &canaries);
         let snapshot = Arc::new(snapshot);
         let recorders = (0..worker_count).map(|_| access_log.recorder()).collect();
         let workers = Workers::start(&snapshot, &sockets, recorders).map_err(Trouble::Workers)?;
@@ -163,7 +166,7 @@ impl Supervisor {
             certificates: Renewals::default(),
             stop_wanted: watch::Sender::new(false),
             upgrades,
-            canaries: Canaries::default(),
+            canaries,
         });
         Ok((supervisor, door, upgrades_wanted))
     }
@@ -648,13 +651,6 @@ impl std::fmt::Display for Trouble {
 }
 
 impl std::error::Error for Trouble {}
-
-/// FNV-1a, 64 bits: the same for the same bytes on every machine and in every release; it guards nothing.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,7 @@
 
 use portunus_relay::plan::Address;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -97,19 +97,19 @@ impl Renewals {
     }
 
     /// This one has been taken.
-    pub fn took(&self, certificate: &PathBuf) {
+    pub fn took(&self, certificate: &Path) {
         self.taken.fetch_add(1, Relaxed);
         lock(&self.failing).remove(certificate);
     }
 
     /// This one cannot be used.
-    pub fn refuse(&self, certificate: &PathBuf, reason: String) {
+    pub fn refuse(&self, certificate: &Path, reason: String) {
         self.refused.fetch_add(1, Relaxed);
-        lock(&self.failing).insert(certificate.clone(), reason);
+        lock(&self.failing).insert(certificate.to_owned(), reason);
     }
 
     /// Forgets what cannot be used any more because nobody asks for it, or is as it was.
-    pub fn keep(&self, still: impl Fn(&PathBuf) -> bool) {
+    pub fn keep(&self, still: impl Fn(&Path) -> bool) {
         self.failing
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -3,6 +3,7 @@
 use portunus_message::Tick;
 use portunus_relay::canary::{Canary, Condition, Live, Sample};
 use portunus_relay::plan::{self, Share};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +28,21 @@ struct Progress {
     told: bool,
 }
 
+/// How far a canary has come, as plain data: for a program that takes the place of this one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Kept {
+    /// Its route.
+    pub route: String,
+    /// What was asked; when something else is asked, it begins anew.
+    plan: plan::Canary,
+    share: Share,
+    state: State,
+}
+
 /// What a canary does now.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum State {
     /// Its share grows.
     Rising,
@@ -74,6 +88,35 @@ impl Canaries {
             all.insert(route.to_owned(), progress);
         }
         lines
+    }
+
+    /// How far these have come.
+    pub fn kept<'a>(&self, canaries: impl Iterator<Item = (&'a str, &'a Canary)>) -> Vec<Kept> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |(route, canary): (&str, &Canary)| {
+            let progress = all.get(route).filter(|known| Arc::ptr_eq(&known.live, &canary.live))?;
+            let (plan, share, state) = (canary.plan.clone(), canary.live.share(), progress.state.clone());
+            Some(Kept { route: route.to_owned(), plan, share, state })
+        };
+        canaries.filter_map(one).collect()
+    }
+
+    /// Lets those of these that are asked for as they were go on where they had come to; the step they are at begins anew.
+    pub fn go_on<'a>(
+        &self,
+        canaries: impl Iterator<Item = (&'a str, &'a Canary)>,
+        kept: impl Iterator<Item = Kept>,
+        now: Tick,
+    ) {
+        let kept: BTreeMap<String, Kept> = kept.map(|kept| (kept.route.clone(), kept)).collect();
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for (route, canary) in canaries {
+            if let Some(kept) = kept.get(route).filter(|kept| kept.plan == canary.plan) {
+                canary.live.set_share(kept.share);
+                let progress = Progress { state: kept.state.clone(), ..Progress::new(canary, now) };
+                all.insert(route.to_owned(), progress);
+            }
+        }
     }
 
     /// What `status` tells of these.
@@ -316,6 +359,39 @@ mod tests {
         let said = watch(&other, &canaries, 20..31, |_| traffic(&other, (10, 0, 20), (10, 0, 20)));
         assert_eq!(said.len(), 1, "{said:?}");
         assert_eq!(conditions(&plan.abort).unwrap(), other.conditions);
+    }
+
+    #[test]
+    fn another_program_goes_on_where_this_one_was() {
+        let (first, canaries) = (canary(), Canaries::default());
+        watch(&first, &canaries, 0..12, |_| traffic(&first, (10, 0, 20), (10, 0, 20)));
+        let kept = canaries.kept([("a/*", &first)].into_iter());
+        let text = serde_json::to_string(&kept).unwrap();
+        let told: Vec<Kept> = serde_json::from_str(&text).unwrap();
+        assert_eq!((told.len(), told[0].share), (1, Share(6_000)));
+
+        let (second, theirs) = (canary(), Canaries::default());
+        theirs.go_on([("a/*", &second)].into_iter(), told.clone().into_iter(), Tick(0));
+        assert_eq!(second.live.share(), Share(6_000));
+        let said = watch(&second, &theirs, 0..12, |_| traffic(&second, (10, 0, 20), (10, 0, 20)));
+        assert!(said.len() == 1 && said[0].2.contains("10% of the requests after 6%"), "{said:?}");
+
+        let plan = plan::Canary { to: Share(50_000), ..first.plan.clone() };
+        let (other, anew) = (Canary::new(&plan, 1, None).unwrap(), Canaries::default());
+        anew.go_on([("a/*", &other)].into_iter(), told.into_iter(), Tick(0));
+        assert_eq!(other.live.share(), Share(1_000));
+    }
+
+    #[test]
+    fn one_that_was_given_up_stays_so_with_another_program() {
+        let (first, canaries) = (canary(), Canaries::default());
+        watch(&first, &canaries, 0..40, |_| traffic(&first, (10, 5, 20), (100, 0, 20)));
+        let kept = canaries.kept([("a/*", &first)].into_iter());
+        let (second, theirs) = (canary(), Canaries::default());
+        theirs.go_on([("a/*", &second)].into_iter(), kept.into_iter(), Tick(0));
+        watch(&second, &theirs, 0..40, |_| traffic(&second, (10, 0, 20), (10, 0, 20)));
+        assert_eq!(second.live.share(), Share(0));
+        assert_eq!(theirs.status([("a/*", &second)].into_iter())[0]["state"], "given up");
     }
 
     #[test]

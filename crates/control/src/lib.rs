@@ -5,6 +5,7 @@ pub mod apply;
 pub mod boards;
 pub mod canary;
 pub mod certs;
+pub mod described;
 pub mod discover;
 pub mod floor;
 pub mod health;

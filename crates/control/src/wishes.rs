@@ -1,10 +1,11 @@
 //! wishes: what an operator changes of pools at run time.
 
 use crate::apply::{Running, Supervisor, Trouble};
+use crate::described::{Described, OnlyIf, described};
 use crate::kept::keep;
 use crate::observe::log;
 use portunus_relay::members::{Members, Membership, Wish};
-use portunus_relay::plan::Address;
+use portunus_relay::plan::{Address, PoolPlan};
 use portunus_relay::snapshot::Pool;
 use portunus_relay::values::nearest;
 
@@ -19,6 +20,17 @@ pub struct Change {
     pub what: What,
     /// Whether it shall hold after the next start, too.
     pub persist: bool,
+    /// Of which state of the host it is made.
+    pub only_if: OnlyIf,
+}
+
+/// What has become of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Made {
+    /// What holds now, as one line.
+    pub said: String,
+    /// The host as it is now; none when it is no member any more.
+    pub host: Option<Described>,
 }
 
 /// What is to become of a host.
@@ -56,6 +68,8 @@ pub enum Refused {
     Wrong(String),
     /// It would leave a state that must not be.
     Conflict(String),
+    /// The host is not as it was for whoever wants it; this is its tag now.
+    Changed(Option<String>),
     /// It cannot be kept.
     Unkept(String),
     /// It cannot be put into force.
@@ -73,6 +87,10 @@ impl std::fmt::Display for Refused {
         match self {
             Refused::Unknown { reason, known } if known.is_empty() => f.write_str(reason),
             Refused::Unknown { reason, known } => write!(f, "{reason}; there is {}", known.join(", ")),
+            Refused::Changed(None) => f.write_str("the host is no member of the pool"),
+            Refused::Changed(Some(tag)) => {
+                write!(f, "the host is not in the state that was meant: its tag is {tag}")
+            }
             Refused::Wrong(reason) | Refused::Conflict(reason) | Refused::Unkept(reason) => {
                 f.write_str(reason)
             }
@@ -81,27 +99,43 @@ impl std::fmt::Display for Refused {
     }
 }
 
-/// Puts `change` into force, and keeps it when asked; says in one line what holds now. It blocks: call it off the runtime.
-pub fn make(supervisor: &Supervisor, change: &Change) -> Result<String, Refused> {
-    let said = supervisor.change_members(|running, members| apply(running, members, change))?;
-    log::info(format_args!("asked over the admin API: {said}"));
-    Ok(said)
+/// Puts `change` into force, and keeps it when asked; says what holds now. It blocks: call it off the runtime.
+pub fn make(supervisor: &Supervisor, change: &Change) -> Result<Made, Refused> {
+    let made = supervisor.change_members(|running, members| apply(running, members, change))?;
+    log::info(format_args!("asked over the admin API: {}", made.said));
+    Ok(made)
 }
 
-fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<String, Refused> {
-    let pools = running.snapshot.pools();
-    let Some(pool) = pools.iter().find(|pool| *pool.name == *change.pool) else {
-        let names = pools.iter().map(|pool| &*pool.name);
-        return Err(unknown(format!("there is no pool `{}`", change.pool), &change.pool, names.collect()));
-    };
-    let written = running.snapshot.plan().pools.iter().find(|plan| *plan.name == *pool.name);
-    let written: Vec<_> =
-        written.into_iter().flat_map(|plan| &plan.servers).map(|server| &server.address).collect();
+/// A member of a pool as it can be changed.
+pub fn look(running: &Running, pool: &str, host: &str) -> Result<Described, Refused> {
+    let (pool, plan) = pool_of(running, pool)?;
+    let written: Vec<_> = plan.servers.iter().map(|server| &server.address).collect();
+    let address = known(pool, &written, host)?;
+    let found = described(plan, running.snapshot.members(), &address);
+    found.ok_or_else(|| no_host(pool, host))
+}
+
+/// The pool of this name, with what is written of it.
+pub fn pool_of<'a>(running: &'a Running, name: &str) -> Result<(&'a Pool, &'a PoolPlan), Refused> {
+    let mut pools = running.snapshot.pools().iter().zip(&running.snapshot.plan().pools);
+    pools.find(|(pool, _)| *pool.name == *name).map(|(pool, plan)| (&**pool, plan)).ok_or_else(|| {
+        let names = running.snapshot.pools().iter().map(|pool| &*pool.name);
+        unknown(format!("there is no pool `{name}`"), name, names.collect())
+    })
+}
+
+fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<Made, Refused> {
+    let (pool, plan) = pool_of(running, &change.pool)?;
+    let written: Vec<_> = plan.servers.iter().map(|server| &server.address).collect();
     let address = match change.what {
         What::Add { .. } => portunus_config::address(&change.host).map_err(Refused::Wrong)?,
         What::Remove => known(pool, &written, &change.host)?,
         What::Adjust { .. } => known(pool, &[], &change.host)?,
     };
+    let before = described(plan, members, &address).map(|host| host.tag);
+    if !change.only_if.holds(before.as_deref()) {
+        return Err(Refused::Changed(before));
+    }
     if matches!(change.what, What::Add { .. }) && pool.hosts.len() >= HOSTS_MAX {
         return Err(Refused::Conflict(format!("pool `{}` has {HOSTS_MAX} hosts already", change.pool)));
     }
@@ -115,7 +149,7 @@ fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<St
     if wishes.is_empty() {
         members.wishes.remove(&change.pool);
     }
-    if change.what == What::Remove && is_last(running, members, &change.pool) {
+    if change.what == What::Remove && members.of(plan).is_empty() {
         let reason = format!("`{address}` is the last host of pool `{}`", change.pool);
         return Err(Refused::Conflict(reason));
     }
@@ -128,7 +162,8 @@ fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<St
             Refused::Unkept(format!("cannot keep it in {}: {error}", directory.display()))
         })?;
     }
-    Ok(told(&change.pool, &address, change, wish))
+    let said = told(&change.pool, &address, change, wish);
+    Ok(Made { said, host: described(plan, members, &address) })
 }
 
 /// What an operator wants after a change. Whatever only repeats what was written needs no wish.
@@ -151,11 +186,6 @@ fn wished(mut wish: Wish, what: What, is_written: bool) -> Wish {
     wish
 }
 
-fn is_last(running: &Running, members: &Members, pool: &str) -> bool {
-    let plan = running.snapshot.plan().pools.iter().find(|plan| plan.name == pool);
-    plan.is_some_and(|plan| members.of(plan).is_empty())
-}
-
 fn told(pool: &str, address: &Address, change: &Change, wish: Wish) -> String {
     let mut text = match change.what {
         What::Adjust { .. } => format!("pool {pool}: {address}"),
@@ -165,7 +195,8 @@ fn told(pool: &str, address: &Address, change: &Change, wish: Wish) -> String {
     if change.what != What::Remove {
         let order = if wish.drain { "drains" } else { "serves" };
         let weight = wish.weight.map_or("the weight written".to_owned(), |weight| format!("weight {weight}"));
-        text.push_str(&format!(" {order} with {weight}"));
+        let comma = if matches!(change.what, What::Add { .. }) { "," } else { "" };
+        text.push_str(&format!("{comma} {order} with {weight}"));
     }
     if change.persist {
         text.push_str(", kept for the next start");
@@ -180,8 +211,12 @@ fn known(pool: &Pool, written: &[&Address], host: &str) -> Result<Address, Refus
     if let Some(address) = all.find(|address| address.to_string() == host) {
         return Ok(address.clone());
     }
+    Err(no_host(pool, host))
+}
+
+fn no_host(pool: &Pool, host: &str) -> Refused {
     let names: Vec<_> = pool.hosts.iter().map(|(_, host)| &*host.name).collect();
-    Err(unknown(format!("there is no host `{host}` in pool `{}`", pool.name), host, names))
+    unknown(format!("there is no host `{host}` in pool `{}`", pool.name), host, names)
 }
 
 fn unknown(reason: String, asked: &str, names: Vec<&str>) -> Refused {

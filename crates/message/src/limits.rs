@@ -107,7 +107,8 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub tunnel_idle: Duration,
-    /// How late a worker may be all the time, before it refuses requests; 0: it never does.
+    /// How long a request may have to wait for its turn on a busy worker before requests and connections are refused; 0: however
+    /// long.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub worker_lag: Duration,

@@ -49,18 +49,12 @@ impl Known {
     pub const OTHER: Known = Known(0);
 
     /// Finds the number of `name`, without regard to letter case.
+    #[inline]
     pub fn find(name: &[u8]) -> Known {
-        let Some(bucket) = BUCKETS.get(bucket_of(name)) else { return Known::OTHER };
-        for &at in bucket {
-            if at == 0 {
-                break;
-            }
-            let text = TEXT.get(usize::from(at)).copied().unwrap_or("").as_bytes();
-            if text == name || text.eq_ignore_ascii_case(name) {
-                return Known(at);
-            }
-        }
-        Known::OTHER
+        let Some(print) = print_of(name) else { return Known::OTHER };
+        let at = SLOTS[slot_of(print, SEED)];
+        let text = TEXT.get(usize::from(at)).copied().unwrap_or("").as_bytes();
+        if is_spelled(text, name) { Known(at) } else { Known::OTHER }
     }
 
     /// The usual spelling; empty for `OTHER`.
@@ -68,9 +62,9 @@ impl Known {
         TEXT.get(usize::from(self.0)).copied().unwrap_or("")
     }
 
-    /// The bit of this name in a [`KnownSet`].
-    const fn bit(self) -> u128 {
-        1u128 << self.0
+    /// Where its bit is in a [`KnownSet`]: in which word, and which one there.
+    const fn place(self) -> (usize, u32) {
+        ((self.0 >> 6 & 1) as usize, (self.0 & 63) as u32)
     }
 }
 
@@ -80,37 +74,39 @@ impl fmt::Debug for Known {
     }
 }
 
-/// A set of known names: one machine word of bits.
+/// A set of known names: a bit for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KnownSet(u128);
+pub struct KnownSet([u64; 2]);
 
 impl KnownSet {
     /// The set of `names`.
     pub const fn of(names: &[Known]) -> KnownSet {
-        let mut bits = 0;
+        let mut set = KnownSet([0; 2]);
         let mut at = 0;
         while at < names.len() {
             assert!(names[at].0 != 0);
-            bits |= names[at].bit();
+            set.insert(names[at]);
             at += 1;
         }
-        KnownSet(bits)
+        set
     }
 
     /// Whether `name` is in it; `OTHER` never is.
     #[inline]
     pub const fn has(self, name: Known) -> bool {
-        self.0 >> name.0 & 1 != 0
+        let (word, bit) = name.place();
+        self.0[word] >> bit & 1 != 0
     }
 
     /// Adds `name`; nothing happens with `OTHER`.
     pub const fn insert(&mut self, name: Known) {
-        self.0 |= name.bit() & !Known::OTHER.bit();
+        let (word, bit) = name.place();
+        self.0[word] |= ((name.0 != 0) as u64) << bit;
     }
 
     /// The names of both.
     pub const fn and(self, other: KnownSet) -> KnownSet {
-        KnownSet(self.0 | other.0)
+        KnownSet([self.0[0] | other.0[0], self.0[1] | other.0[1]])
     }
 }
 
@@ -186,37 +182,87 @@ const TOKEN_BYTES: [bool; 256] = {
     table
 };
 
-// A hash over length, first and last letters, filled at compile time.
-const BUCKET_COUNT: usize = 128;
-const BUCKET_SIZE: usize = 4;
-const BUCKETS: [[u8; BUCKET_SIZE]; BUCKET_COUNT] = fill();
+// Every known name has a slot of its own, so that one look and one comparison tell whether a name is known. The seed that
+// makes it so is found when the program is compiled.
+const SLOT_BITS: u32 = 10;
+const SEED: u64 = find_seed();
+const SLOTS: [u8; 1 << SLOT_BITS] = match fill(SEED) {
+    Some(slots) => slots,
+    None => panic!("two names have the same print"),
+};
 
-const fn bucket_of(name: &[u8]) -> usize {
-    let length = name.len();
-    if length < 2 {
-        return BUCKET_COUNT;
+/// What tells names from each other, the same in any letter case: the length, the first letter and the last four.
+#[inline]
+const fn print_of(name: &[u8]) -> Option<u64> {
+    if name.len() > NAME_BYTES_MAX {
+        return None;
     }
-    let first = (name[0] | 0x20) as usize;
-    let last = (name[length - 1] | 0x20) as usize;
-    let middle = (name[length / 2] | 0x20) as usize;
-    (length.wrapping_mul(31) ^ first.wrapping_mul(7) ^ last.wrapping_mul(13) ^ middle.wrapping_mul(3))
-        % BUCKET_COUNT
+    let last = match name {
+        [.., a, b, c, d] => u32::from_le_bytes([*a, *b, *c, *d]),
+        [.., a, b] => u16::from_le_bytes([*a, *b]) as u32,
+        _ => return None,
+    };
+    Some((name.len() as u64) << 40 | (name[0] as u64) << 32 | last as u64 | 0x20_2020_2020)
 }
 
-const fn fill() -> [[u8; BUCKET_SIZE]; BUCKET_COUNT] {
-    let mut buckets = [[0u8; BUCKET_SIZE]; BUCKET_COUNT];
+#[inline]
+const fn slot_of(print: u64, seed: u64) -> usize {
+    (print.wrapping_mul(seed) >> (64 - SLOT_BITS)) as usize
+}
+
+/// Known names are no longer than this.
+const NAME_BYTES_MAX: usize = 32;
+
+/// Whether `name` is `text` in any letter case. `text` is a known name: letters, digits and hyphens, of which only the
+/// letters have the bit 0x40. Both have at least two bytes, and are looked at from both ends.
+#[inline]
+fn is_spelled(text: &[u8], name: &[u8]) -> bool {
+    if text.len() != name.len() {
+        return false;
+    }
+    macro_rules! ends_match {
+        ($word:ty) => {{
+            const BYTES: usize = size_of::<$word>();
+            const LETTER: $word = <$word>::from_ne_bytes([0x40; BYTES]);
+            let same = |text: Option<&[u8; BYTES]>, name: Option<&[u8; BYTES]>| {
+                let pair =
+                    text.zip(name).map(|(t, n)| (<$word>::from_ne_bytes(*t), <$word>::from_ne_bytes(*n)));
+                pair.is_some_and(|(text, name)| (text ^ name) & !((text & LETTER) >> 1) == 0)
+            };
+            same(text.first_chunk(), name.first_chunk()) && same(text.last_chunk(), name.last_chunk())
+        }};
+    }
+    match name.len() {
+        16.. => ends_match!(u128),
+        8.. => ends_match!(u64),
+        4.. => ends_match!(u32),
+        _ => ends_match!(u16),
+    }
+}
+
+const fn find_seed() -> u64 {
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    while fill(seed).is_none() {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(2); // stays odd
+    }
+    seed
+}
+
+/// The names in their slots; `None` when two of them meet.
+const fn fill(seed: u64) -> Option<[u8; 1 << SLOT_BITS]> {
+    let mut slots = [0u8; 1 << SLOT_BITS];
     let mut at = 1;
     assert!(TEXT.len() <= 128);
     while at < TEXT.len() {
-        let bucket = bucket_of(TEXT[at].as_bytes());
-        let mut slot = 0;
-        while buckets[bucket][slot] != 0 {
-            slot += 1; // Invariant: overflowing a bucket is a compile error, never a run-time one.
+        let Some(print) = print_of(TEXT[at].as_bytes()) else { panic!("too short or too long") };
+        let slot = slot_of(print, seed);
+        if slots[slot] != 0 {
+            return None;
         }
-        buckets[bucket][slot] = at as u8;
+        slots[slot] = at as u8;
         at += 1;
     }
-    buckets
+    Some(slots)
 }
 
 #[cfg(test)]
@@ -232,6 +278,36 @@ mod tests {
         }
         assert_eq!(Known::find(b"X-Nobody-Knows"), Known::OTHER);
         assert_eq!(Known::find(b""), Known::OTHER);
+    }
+
+    #[test]
+    fn a_name_that_differs_in_one_byte_is_not_known() {
+        for text in &TEXT[1..] {
+            for place in 0..text.len() {
+                for byte in 0..=255u8 {
+                    let mut name = text.as_bytes().to_vec();
+                    name[place] = byte;
+                    let same = name.eq_ignore_ascii_case(text.as_bytes());
+                    assert_eq!(Known::find(&name).as_str() == *text, same, "{text} with {byte} at {place}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn known_names_are_letters_digits_and_hyphens() {
+        assert!(TEXT[1..].iter().all(|text| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')));
+    }
+
+    #[test]
+    fn a_set_has_what_was_put_into_it() {
+        for (at, text) in (0u8..).zip(TEXT) {
+            let mut set = KnownSet::default();
+            set.insert(Known(at));
+            for (other, _) in (0u8..).zip(TEXT) {
+                assert_eq!(set.has(Known(other)), other == at && at != 0, "{text}");
+            }
+        }
     }
 
     #[test]

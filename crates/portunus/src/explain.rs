@@ -4,10 +4,10 @@ use crate::args::Question;
 use crate::check;
 use crate::exit::Exit;
 use crate::output::say;
-use portunus_message::{FieldName, FieldValue, Method, Request, Scheme};
+use portunus_message::{FieldName, FieldValue, Method, Request, Scheme, duration};
 use portunus_relay::dispatch::{Explanation, Table};
 use portunus_relay::filter;
-use portunus_relay::plan::{Directive, Listen, Plan, Split};
+use portunus_relay::plan::{Directive, Listen, Plan, PoolPlan, RouteHedge, RoutePlan, Split, Urgency};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -118,6 +118,11 @@ fn aftermath(plan: &Plan, number: u32, out: &mut String) {
     if let Some(mirror) = &route.mirror {
         let _ = writeln!(out, "mirror {}, {} of the requests", mirror.pool, mirror.share);
     }
+    match route.urgency {
+        Urgency::High => out.push_str("waits before others where there is no room\n"),
+        Urgency::Low => out.push_str("waits after others where there is no room\n"),
+        Urgency::Normal => {}
+    }
     let total: u64 = route.forward.iter().map(|forward| u64::from(forward.weight)).sum();
     for forward in &route.forward {
         let share = if route.forward.len() == 1 {
@@ -128,10 +133,28 @@ fn aftermath(plan: &Plan, number: u32, out: &mut String) {
         let _ = writeln!(out, "pool {}{share}", forward.pool);
         let Some(pool) = plan.pools.iter().find(|pool| pool.name == forward.pool) else { continue };
         let _ = writeln!(out, "  {}", written(&pool.balance));
+        again(route, pool, out);
         for server in &pool.servers {
             let backup = if server.backup { " backup" } else { "" };
             let _ = writeln!(out, "  server {} weight={}{backup}", server.address, server.weight);
         }
+    }
+}
+
+/// How requests are tried again, where the route has a say in that.
+fn again(route: &RoutePlan, pool: &PoolPlan, out: &mut String) {
+    if !route.retry.is_empty() {
+        let retry = route.retry.on(&pool.retry);
+        let _ = write!(out, "  tries={}", retry.tries);
+        if let Some(time) = retry.per_try {
+            let _ = write!(out, " per-try={}", duration::text(time));
+        }
+        let _ = writeln!(out, " budget={}%", retry.budget_percent);
+    }
+    match route.hedge {
+        Some(RouteHedge::Off) => out.push_str("  no hedge\n"),
+        Some(RouteHedge::After(hedge)) => _ = writeln!(out, "  hedge p{}", hedge.percentile),
+        None => {}
     }
 }
 

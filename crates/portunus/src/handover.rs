@@ -1,7 +1,9 @@
 //! handover: what a program and its successor tell each other over a socket, and the sockets they pass along with it.
 
+use portunus_control::canary::Kept;
 use portunus_relay::members::{Found, Wish};
 use portunus_relay::plan::{Address, Listen};
+use portunus_relay::remembered::Remembered;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
@@ -49,6 +51,20 @@ pub enum Note {
         address: Address,
         /// What is wanted.
         wish: Wish,
+    },
+    /// What is known of a host.
+    Known {
+        /// Its pool.
+        pool: String,
+        /// Where it is.
+        address: Address,
+        /// What is known.
+        known: Remembered,
+    },
+    /// How far a canary has come.
+    Canary {
+        /// How far.
+        kept: Kept,
     },
     /// That was all.
     Complete,

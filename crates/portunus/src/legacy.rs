@@ -75,6 +75,10 @@ impl Predecessor {
                 Received::Note(Note::Host { pool, address, wish }, _) => {
                     members.wishes.entry(pool).or_default().insert(address, wish);
                 }
+                Received::Note(Note::Known { pool, address, known }, _) => {
+                    legacy.hosts.push((pool, address, known));
+                }
+                Received::Note(Note::Canary { kept }, _) => legacy.canaries.push(kept),
                 Received::Note(Note::Complete, _) => {
                     legacy.members = Some(members);
                     return Ok(());

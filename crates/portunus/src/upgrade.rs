@@ -4,6 +4,7 @@ use crate::handover::{Channel, Note, Received};
 use crate::systemd;
 use portunus_control::admin::{self, Spare};
 use portunus_control::apply::Supervisor;
+use portunus_control::legacy;
 use portunus_relay::plan::Listen;
 use std::ffi::OsString;
 use std::io;
@@ -152,6 +153,13 @@ impl Successor {
                 let note = Note::Host { pool: pool.clone(), address: address.clone(), wish };
                 self.send(&note, None, until)?;
             }
+        }
+        for (pool, address, known) in legacy::hosts(&running.snapshot) {
+            let note = Note::Known { pool: pool.to_owned(), address: address.clone(), known };
+            self.send(&note, None, until)?;
+        }
+        for kept in supervisor.canaries().kept(running.snapshot.canaries()) {
+            self.send(&Note::Canary { kept }, None, until)?;
         }
         self.send(&Note::Complete, None, until)
     }

@@ -4,8 +4,10 @@ use crate::client::{Client, Scratch};
 use crate::context::Bounds;
 use crate::hosts::HostId;
 use crate::mirror::{self, Mirror};
+use crate::plan::Urgency;
 use crate::pool::{HostPool, Lease};
-use crate::pump::{Pace, Transfer};
+use crate::pump::Transfer;
+use crate::retry::Rule;
 use crate::run::{Run, RunPool};
 use crate::snapshot::{Pool, Route};
 use crate::tally;
@@ -16,17 +18,21 @@ use portunus_wire::h1::emit;
 use portunus_wire::h1::parse::{self, ResponseHead};
 use portunus_wire::h1::{Framing, Version};
 use portunus_wire::websocket;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 mod choice;
+mod connect;
 mod door;
 mod hedge;
+mod wait;
 
 use choice::{another, choose, first};
 pub use door::Held;
+use wait::Sending;
 
 /// What is read of an answer that is not passed on, so that its connection can be kept.
 const DROPPED_MAX: usize = 64 << 10;
@@ -35,16 +41,37 @@ const REST_MAX: Duration = Duration::from_secs(60);
 
 /// A host that has answered: its connection, the head that came, and the request's body, which may still be moving.
 pub struct Answered {
-    /// The connection the answer comes by.
-    pub lease: Lease,
-    /// What the head said of framing and reuse.
-    pub head: ResponseHead,
+    /// The connection, and what the head said of it.
+    pub answer: Answer,
     /// The request's body.
     pub up: Transfer,
-    /// Whether the host has stopped taking the request's body.
-    pub up_failed: bool,
     /// Its room on the pool, where that is counted to the end of the answer.
     pub held: Option<Held>,
+}
+
+/// Where a request goes, and by which rules.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    pool: &'a Pool,
+    mine: &'a RunPool,
+    /// When it is sent to another host.
+    rule: &'a Rule,
+    /// Whether it waits before or after others where there is no room.
+    urgency: Urgency,
+    bounds: &'a Bounds,
+    worker: &'a Worker,
+}
+
+/// An answer whose head has been read.
+pub struct Answer {
+    /// The connection it comes by.
+    pub lease: Lease,
+    /// Whether that may be used again after it.
+    pub keep_alive: bool,
+    /// Whether it becomes a tunnel.
+    pub upgraded: bool,
+    /// Whether the host has stopped taking the request's body.
+    pub up_failed: bool,
 }
 
 /// Tries hosts of the route's pool until one answers, within the rule of RFC 9110 §9.2.2: a request is sent again
@@ -72,18 +99,20 @@ pub async fn until_answered(
     scratch.tried.clear();
     let framing = framing_upstream(x);
     let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
-    let mut up = upload(x, pool, bounds, &route.limits);
+    let (rule, hedge) = route.again(at, pool);
+    let way = Way { pool, mine, rule, urgency: route.urgency, bounds, worker };
+    let mut up = upload(x, &way, &route.limits);
     if mirror.is_some() && !x.request.body.is_empty() {
         up.keep_up_to(route.limits.replay_bytes.max(mirror::BODY_BYTES_MAX));
     }
     let room = match door::at_once(pool, client) {
         Some(room) => room,
-        None => Box::pin(door::room(x, client, pool, bounds, worker)).await?,
+        None => Box::pin(door::room(x, client, &way)).await?,
     };
     let at_once = if pool.bound.per_server { None } else { choose(x, scratch, pool, worker) };
     let mut id = match at_once {
         Some(id) => id,
-        None => first(x, client, scratch, pool, mine, None, bounds, worker).await?,
+        None => first(x, client, scratch, &way, None).await?,
     };
     loop {
         let Some(host) = mine.hosts.get(id.0 as usize) else {
@@ -97,38 +126,42 @@ pub async fn until_answered(
         x.labels.host = Some(id.0);
         x.tries += 1;
         x.times.picked.get_or_insert(began);
-        let mut ask = Ask { x, client, pool, began, bounds, limits: &route.limits, worker, framing };
-        let hedged = mine.hedge_after(pool).filter(|_| ask.may_be_hedged());
+        let limits = &route.limits;
+        let mut ask = Ask { x, client, pool, rule, began, bounds, limits, worker, framing };
+        let hedged = hedge.and_then(|hedge| mine.hedge_after(pool, hedge)).filter(|_| ask.may_be_hedged());
         let asked = match hedged {
             Some(delay) => {
                 up = Transfer::over(); // there is no body
                 Box::pin(ask.either_host(scratch, mine, id, delay)).await
             }
-            None => ask.one_host(host, &mut up).await,
+            None => ask.one_host(scratch, mine, host, &mut up).await,
         };
         let again = match &asked {
             Err(error) if error.crime == Crime::QueueFull => {
                 // Another worker was quicker to take the last place on the host.
                 x.tries -= 1;
                 scratch.tried.remove(id);
-                id = first(x, client, scratch, pool, mine, Some(began), bounds, worker).await?;
+                id = first(x, client, scratch, &way, Some(began)).await?;
                 continue;
             }
-            Ok(_) => pool.retry.follows_answer(x.response.status, &x.request),
+            Ok(_) => rule.follows_answer(x.response.status, &x.request),
             Err(error) => {
                 if error.side == Side::Upstream && hedged.is_none() {
-                    tally::attempt(x, pool, host, Some(error.crime), began, worker.clock.now());
+                    let last = x.labels.host.and_then(|at| mine.hosts.get(at as usize)).unwrap_or(host);
+                    tally::attempt(x, pool, last, Some(error.crime), began, worker.clock.now());
                 }
-                pool.retry.follows(error, &x.request)
+                rule.follows(error, &x.request)
             }
         };
-        let next =
-            if again { another(x, scratch, pool, mine, &mut up, bounds, &asked, worker) } else { None };
+        let next = if again { another(x, scratch, &way, &mut up, &asked) } else { None };
         match (asked, next) {
-            (Ok((lease, head, up_failed)), None) => {
+            (Ok(answer), None) => {
                 let now = worker.clock.now();
-                if room.is_counted() {
-                    mine.heard(pool, now.since(began), now);
+                // A pool without a bound counts nobody, but learns its pace all the same.
+                if room.is_counted() || (hedge.is_some() && !pool.bound.is_adaptive()) {
+                    // What it took us to look is not the host's doing.
+                    let took = now.since(began).saturating_sub(worker.turnstile.turn());
+                    mine.heard(pool, hedge.is_some(), took, now);
                 }
                 if let (Some(sticky), Some(id)) = (&pool.sticky, x.labels.host) {
                     sticky.mark(&x.request, HostId(id), &mut x.response);
@@ -137,19 +170,46 @@ pub async fn until_answered(
                 if let Some(mirror) = mirror {
                     copy_to(mirror, x, &up, scratch, route, run, worker);
                 }
-                return Ok(Answered { lease, head, up, up_failed, held: room.hold() });
+                return Ok(Answered { answer, up, held: room.hold() });
             }
             (Err(error), None) => return Err(error),
-            (Ok((lease, head, up_failed)), Some(next)) => {
-                drop_answer(lease, head.keep_alive && !up_failed, worker).await;
+            (Ok(Answer { lease, keep_alive, up_failed, .. }), Some((next, _))) => {
+                drop_answer(lease, keep_alive && !up_failed, worker).await;
                 id = next;
             }
-            (Err(_), Some(next)) => id = next,
+            (Err(_), Some((next, pause))) => {
+                if !pause.is_zero() {
+                    Box::pin(rest(client, pause, worker)).await?;
+                }
+                id = next;
+            }
         }
     }
 }
 
-type Asked = Result<(Lease, ResponseHead, bool), Error>;
+/// Lets a moment pass, unless the client leaves.
+async fn rest(client: &mut Client, pause: Duration, worker: &Worker) -> Result<(), Error> {
+    let mut timer = pin!(tokio::time::sleep(pause));
+    poll_fn(|cx| {
+        let now = worker.clock.refresh();
+        // A body that still comes is no sign of anything.
+        if client.link.is_read()
+            && let Poll::Ready(error) = client.poll_gone(cx, now)
+        {
+            return Poll::Ready(Err(error));
+        }
+        timer.as_mut().poll(cx).map(Ok)
+    })
+    .await
+}
+
+impl Answer {
+    fn new(lease: Lease, head: &ResponseHead, up_failed: bool) -> Answer {
+        Answer { lease, keep_alive: head.keep_alive, upgraded: head.upgraded, up_failed }
+    }
+}
+
+type Asked = Result<Answer, Error>;
 
 /// Drops an answer that is not passed on. Its connection is kept when all of it is here already.
 async fn drop_answer(mut lease: Lease, may_be_kept: bool, worker: &Worker) {
@@ -203,10 +263,13 @@ fn copy_to(
     }
 }
 
-fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Transfer {
-    let mut up = Transfer::new(Side::Client, std::mem::take(&mut x.request.body.stages), bounds.body_bytes);
-    let may_be_sent_again = pool.retry.tries > 1 || pool.keep_alive.idle > 0;
-    if !x.request.body.is_empty() && may_be_sent_again && pool.retry.is_repeatable(&x.request) {
+fn upload(x: &mut Exchange, way: &Way<'_>, limits: &Limits) -> Transfer {
+    let stages = std::mem::take(&mut x.request.body.stages);
+    let mut up = Transfer::new(Side::Client, stages, way.bounds.body_bytes);
+    let may_be_sent_again = way.rule.tries > 1 || way.pool.keep_alive.idle > 0;
+    if x.request.body.is_empty() {
+        up.expect_nothing();
+    } else if may_be_sent_again && way.rule.is_repeatable(&x.request) {
         up.keep_up_to(limits.replay_bytes);
     }
     up
@@ -214,11 +277,11 @@ fn upload(x: &mut Exchange, pool: &Pool, bounds: &Bounds, limits: &Limits) -> Tr
 
 /// Whether what was written to a connection that turned out dead may be written to a new one to the same host. That is
 /// no further attempt: whatever a pool wants of those, it is done.
-fn may_repeat(error: &Error, pool: &Pool, x: &Exchange) -> bool {
+fn may_repeat(error: &Error, rule: &Rule, x: &Exchange) -> bool {
     match error.retry {
         Retry::Never => false,
         Retry::Untouched => true,
-        Retry::IfIdempotent => pool.retry.is_repeatable(&x.request),
+        Retry::IfIdempotent => rule.is_repeatable(&x.request),
     }
 }
 
@@ -227,6 +290,7 @@ struct Ask<'a> {
     x: &'a mut Exchange,
     client: &'a mut Client,
     pool: &'a Pool,
+    rule: &'a Rule,
     /// When the host was chosen.
     began: Tick,
     bounds: &'a Bounds,
@@ -240,23 +304,24 @@ impl Ask<'_> {
     /// counted as another try.
     async fn one_host(
         &mut self,
+        scratch: &mut Scratch,
+        mine: &RunPool,
         host: &Rc<HostPool>,
         up: &mut Transfer,
-    ) -> Result<(Lease, ResponseHead, bool), Error> {
+    ) -> Asked {
         let careful = !self.x.request.method.is_idempotent();
         if let Some(lease) = host.take_idle(self.worker.clock.now(), careful) {
             match self.over(lease, up).await {
                 Err(error) if error.crime == Crime::UpstreamClosed => {
                     host.was_stale(self.worker.clock.now());
-                    if !may_repeat(&error, self.pool, self.x) || !up.rewind() {
+                    if !may_repeat(&error, self.rule, self.x) || !up.rewind() {
                         return Err(error);
                     }
                 }
                 done => return done,
             }
         }
-        self.client.deadline.set(self.request_deadline().min(self.try_deadline()));
-        let connected = host.connect(&self.client.deadline, &self.worker.clock).await;
+        let connected = connect::connect(self, scratch, mine, host).await;
         let lease = connected.map_err(|error| match error.crime {
             Crime::Deadline if self.worker.clock.now() < self.request_deadline() => {
                 Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched)
@@ -267,11 +332,7 @@ impl Ask<'_> {
     }
 
     /// Sends the request over this connection and waits for the head of the answer.
-    async fn over(
-        &mut self,
-        mut lease: Lease,
-        up: &mut Transfer,
-    ) -> Result<(Lease, ResponseHead, bool), Error> {
+    async fn over(&mut self, mut lease: Lease, up: &mut Transfer) -> Asked {
         self.x.times.connected = Some(self.worker.clock.now());
         let framing = self.framing;
         let keeps = lease.pool().keeps();
@@ -286,7 +347,7 @@ impl Ask<'_> {
         let mut sending = Sending { first: true, up_failed: None, sent_at: None };
         let mut informational = 0;
         loop {
-            let head = poll_fn(|cx| self.poll_head(cx, link, up, &bounds, &mut sending)).await?;
+            let head = poll_fn(|cx| self.poll_head(cx, link, up, &host, &bounds, &mut sending)).await?;
             if head.upgraded && !accepts(self.x) {
                 return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
             }
@@ -300,7 +361,7 @@ impl Ask<'_> {
             }
             link.expect_body(head.framing, self.limits);
             self.has_answered(&host, &head);
-            return Ok((lease, head, sending.up_failed.is_some()));
+            return Ok(Answer::new(lease, &head, sending.up_failed.is_some()));
         }
     }
 
@@ -320,9 +381,7 @@ impl Ask<'_> {
 
     /// Whether another host may be asked while this one is: nothing is lost when either of them is cut short.
     fn may_be_hedged(&self) -> bool {
-        self.framing == Framing::None
-            && self.pool.retry.tries > 1
-            && self.pool.retry.is_repeatable(&self.x.request)
+        self.framing == Framing::None && self.rule.tries > 1 && self.rule.is_repeatable(&self.x.request)
     }
 
     /// Asks one host, and after `delay` another one, too.
@@ -340,7 +399,7 @@ impl Ask<'_> {
         link.expect_body(winner.head.framing, self.limits);
         self.x.response = winner.response;
         self.has_answered(&host, &winner.head);
-        Ok((winner.lease, winner.head, false))
+        Ok(Answer::new(winner.lease, &winner.head, false))
     }
 
     /// A host that says when to come back gets no new requests until then, while others are there (RFC 9110 §10.2.3).
@@ -374,90 +433,14 @@ impl Ask<'_> {
         }
     }
 
-    /// Moves the request's body while it waits for the head of the answer.
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        link: &mut crate::link::Link,
-        up: &mut Transfer,
-        bounds: &HeadBounds,
-        sending: &mut Sending,
-    ) -> Poll<Result<ResponseHead, Error>> {
-        // The first look follows at once on what came before, whose time is still good.
-        let first = std::mem::take(&mut sending.first);
-        let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
-        let _ = self.client.link.poll_flush(cx)?; // 100 and 103
-        if !up.is_over() && sending.up_failed.is_none() {
-            match up.poll(cx, &mut self.client.link, link, now) {
-                Poll::Ready(Ok(())) => sending.sent_at = Some(now),
-                // The host may have answered before it stopped reading; its answer counts.
-                Poll::Ready(Err(error)) if error.side == Side::Upstream => {
-                    let untouched = up.moved == 0 && link.nothing_sent();
-                    sending.up_failed =
-                        Some(if untouched { Error { retry: Retry::Untouched, ..error } } else { error });
-                    sending.sent_at = Some(now);
-                }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {}
-            }
-            self.x.bytes_up = up.moved;
-        }
-        let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
-        match link.poll_head(cx, bounds, parse) {
-            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
-            Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
-            Poll::Pending => {}
-        }
-        if up.is_over()
-            && let Poll::Ready(error) = self.client.poll_gone(cx, now)
-        {
-            return Poll::Ready(Err(error));
-        }
-        let (at, crime) = self.next_deadline(up, sending, now);
-        if at <= now {
-            return Poll::Ready(Err(crime));
-        }
-        self.client.deadline.set(at);
-        Poll::Pending
-    }
-
-    /// What will be waited for, at most until when, and what it is when it does not come.
-    fn next_deadline(&self, up: &Transfer, sending: &Sending, now: Tick) -> (Tick, Error) {
-        let late = |crime| Error::upstream(Phase::Wait, crime, Retry::Never);
-        let mut first = (self.request_deadline(), late(Crime::Deadline));
-        let mut may_be_earlier = |at: Tick, error: Error| {
-            if at < first.0 {
-                first = (at, error);
-            }
-        };
-        may_be_earlier(self.try_deadline(), late(Crime::TryTimeout));
-        may_be_earlier(self.client.patience_ends(), Error::client(Phase::Wait, Crime::ClientGone));
-        if let Some(sent_at) = sending.sent_at {
-            may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
-        } else if let Some(since) = up.waits_for(Side::Upstream) {
-            may_be_earlier(since + self.bounds.upstream_idle, late(Crime::UpstreamStalled));
-        } else if let Some(at) = up.overdue(Side::Client, now, &Pace::of_body(self.limits)) {
-            may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
-        }
-        first
-    }
-
     /// Until when this attempt may take.
     fn try_deadline(&self) -> Tick {
-        self.pool.retry.per_try.map_or(Tick::NEVER, |time| self.began + time)
+        self.rule.per_try.map_or(Tick::NEVER, |time| self.began + time)
     }
 
     fn request_deadline(&self) -> Tick {
         self.bounds.request.map_or(Tick::NEVER, |time| self.x.times.began + time)
     }
-}
-
-/// How far the request has got.
-struct Sending {
-    first: bool,
-    up_failed: Option<Error>,
-    sent_at: Option<Tick>,
 }
 
 /// How the request's body is framed on its way up: our own way of writing it, whatever way it came.

@@ -1,6 +1,6 @@
 //! breaker: how many requests a pool has at one time, and the line in which further ones wait; shared by all workers.
 
-use crate::plan::{InFlight, Queue};
+use crate::plan::{InFlight, Queue, Urgency};
 use portunus_message::Tick;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -172,7 +172,7 @@ impl Gate {
     }
 }
 
-/// Those who wait: first come, first served.
+/// Those who wait: the more urgent ones first; among equals first come, first served.
 #[derive(Debug, Default)]
 pub struct Line {
     /// How many there are: read by everyone who comes, so that nobody has to take the lock to see that there is none.
@@ -185,7 +185,8 @@ pub struct Line {
 
 #[derive(Debug, Default)]
 struct Waits {
-    places: VecDeque<Arc<Place>>,
+    /// Those of each [`Urgency`], in its order.
+    places: [VecDeque<Arc<Place>>; 3],
     interval_ends: Tick,
     /// The shortest wait of this interval; none when nobody was called.
     shortest: Option<Duration>,
@@ -197,6 +198,7 @@ struct Waits {
 #[derive(Debug)]
 pub struct Place {
     since: Tick,
+    urgency: Urgency,
     /// Guards what has become of the one who waits here, and how he is woken.
     state: Mutex<(Turn, Option<Waker>)>,
 }
@@ -210,6 +212,8 @@ pub enum Turn {
     Called,
     /// He is not going to be served in time.
     Shed,
+    /// The line was full, and somebody more urgent has come.
+    Displaced,
 }
 
 impl Line {
@@ -223,21 +227,31 @@ impl Line {
         self.count.load(SeqCst) as usize
     }
 
-    /// Takes a place at the end; none when there are as many as there may be. One who was called in vain goes back to
-    /// the front, with `since` when he first came.
-    pub fn join(&self, bound: &Bound, since: Option<Tick>, now: Tick) -> Option<Arc<Place>> {
+    /// Takes a place at the end of those who are as urgent; none when there are as many as there may be and nobody is less
+    /// urgent. One who was called in vain goes back to the front, with `since` when he first came.
+    pub fn join(
+        &self,
+        bound: &Bound,
+        urgency: Urgency,
+        since: Option<Tick>,
+        now: Tick,
+    ) -> Option<Arc<Place>> {
         self.now.fetch_max(now.0, SeqCst);
         let mut waits = lock(&self.line);
         waits.is_controlled = bound.controlled;
         self.shed(&mut waits);
-        if since.is_none() && waits.places.len() >= bound.length as usize {
-            return None;
+        if since.is_none() && waits.len() >= bound.length as usize {
+            // A queue of no length is no queue, for nobody.
+            let last = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back)?;
+            self.count.fetch_sub(1, SeqCst);
+            last.turn(Turn::Displaced);
         }
-        let place = Place { since: since.unwrap_or(now), state: Mutex::new((Turn::Waits, None)) };
-        let place = Arc::new(place);
+        let state = Mutex::new((Turn::Waits, None));
+        let place = Arc::new(Place { since: since.unwrap_or(now), urgency, state });
+        let equals = waits.equals(urgency);
         match since {
-            Some(_) => waits.places.push_front(Arc::clone(&place)),
-            None => waits.places.push_back(Arc::clone(&place)),
+            Some(_) => equals.push_front(Arc::clone(&place)),
+            None => equals.push_back(Arc::clone(&place)),
         }
         self.count.fetch_add(1, SeqCst);
         Some(place)
@@ -247,9 +261,11 @@ impl Line {
     pub fn call_next(&self) -> bool {
         let mut waits = lock(&self.line);
         self.shed(&mut waits);
-        let Some(place) = waits.places.pop_front() else { return false };
+        let Some(place) = waits.places.iter_mut().rev().find_map(VecDeque::pop_front) else { return false };
         self.count.fetch_sub(1, SeqCst);
-        let waited = self.told().since(place.since);
+        // Where urgent ones go first, the others wait at least as long as the first of them has by now.
+        let next = waits.first().filter(|next| next.urgency < place.urgency);
+        let waited = self.told().since(next.map_or(place.since, |next| next.since.min(place.since)));
         waits.shortest = Some(waits.shortest.map_or(waited, |shortest| shortest.min(waited)));
         place.turn(Turn::Called);
         true
@@ -258,8 +274,9 @@ impl Line {
     /// Gives a place up: by whoever has waited long enough, has left, or is served.
     pub fn give_up(&self, place: &Arc<Place>) -> Turn {
         let mut waits = lock(&self.line);
-        if let Some(at) = waits.places.iter().position(|known| Arc::ptr_eq(known, place)) {
-            waits.places.remove(at);
+        let equals = waits.equals(place.urgency);
+        if let Some(at) = equals.iter().position(|known| Arc::ptr_eq(known, place)) {
+            equals.remove(at);
             self.count.fetch_sub(1, SeqCst);
         }
         lock(&place.state).0
@@ -267,13 +284,13 @@ impl Line {
 
     /// Whether this is the first place.
     pub fn is_first(&self, place: &Arc<Place>) -> bool {
-        lock(&self.line).places.front().is_some_and(|first| Arc::ptr_eq(first, place))
+        lock(&self.line).first().is_some_and(|first| Arc::ptr_eq(first, place))
     }
 
-    /// Sends those away who have waited too long in a line that does not get empty (as CoDel does, RFC 8289).
+    /// Sends those away who have waited too long in a line that does not get empty (as CoDel does, RFC 8289), but for the urgent ones.
     fn shed(&self, waits: &mut Waits) {
         let now = self.told();
-        if waits.places.is_empty() {
+        if waits.len() == 0 {
             waits.is_standing = false;
             waits.shortest = None;
             waits.interval_ends = now + INTERVAL;
@@ -286,7 +303,9 @@ impl Line {
         }
         while waits.is_standing && waits.is_controlled {
             let late = |first: &Arc<Place>| now.since(first.since) > STANDING_WAIT;
-            let Some(place) = waits.places.pop_front_if(|first| late(first)) else { return };
+            let [low, normal, _] = &mut waits.places;
+            let place = low.pop_front_if(|first| late(first));
+            let Some(place) = place.or_else(|| normal.pop_front_if(|first| late(first))) else { return };
             self.count.fetch_sub(1, SeqCst);
             place.turn(Turn::Shed);
         }
@@ -294,6 +313,26 @@ impl Line {
 
     fn told(&self) -> Tick {
         Tick(self.now.load(SeqCst))
+    }
+}
+
+impl Waits {
+    fn len(&self) -> usize {
+        self.places.iter().map(VecDeque::len).sum()
+    }
+
+    fn equals(&mut self, urgency: Urgency) -> &mut VecDeque<Arc<Place>> {
+        let [low, normal, high] = &mut self.places;
+        match urgency {
+            Urgency::Low => low,
+            Urgency::Normal => normal,
+            Urgency::High => high,
+        }
+    }
+
+    /// Who is called next.
+    fn first(&self) -> Option<&Arc<Place>> {
+        self.places.iter().rev().find_map(VecDeque::front)
     }
 }
 
@@ -350,7 +389,8 @@ mod tests {
         let (gate, bound) = (Gate::default(), bound(10, Some(WAIT)));
         gate.set_limit(2);
         assert!(gate.enter() && gate.enter() && !gate.enter());
-        let places: Vec<_> = (0..3).filter_map(|at| gate.rooms.join(&bound, None, Tick(at))).collect();
+        let places: Vec<_> =
+            (0..3).filter_map(|at| gate.rooms.join(&bound, Urgency::Normal, None, Tick(at))).collect();
         gate.leave();
         assert_eq!(
             places.iter().map(|place| turn(place)).collect::<Vec<_>>(),
@@ -367,20 +407,20 @@ mod tests {
     fn a_line_has_an_end() {
         let (gate, bound) = (Gate::default(), bound(2, Some(WAIT)));
         gate.set_limit(0);
-        let first = gate.rooms.join(&bound, None, Tick(0)).unwrap();
-        let _second = gate.rooms.join(&bound, None, Tick(0)).unwrap();
-        assert!(gate.rooms.join(&bound, None, Tick(0)).is_none());
+        let first = gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).unwrap();
+        let _second = gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).unwrap();
+        assert!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).is_none());
         assert_eq!(gate.rooms.give_up(&first), Turn::Waits);
-        assert!(gate.rooms.join(&bound, None, Tick(0)).is_some());
+        assert!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).is_some());
     }
 
     #[test]
     fn one_called_in_vain_goes_back_to_the_front() {
         let (line, bound) = (Line::default(), bound(2, Some(WAIT)));
-        let first = line.join(&bound, None, Tick(0)).unwrap();
-        let second = line.join(&bound, None, Tick(1)).unwrap();
+        let first = line.join(&bound, Urgency::Normal, None, Tick(0)).unwrap();
+        let second = line.join(&bound, Urgency::Normal, None, Tick(1)).unwrap();
         assert!(line.call_next() && turn(&first) == Turn::Called);
-        let again = line.join(&bound, Some(first.since()), Tick(2)).unwrap();
+        let again = line.join(&bound, Urgency::Normal, Some(first.since()), Tick(2)).unwrap();
         assert!(line.is_first(&again) && line.call_next());
         assert_eq!((turn(&again), turn(&second)), (Turn::Called, Turn::Waits));
     }
@@ -390,7 +430,8 @@ mod tests {
         let (gate, bound) = (Gate::default(), bound(9, None));
         gate.set_limit(1);
         assert!(gate.enter());
-        let places: Vec<_> = (0..3).filter_map(|_| gate.rooms.join(&bound, None, Tick(0))).collect();
+        let places: Vec<_> =
+            (0..3).filter_map(|_| gate.rooms.join(&bound, Urgency::Normal, None, Tick(0))).collect();
         gate.set_limit(3);
         assert_eq!(places.iter().filter(|place| turn(place) == Turn::Called).count(), 2);
         assert_eq!(gate.in_flight(), 3);
@@ -402,7 +443,7 @@ mod tests {
         let (line, bound) = (Line::default(), bound(10_000, wait));
         let mut places = Vec::new();
         for at in 0..1000 {
-            places.extend(line.join(&bound, None, Tick(at * MS)).map(|place| (place, None)));
+            places.extend(line.join(&bound, Urgency::Normal, None, Tick(at * MS)).map(|place| (place, None)));
             if at % step == 0 {
                 line.call_next();
             }
@@ -428,18 +469,60 @@ mod tests {
     #[test]
     fn a_line_from_which_nobody_is_called_is_not_cut_short() {
         let (line, bound) = (Line::default(), bound(10_000, None));
-        let places: Vec<_> = (0..500).filter_map(|at| line.join(&bound, None, Tick(at * MS))).collect();
+        let places: Vec<_> =
+            (0..500).filter_map(|at| line.join(&bound, Urgency::Normal, None, Tick(at * MS))).collect();
         assert!(places.iter().all(|place| turn(place) == Turn::Waits));
     }
 
     #[test]
     fn a_burst_that_is_worked_off_is_not_shed() {
         let (line, bound) = (Line::default(), bound(10_000, None));
-        let places: Vec<_> = (0..80).filter_map(|_| line.join(&bound, None, Tick(0))).collect();
+        let places: Vec<_> =
+            (0..80).filter_map(|_| line.join(&bound, Urgency::Normal, None, Tick(0))).collect();
         for at in 1..=80 {
             line.now.store(at * MS, SeqCst);
             assert!(line.call_next());
         }
         assert!(places.iter().all(|place| turn(place) == Turn::Called));
+    }
+
+    #[test]
+    fn urgent_ones_go_first_and_take_the_place_of_others() {
+        let (line, bound) = (Line::default(), bound(4, Some(WAIT)));
+        let join = |urgency| line.join(&bound, urgency, None, Tick(0));
+        let [low, normal, other, high] =
+            [Urgency::Low, Urgency::Normal, Urgency::Normal, Urgency::High].map(|it| join(it).unwrap());
+        assert!(line.is_first(&high) && join(Urgency::Low).is_none());
+        let later = join(Urgency::Normal).unwrap();
+        assert_eq!((turn(&low), line.len()), (Turn::Displaced, 4));
+        assert!(join(Urgency::Normal).is_none(), "equals do not push each other out");
+        let urgent = join(Urgency::High).unwrap();
+        assert_eq!((turn(&later), turn(&other)), (Turn::Displaced, Turn::Waits), "the last one goes");
+        for next in [&high, &urgent, &normal, &other] {
+            assert!(line.is_first(next) && line.call_next() && turn(next) == Turn::Called);
+        }
+        assert!(line.is_empty() && !line.call_next());
+    }
+
+    #[test]
+    fn urgent_ones_are_not_shed_and_hide_nobody_who_waits() {
+        let (line, bound) = (Line::default(), bound(10_000, None));
+        let mut urgent = Vec::new();
+        let mut others = Vec::new();
+        for at in 0..1000 {
+            let urgency = if at % 4 == 0 { Urgency::High } else { Urgency::Normal };
+            let place = line.join(&bound, urgency, None, Tick(at * MS)).unwrap();
+            if at % 4 == 0 {
+                urgent.push(place)
+            } else {
+                others.push(place)
+            }
+            if at % 4 == 3 {
+                line.call_next();
+            }
+        }
+        assert!(urgent.iter().all(|place| turn(place) == Turn::Called));
+        let shed = others.iter().filter(|place| turn(place) == Turn::Shed).count();
+        assert!(shed > 500, "{shed}");
     }
 }

@@ -9,8 +9,8 @@ static START: OnceLock<Instant> = OnceLock::new();
 
 /// The moment, read from the system.
 pub fn read() -> Tick {
-    let start = START.get_or_init(Instant::now);
-    Tick(u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX))
+    let since = START.get_or_init(Instant::now).elapsed();
+    Tick(since.as_secs() * 1_000_000 + u64::from(since.subsec_micros()))
 }
 
 /// A worker's idea of now.

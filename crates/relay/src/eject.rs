@@ -116,6 +116,21 @@ impl Judge {
         }
     }
 
+    /// `host` gives no answers while others do: somebody has to look whether it is there at all.
+    pub fn suspect(&self, host: &Host) {
+        let is_in = host.live.standing.ejected_until() == Tick(0);
+        if self.plan.on && is_in && host.live.silence.suspect() {
+            self.alarm.ring();
+        }
+    }
+
+    /// Hears that nobody is there.
+    pub fn is_silent(&self, host: &Host, now: Tick) {
+        if self.plan.on && host.live.standing.ejected_until() == Tick(0) {
+            self.eject(host, Reason::Timeouts, Tick(0), now);
+        }
+    }
+
     fn heard_latency(&self, host: &Host, latency: Duration, now: Tick) {
         let Some(percent) = self.plan.latency_percent.filter(|_| self.plan.on) else { return };
         let sample = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);

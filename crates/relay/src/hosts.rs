@@ -3,6 +3,7 @@
 use crate::conduct::Conduct;
 use crate::latency::Latency;
 use crate::plan::Address;
+use crate::silence::Silence;
 use crate::standing::Standing;
 use crate::tls::Behind;
 use portunus_message::Tick;
@@ -63,6 +64,8 @@ pub struct Live {
     pub standing: Standing,
     /// What ejection has counted against it.
     pub conduct: Conduct,
+    /// Whether it has stopped to answer.
+    pub silence: Silence,
     /// How quick it has been, for policies that ask.
     pub latency: Latency,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.

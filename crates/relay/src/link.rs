@@ -341,6 +341,11 @@ impl Link {
         self.held.output.len() - self.sent
     }
 
+    /// Bytes that are here on their way, in the program and, to be read, in the kernel. It asks the kernel.
+    pub fn held(&self) -> usize {
+        self.here().len() + self.waiting() + self.stream.queued()
+    }
+
     /// Writes what waits.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while self.sent < self.held.output.len() {
@@ -403,44 +408,22 @@ impl Link {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            // A body that fills small buffers moves in larger steps.
-            if self.filled && self.held.input.as_ref().is_some_and(|input| input.len() < LARGE) {
-                let large = self.held.buffers.large();
-                if let Some(small) = self.held.input.replace(large) {
-                    self.held.buffers.give(small);
-                }
-            }
-        }
-        let input = self.held.input.get_or_insert_with(|| self.held.buffers.small());
-        if self.end == input.len() {
-            if self.start > 0 {
-                input.copy_within(self.start..self.end, 0);
-                self.end -= self.start;
-                self.start = 0;
-            } else {
-                let mut larger = vec![0; input.len() * 2].into_boxed_slice();
-                if let Some(head) = larger.get_mut(..input.len()) {
-                    head.copy_from_slice(input);
-                }
-                // Bounded: only a head can fill a buffer without being consumed, and `Scan` bounds heads.
-                self.held.buffers.give(std::mem::replace(input, larger));
-            }
-        }
-        let Some(room) = input.get_mut(self.end..) else { return Poll::Ready(Ok(0)) };
-        let asked = room.len();
-        match self.stream.poll_read(cx, room) {
-            Poll::Ready(Ok(count)) => {
-                self.end += count;
-                self.filled = count == asked;
-                Poll::Ready(Ok(count))
-            }
-            Poll::Pending => {
+        loop {
+            if self.stream.poll_readable(cx)?.is_pending() {
                 self.rest_input(); // a waiting connection holds no buffer
-                Poll::Pending
+                return Poll::Pending;
             }
-            failed => failed,
+            let room = self.held.room(&mut self.start, &mut self.end, self.filled);
+            let asked = room.len();
+            match self.stream.try_read(room) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(count) => {
+                    self.end += count;
+                    self.filled = count == asked;
+                    return Poll::Ready(Ok(count));
+                }
+            }
         }
     }
 
@@ -505,6 +488,39 @@ impl Link {
             Side::Upstream => Error::upstream(Phase::Send, Crime::UpstreamClosed, Retry::IfIdempotent),
             Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
         }
+    }
+}
+
+impl Held {
+    /// Room to read into, behind what has been read and not taken: from `start` to `end`. `filled`: the last read took
+    /// all the room there was.
+    fn room(&mut self, start: &mut usize, end: &mut usize, filled: bool) -> &mut [u8] {
+        if *start == *end {
+            (*start, *end) = (0, 0);
+            // A body that fills small buffers moves in larger steps.
+            if filled && self.input.as_ref().is_some_and(|input| input.len() < LARGE) {
+                let large = self.buffers.large();
+                if let Some(small) = self.input.replace(large) {
+                    self.buffers.give(small);
+                }
+            }
+        }
+        let input = self.input.get_or_insert_with(|| self.buffers.small());
+        if *end == input.len() {
+            if *start > 0 {
+                input.copy_within(*start..*end, 0);
+                *end -= *start;
+                *start = 0;
+            } else {
+                let mut larger = vec![0; input.len() * 2].into_boxed_slice();
+                if let Some(head) = larger.get_mut(..input.len()) {
+                    head.copy_from_slice(input);
+                }
+                // Bounded: only a head can fill a buffer without being consumed, and `Scan` bounds heads.
+                self.buffers.give(std::mem::replace(input, larger));
+            }
+        }
+        input.get_mut(*end..).unwrap_or(&mut [])
     }
 }
 

@@ -6,13 +6,14 @@ pub mod tls;
 pub use sockets::{Given, Listener, Sockets, name_of};
 
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tls::Layer;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -43,27 +44,68 @@ pub enum Front {
 }
 
 impl Stream {
-    /// Reads into `buffer`. Fewer bytes than it holds mean that there are no more now: no further call is needed to learn that.
+    /// Reads into `buffer`.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(buffer);
-        let read = match self {
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut into),
-            Stream::Tls(layer) => return layer.poll_read(cx, buffer),
+        loop {
+            ready!(self.poll_readable(cx))?;
+            match self.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    /// Reads into `buffer` what is there, if an event has told of it. Fewer bytes than it holds mean that there are no more now: no
+    /// further call is needed to learn that.
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Stream::Tls(layer) = self {
+            return layer.try_read(buffer);
+        }
+        let stream = &*self;
+        let mut last = None;
+        let read = || match stream.recv(buffer) {
+            Ok(count) if count > 0 && count < buffer.len() => {
+                last = Some(count);
+                Err(io::ErrorKind::WouldBlock.into()) // what a further call would say
+            }
+            done => done,
         };
-        read.map_ok(|()| into.filled().len())
+        let done = match stream {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, read),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, read),
+            Stream::Tls(_) => return Err(no_tls()),
+        };
+        last.map_or(done, Ok)
+    }
+
+    // The two go to the kernel without a detour: what the C library adds for threads that may be cancelled is of no use here.
+
+    fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let received = match self {
+            Stream::Tcp(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
+            Stream::Unix(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
+            Stream::Tls(_) => return Err(no_tls()),
+        };
+        Ok(received.map(|(count, _)| count)?)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        // SIGPIPE is ignored in every Rust program.
+        let sent = match self {
+            Stream::Tcp(stream) => rustix::net::send(stream, bytes, SendFlags::empty()),
+            Stream::Unix(stream) => rustix::net::send(stream, bytes, SendFlags::empty()),
+            Stream::Tls(_) => return Err(no_tls()),
+        };
+        Ok(sent?)
     }
 
     /// Writes some of `bytes`. There is nearly always room, so that is tried before anybody asks to be woken, and
     /// before any event has told of it: a new connection need not be waited for once more.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        // SIGPIPE is ignored in every Rust program.
-        let tried = match self {
-            Stream::Tcp(stream) => SockRef::from(&*stream).send(bytes),
-            Stream::Unix(stream) => SockRef::from(&*stream).send(bytes),
-            Stream::Tls(layer) => return layer.poll_write(cx, bytes),
-        };
-        match tried {
+        if let Stream::Tls(layer) = self {
+            return layer.poll_write(cx, bytes);
+        }
+        match self.send(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             done => return Poll::Ready(done),
         }
@@ -138,15 +180,14 @@ impl Stream {
         })
     }
 
-    /// Takes what is here without waiting for more. `now`: the kernel is asked even when no event said that there is something.
-    fn receive(&mut self, into: &mut [u8], now: bool) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) if now => (&mut &*SockRef::from(&*stream)).read(into),
-            Stream::Unix(stream) if now => (&mut &*SockRef::from(&*stream)).read(into),
-            Stream::Tcp(stream) => stream.try_read(into),
-            Stream::Unix(stream) => stream.try_read(into),
-            Stream::Tls(_) => Err(io::ErrorKind::Unsupported.into()), // TLS is not put over TLS
-        }
+    /// How many bytes wait in the kernel to be read.
+    pub fn queued(&self) -> usize {
+        let queued = match self {
+            Stream::Tcp(stream) => rustix::io::ioctl_fionread(stream),
+            Stream::Unix(stream) => rustix::io::ioctl_fionread(stream),
+            Stream::Tls(layer) => return layer.queued(),
+        };
+        queued.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
     }
 
     /// Makes the kernel reset the connection when it is dropped, so that the peer sees that something was cut off.
@@ -198,6 +239,11 @@ pub fn descriptors_max() -> usize {
     limit.current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(1 << 20)
 }
 
+/// TLS is not put over TLS, and what is below it is asked by itself.
+fn no_tls() -> io::Error {
+    io::ErrorKind::Unsupported.into()
+}
+
 fn front_of(seen: io::Result<usize>) -> Front {
     match seen {
         Ok(0) => Front::Ended,
@@ -215,6 +261,7 @@ pub async fn connect_tcp(address: SocketAddr, keep: bool) -> io::Result<Stream> 
     socket.set_tcp_quickack(false)?;
     if keep {
         socket.set_tcp_keepalive(&keep_alive())?;
+        socket.set_tcp_user_timeout(Some(UNHEARD))?;
     }
     let to = SockAddr::from(address);
     // A peer on this machine has answered before the second look.
@@ -243,6 +290,9 @@ fn begin_connect(socket: &Socket, to: &SockAddr) -> io::Result<bool> {
 pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
     Ok(Stream::Unix(UnixStream::connect(path).await?))
 }
+
+/// How long a peer may leave what it was sent unconfirmed.
+const UNHEARD: Duration = Duration::from_secs(30);
 
 fn keep_alive() -> TcpKeepalive {
     TcpKeepalive::new()

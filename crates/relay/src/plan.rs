@@ -12,7 +12,7 @@ use std::time::Duration;
 mod again;
 mod tls;
 
-pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryOn};
+pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency};
 pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsSettings, TlsVersion};
 
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
@@ -579,6 +579,15 @@ pub struct RoutePlan {
     /// The pool that gets copies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
+    /// When a request is sent to another host, where that is not as its pool has it.
+    #[serde(default, skip_serializing_if = "RetryChange::is_empty")]
+    pub retry: RetryChange,
+    /// Asking a second host when the first one is slow, where that is not as its pool has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<RouteHedge>,
+    /// Whether its requests wait before or after others where a pool has no room.
+    #[serde(default, skip_serializing_if = "Urgency::is_normal")]
+    pub urgency: Urgency,
     /// The bounds that hold on it.
     pub limits: Limits,
 }

@@ -59,10 +59,22 @@ impl Rule {
             }
     }
 
+    /// Whether `request` may be sent again when nobody is there any more who could answer it.
+    pub fn follows_silence(&self, request: &Request) -> bool {
+        self.reset && self.is_repeatable(request)
+    }
+
+    /// Whether another host may be asked when there is no connection to the first one.
+    pub fn changes_host(&self) -> bool {
+        self.connect && self.tries > 1
+    }
+
     /// Whether `request` may be sent again after this failure.
     pub fn follows(&self, error: &Error, request: &Request) -> bool {
         match (error.retry, error.crime) {
-            (_, Crime::FirstByteTimeout | Crime::TryTimeout) => self.timeout && self.is_repeatable(request),
+            (Retry::Never, Crime::FirstByteTimeout | Crime::TryTimeout) => {
+                self.timeout && self.is_repeatable(request)
+            }
             (Retry::Never, _) => false,
             (Retry::Untouched, Crime::ConnectFailed | Crime::ConnectTimeout) => self.connect,
             (Retry::Untouched, _) => self.reset,
@@ -106,11 +118,16 @@ impl Budget {
         }
     }
 
-    /// Takes one further attempt out of the budget, if one is left in it.
-    pub fn take(&self, percent: u32, now: Tick) -> bool {
+    /// Whether a further attempt is left in the budget.
+    pub fn has_left(&self, percent: u32, now: Tick) -> bool {
         let (requests, attempts) = self.sums(now);
         let allowed = (requests * u64::from(percent) / 100).max(if percent > 0 { LEAST * WINDOW } else { 0 });
-        if attempts >= allowed {
+        attempts < allowed
+    }
+
+    /// Takes one further attempt out of the budget, if one is left in it.
+    pub fn take(&self, percent: u32, now: Tick) -> bool {
+        if !self.has_left(percent, now) {
             return false;
         }
         if let Some(second) = self.second(now) {

@@ -3,7 +3,7 @@
 use crate::breaker::spread::Spread;
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
-use crate::plan::{InFlight, Listen};
+use crate::plan::{Hedge, InFlight, Listen};
 use crate::pool::HostPool;
 use crate::snapshot::{Pool, Route, Snapshot};
 use crate::stats::{PoolStats, Stats};
@@ -33,6 +33,8 @@ pub struct Run {
     pub limits: Rc<Limits>,
     /// Since when it is one too many of those that are not in force any more.
     pub retired: Cell<Option<Tick>>,
+    /// The index of the listener by which the last request came: mostly the next one comes by it, too.
+    last_listen: Cell<usize>,
 }
 
 /// A pool as one worker runs it.
@@ -52,6 +54,8 @@ struct Window {
     seen: Spread,
     most: u32,
     told: Tick,
+    /// Whether some of it is of routes that ask a second host when the first one is slow.
+    hedged: bool,
 }
 
 /// How often workers tell each other how long answers take.
@@ -84,7 +88,7 @@ impl Run {
             _ => Rc::new(counters.take(&snapshot, old)),
         };
         let limits = Rc::new(snapshot.plan().settings.limits.clone());
-        Run { snapshot, pools, routes, limits, retired: Cell::new(None) }
+        Run { snapshot, pools, routes, limits, retired: Cell::new(None), last_listen: Cell::new(0) }
     }
 
     /// The hosts that are not in `next` any more: what runs on them comes to its end, nothing is kept for later.
@@ -125,8 +129,10 @@ impl Run {
         client_ip: IpAddr,
     ) -> Result<(u32, &Route), Crime> {
         let table = &self.snapshot.table;
-        let listen = table.listens().binary_search(listen).map_err(|_| Crime::NoSite)?;
-        let at = table.find(listen, request, client_ip)?;
+        if table.listens().get(self.last_listen.get()) != Some(listen) {
+            self.last_listen.set(table.listens().binary_search(listen).map_err(|_| Crime::NoSite)?);
+        }
+        let at = table.find(self.last_listen.get(), request, client_ip)?;
         self.snapshot.route(at).map(|route| (at, route)).ok_or(Crime::Internal)
     }
 }
@@ -169,22 +175,32 @@ impl RunPool {
         }
     }
 
-    /// Hears how long a host took to answer.
-    pub fn heard(&self, pool: &Pool, time: Duration, now: Tick) {
-        if !pool.bound.is_adaptive() && pool.hedge.is_none() {
+    /// Hears how long a host took to answer; `hedged` if it would not have been waited for alone for ever.
+    pub fn heard(&self, pool: &Pool, hedged: bool, time: Duration, now: Tick) {
+        if !pool.bound.is_adaptive() && !hedged {
             return;
         }
         let window = &mut *self.window.borrow_mut();
+        window.hedged |= hedged;
         window.seen.add(time);
         window.most = window.most.max(pool.live.gate.in_flight());
         if now.since(window.told) >= TELL_EVERY {
             if pool.bound.is_adaptive() {
                 pool.live.gate.hear(&window.seen, window.most, now);
             }
-            if let Some(hedge) = &pool.hedge {
-                pool.live.pace.hear(&window.seen, hedge.percentile);
+            if window.hedged {
+                pool.live.pace.hear(&window.seen);
             }
             *window = Window { told: now, ..Window::default() };
+        }
+    }
+
+    /// Looks, once a second, whether one of its hosts gives no answers while others do.
+    pub fn look_for_silence(&self, pool: &Pool, now: Tick) {
+        let answered = self.hosts.iter().filter(|host| host.has_answered(now)).count();
+        if answered > 0 {
+            let hosts = pool.hosts.iter().filter(|(_, host)| host.live.silence.is_long(now));
+            hosts.for_each(|(_, host)| pool.judge.suspect(host));
         }
     }
 
@@ -195,17 +211,15 @@ impl RunPool {
         pool.live.budget.requests(u32::try_from(more).unwrap_or(u32::MAX), now);
     }
 
-    /// After how long another host is asked, too; none while too little is known of the pool, or it is not wanted.
-    pub fn hedge_after(&self, pool: &Pool) -> Option<Duration> {
-        let hedge = pool.hedge.as_ref()?;
-        let slow = pool.live.pace.slow();
-        slow.into_iter().chain(hedge.max).min()
+    /// After how long another host is asked, too; none while too little is known of the pool.
+    pub fn hedge_after(&self, pool: &Pool, hedge: &Hedge) -> Option<Duration> {
+        pool.live.pace.slow(hedge.percentile).into_iter().chain(hedge.max).min()
     }
 
-    /// Takes one further attempt out of the budget, if one is left in it.
-    pub fn may_try_again(&self, pool: &Pool, now: Tick) -> bool {
+    /// Takes one further attempt out of the budget of so many percent, if one is left in it.
+    pub fn may_try_again(&self, pool: &Pool, percent: u32, now: Tick) -> bool {
         self.tell_budget(pool, now);
-        let may = pool.live.budget.take(pool.retry.budget_percent, now);
+        let may = pool.live.budget.take(percent, now);
         if !may {
             self.cells.retries_refused.add(1);
         }

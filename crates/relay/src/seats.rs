@@ -4,7 +4,7 @@ use crate::net;
 use crate::pressure::{Level, Pressure};
 use portunus_message::Limits;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,8 @@ pub enum NoSeat {
     UnfairShare,
     /// Memory is short.
     LowMemory,
+    /// There is far more to do than can be done.
+    Overloaded,
 }
 
 /// One place; to be given back to [`Seats::give_back`].
@@ -88,7 +90,7 @@ impl Seats {
         if self.pressure.level() >= Level::Refusing {
             return Err(NoSeat::LowMemory);
         }
-        let source = client.map(Source::of);
+        let source = client.map(|client| self.sources.source(client));
         if let Some(source) = source {
             let share = if taken >= max / 2 { max / self.sources.count().max(1) } else { usize::MAX };
             if !self.sources.add(source, share.max(SHARE_MIN)) {
@@ -112,17 +114,16 @@ impl Seats {
     }
 }
 
-/// Who a connection is from: an IPv4 address, or an IPv6 network of 64 bits, in which one host can have any address it wants.
+/// Who a connection is from, as a number that nobody outside can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Source(u64);
 
-impl Source {
-    fn of(client: IpAddr) -> Source {
-        match client.to_canonical() {
-            IpAddr::V4(address) => Source(u64::from(address.to_bits())),
-            // An IPv4 address has the upper half of the number empty; no such network is given to anybody.
-            IpAddr::V6(address) => Source((address.to_bits() >> 64) as u64),
-        }
+/// Who a connection is from: an IPv4 address, or an IPv6 network of 64 bits, in which one host can have any address it wants.
+fn network_of(client: IpAddr) -> u64 {
+    match client.to_canonical() {
+        IpAddr::V4(address) => u64::from(address.to_bits()),
+        // An IPv4 address has the upper half of the number empty; no such network is given to anybody.
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
     }
 }
 
@@ -130,9 +131,27 @@ impl Source {
 #[derive(Debug)]
 struct Sources {
     /// Each guards the sources of one part; held for one look-up.
-    shards: [Mutex<HashMap<Source, usize>>; SHARDS],
+    shards: [Mutex<HashMap<Source, usize, BuildHasherDefault<AsItIs>>>; SHARDS],
     count: AtomicUsize,
     hasher: RandomState,
+}
+
+/// Takes a number for its own hash: that of a [`Source`] is one already.
+#[derive(Debug, Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.0 = self.0.rotate_left(8) ^ u64::from(byte));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Default for Sources {
@@ -146,6 +165,10 @@ impl Default for Sources {
 }
 
 impl Sources {
+    fn source(&self, client: IpAddr) -> Source {
+        Source(self.hasher.hash_one(network_of(client)))
+    }
+
     /// How many have a connection open.
     fn count(&self) -> usize {
         self.count.load(Relaxed)
@@ -177,8 +200,9 @@ impl Sources {
         }
     }
 
-    fn shard(&self, source: Source) -> &Mutex<HashMap<Source, usize>> {
-        let at = self.hasher.hash_one(source) as usize % SHARDS;
+    fn shard(&self, source: Source) -> &Mutex<HashMap<Source, usize, BuildHasherDefault<AsItIs>>> {
+        // Bits from the middle: the table of a shard goes by those at both ends.
+        let at = (source.0 >> 32) as usize % SHARDS;
         // Invariant: the remainder is below the length.
         &self.shards[at]
     }
@@ -230,14 +254,14 @@ mod tests {
     #[test]
     fn an_ipv6_network_of_64_bits_is_one_source() {
         assert_eq!(
-            Source::of("2001:db8::1".parse().unwrap()),
-            Source::of("2001:db8::ffff:1".parse().unwrap())
+            network_of("2001:db8::1".parse().unwrap()),
+            network_of("2001:db8::ffff:1".parse().unwrap())
         );
         assert_ne!(
-            Source::of("2001:db8::1".parse().unwrap()),
-            Source::of("2001:db8:0:1::1".parse().unwrap())
+            network_of("2001:db8::1".parse().unwrap()),
+            network_of("2001:db8:0:1::1".parse().unwrap())
         );
-        assert_eq!(Source::of("::ffff:10.0.0.1".parse().unwrap()), Source::of("10.0.0.1".parse().unwrap()));
+        assert_eq!(network_of("::ffff:10.0.0.1".parse().unwrap()), network_of("10.0.0.1".parse().unwrap()));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! THE function: one exchange through the verbs.
 
-use crate::attempt::{self, Answered};
+use crate::attempt::{self, Answer, Answered};
 use crate::client::{Client, Scratch};
 use crate::context::{Bounds, Context};
 use crate::filter::chain::Step;
 use crate::filter::forwarded;
+use crate::plan::Urgency;
 use crate::pump::answer::{self, Both};
 use crate::pump::{Transfer, tunnel};
 use crate::reply::{self, own};
@@ -60,8 +61,14 @@ async fn follow(
     run: &Run,
     worker: &Worker,
 ) -> Result<(), Error> {
-    // What needs no upstream is always answered: health, for one.
-    if worker.lag.refuses(|| worker.random()) && !route.split.forward.is_empty() {
+    // What needs no upstream, or is urgent, is always answered: health, for one.
+    if !route.split.forward.is_empty()
+        && route.urgency < Urgency::High
+        && !worker.turnstile.passes_at_once()
+        && !worker.turnstile.pass(&worker.clock, worker.limits().worker_lag).await
+    {
+        // Whoever asks again over the same connection costs as much as before; a new one has to wait for its turn.
+        client.keep_alive = false;
         return refuse(x, client, Error::proxy(Phase::Head, Crime::Overloaded), worker).await;
     }
     let mut bounds = route.bounds;
@@ -87,7 +94,7 @@ async fn follow(
     turn_back(x, scratch, route, &mut bounds, ran, answered.as_ref());
     match answered {
         None => local(x, client, worker).await,
-        Some(answered) if answered.head.upgraded => switch(x, client, answered, route, run, worker).await,
+        Some(answered) if answered.answer.upgraded => switch(x, client, answered, route, run, worker).await,
         Some(answered) => relay(x, client, answered, route, &bounds, worker).await,
     }
 }
@@ -155,7 +162,7 @@ fn turn_back(
     answered: Option<&Answered>,
 ) {
     if ran > 0 {
-        let upstream = answered.map(|answered| &*answered.lease.pool().host.name);
+        let upstream = answered.map(|answered| &*answered.answer.lease.pool().host.name);
         let (peer, client_ip, id, now) = (x.peer, x.client_ip(), x.id, x.times.began);
         let later = &mut scratch.later;
         let proof = x.proof.as_deref();
@@ -265,7 +272,7 @@ async fn relay(
     bounds: &Bounds,
     worker: &Worker,
 ) -> Result<(), Error> {
-    let Answered { mut lease, head, mut up, up_failed, held } = answered;
+    let Answered { answer: Answer { mut lease, keep_alive, up_failed, .. }, mut up, held } = answered;
     if x.request.websocket {
         client.keep_alive = false; // what follows was meant for a tunnel that is not there (attack A30)
     }
@@ -296,7 +303,7 @@ async fn relay(
             return Err(error);
         }
     };
-    if head.keep_alive && in_order && lease.link().is_some_and(|link| link.is_clean()) {
+    if keep_alive && in_order && lease.link().is_some_and(|link| link.is_clean()) {
         lease.give_back(worker.clock.now());
     } else {
         drop(lease);
@@ -330,7 +337,7 @@ async fn switch(
     run: &Run,
     worker: &Worker,
 ) -> Result<(), Error> {
-    let Answered { mut lease, .. } = answered;
+    let Answer { mut lease, .. } = answered.answer;
     let pool = Rc::clone(lease.pool());
     let drain = x.labels.pool.and_then(|at| run.snapshot.pool(at)).and_then(|pool| pool.drain);
     client.keep_alive = false;

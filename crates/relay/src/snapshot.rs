@@ -12,7 +12,9 @@ use crate::hosts::{Host, Hosts, Rules};
 use crate::members::{Members, Wish};
 use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
-use crate::plan::{Address, CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RoutePlan, ServerPlan};
+use crate::plan::{
+    Address, CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RouteHedge, RoutePlan, ServerPlan, Urgency,
+};
 use crate::retry::{Budget, Rule};
 use crate::split::{By, Split};
 use crate::sticky::Sticky;
@@ -52,10 +54,32 @@ pub struct Route {
     pub split: Split,
     /// The pool that gets copies of them.
     pub mirror: Option<Mirror>,
+    /// How its requests are tried again, for each of its pools; empty where all do that by their own rules.
+    again: Box<[Again]>,
+    /// Whether its requests wait before or after others where a pool has no room.
+    pub urgency: Urgency,
     /// Its bounds.
     pub limits: Arc<Limits>,
     /// Those of them that a filter may change.
     pub bounds: Bounds,
+}
+
+/// How the requests of one route are tried again on one pool.
+struct Again {
+    pool: u32,
+    retry: Rule,
+    hedge: Option<Hedge>,
+}
+
+impl Route {
+    /// When a request that has gone to `pool`, with this index, is sent to another host; and whether a second host is asked when
+    /// the first one is slow.
+    pub fn again<'a>(&'a self, at: u32, pool: &'a Pool) -> (&'a Rule, Option<&'a Hedge>) {
+        match self.again.iter().find(|again| again.pool == at) {
+            Some(again) => (&again.retry, again.hedge.as_ref()),
+            None => (&pool.retry, pool.hedge.as_ref()),
+        }
+    }
 }
 
 /// A pool, compiled.
@@ -153,12 +177,13 @@ impl Snapshot {
         let canaries: HashMap<&str, &Canary> =
             previous.map(Snapshot::canaries).into_iter().flatten().collect();
         let mut shared = Shared::default();
+        let plans = Pools { plans: &plan.pools, index };
         let mut routes = Vec::new();
         let all_routes =
             (0..).zip(&plan.sites).flat_map(|(at, site)| site.routes.iter().map(move |route| (at, route)));
         for (site, route) in all_routes {
             let before = canaries.get(&*route.name).copied();
-            match compile_route(site, route, &index, before, &mut shared) {
+            match compile_route(site, route, &plans, before, &mut shared) {
                 Ok(route) => routes.push(route),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -434,10 +459,22 @@ impl Shared {
     }
 }
 
+/// The pools of a plan, with their indices by name.
+struct Pools<'a> {
+    plans: &'a [PoolPlan],
+    index: HashMap<&'a str, u32>,
+}
+
+impl Pools<'_> {
+    fn find(&self, name: &str) -> Result<u32, String> {
+        self.index.get(name).copied().ok_or_else(|| format!("there is no pool `{name}`"))
+    }
+}
+
 fn compile_route(
     site: u32,
     plan: &RoutePlan,
-    pools: &HashMap<&str, u32>,
+    pools: &Pools<'_>,
     previous: Option<&Canary>,
     shared: &mut Shared,
 ) -> Result<Route, CompileMistake> {
@@ -451,29 +488,43 @@ fn compile_route(
         body_bytes: limits.body_bytes,
     };
     let split = compile_split(plan, pools, previous).map_err(&mistake)?;
-    let mirror = plan.mirror.as_ref().map(|mirror| Ok((find_pool(pools, &mirror.pool)?, mirror.share)));
+    let mirror = plan.mirror.as_ref().map(|mirror| Ok((pools.find(&mirror.pool)?, mirror.share)));
     let mirror = mirror.transpose().map_err(&mistake)?;
     let mirror = mirror.and_then(|(pool, share)| Mirror::new(pool, share));
-    Ok(Route { name: plan.name.as_str().into(), site, chain, split, mirror, limits, bounds })
+    let again = compile_again(plan, &split, pools);
+    let name = plan.name.as_str().into();
+    Ok(Route { name, site, chain, split, mirror, again, urgency: plan.urgency, limits, bounds })
 }
 
-fn compile_split(
-    plan: &RoutePlan,
-    pools: &HashMap<&str, u32>,
-    previous: Option<&Canary>,
-) -> Result<Split, String> {
+/// What the route wants of trying again, on each of its pools; nothing when that is what they do by themselves.
+fn compile_again(plan: &RoutePlan, split: &Split, pools: &Pools<'_>) -> Box<[Again]> {
+    if plan.retry.is_empty() && plan.hedge.is_none() {
+        return Box::default();
+    }
+    let canary = split.canary.iter().map(|canary| canary.pool);
+    let all = split.forward.iter().map(|(pool, _)| *pool).chain(canary);
+    let again = all.filter_map(|pool| {
+        let its = pools.plans.get(pool as usize)?;
+        let hedge = match plan.hedge {
+            None => its.hedge,
+            Some(RouteHedge::Off) => None,
+            Some(RouteHedge::After(hedge)) => Some(hedge),
+        };
+        Some(Again { pool, retry: Rule::new(&plan.retry.on(&its.retry)), hedge })
+    });
+    again.collect()
+}
+
+fn compile_split(plan: &RoutePlan, pools: &Pools<'_>, previous: Option<&Canary>) -> Result<Split, String> {
     let mut forward = Vec::with_capacity(plan.forward.len());
     let mut sum = 0u64;
     for share in &plan.forward {
         sum += u64::from(share.weight);
-        forward.push((find_pool(pools, &share.pool)?, sum));
+        forward.push((pools.find(&share.pool)?, sum));
     }
-    let canary = plan.canary.as_ref().map(|canary| {
-        Ok::<_, String>(Arc::new(Canary::new(canary, find_pool(pools, &canary.pool)?, previous)?))
-    });
+    let canary = plan
+        .canary
+        .as_ref()
+        .map(|canary| Ok::<_, String>(Arc::new(Canary::new(canary, pools.find(&canary.pool)?, previous)?)));
     Ok(Split { forward, by: plan.split.as_ref().map(By::new).transpose()?, canary: canary.transpose()? })
-}
-
-fn find_pool(pools: &HashMap<&str, u32>, name: &str) -> Result<u32, String> {
-    pools.get(name).copied().ok_or_else(|| format!("there is no pool `{name}`"))
 }

@@ -7,7 +7,7 @@ pub const BUCKETS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// Why a client's connection may be refused, as in metrics.
-pub const REFUSALS: [&str; 3] = ["too-many-connections", "unfair-share", "low-memory"];
+pub const REFUSALS: [&str; 4] = ["too-many-connections", "unfair-share", "low-memory", "overloaded"];
 
 /// How a TLS handshake with a client has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 use crate::asker::Asker;
 use crate::buffers::Buffers;
 use crate::cells::{Count, WorkerCells};
+use crate::census::{self, Census};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
-use crate::lag::Lag;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::pressure::Level;
@@ -14,6 +14,7 @@ use crate::run::{Counters, Run};
 use crate::seats::{NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
+use crate::turnstile::Turnstile;
 use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -51,8 +52,10 @@ pub struct Worker {
     pub buffers: Rc<Buffers>,
     /// What it has counted.
     pub cells: WorkerCells,
-    /// How late it is.
-    pub lag: Lag,
+    /// Where exchanges wait for their turn when there are too many.
+    pub turnstile: Turnstile,
+    /// Who holds how much, while memory is nearly gone.
+    pub census: Census,
     /// Who hears of finished exchanges.
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
@@ -73,6 +76,7 @@ pub struct Worker {
     has_successor: Cell<bool>,
     last_calls: Cell<usize>,
     level_seen: Cell<Level>,
+    census_at: Cell<Tick>,
     /// What was in force before and still has exchanges, the oldest first.
     past: RefCell<Vec<Weak<Run>>>,
     shared: Arc<Shared>,
@@ -142,7 +146,8 @@ impl Worker {
             deadlines: Rc::default(),
             buffers,
             cells: WorkerCells::default(),
-            lag: Lag::default(),
+            turnstile: Turnstile::default(),
+            census: Census::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
             refused_lingering: Cell::new(0),
@@ -158,6 +163,7 @@ impl Worker {
             has_successor: Cell::new(false),
             last_calls: Cell::new(0),
             level_seen: Cell::default(),
+            census_at: Cell::default(),
             past: RefCell::default(),
             shared,
             sweeper: Notify::new(),
@@ -203,6 +209,7 @@ impl Worker {
         if self.level_seen.replace(level) < level {
             self.deadlines.wake_all(); // quiet connections have less time now
         }
+        self.take_census(level);
         if level < Level::Tight && self.shared.seats.taken() <= self.shared.seats.max() / 2 {
             return;
         }
@@ -215,6 +222,22 @@ impl Worker {
         let idle: usize = pools().map(|host| host.idle_count()).sum();
         if level >= Level::Tight || idle > self.idle_max() {
             pools().for_each(|host| host.clear());
+        }
+    }
+
+    /// While memory is nearly gone those who hold the most have to go, few at a time: it may be enough.
+    fn take_census(&self, level: Level) {
+        if level < Level::Ending {
+            if self.census_at.take() != Tick(0) {
+                self.census.end();
+            }
+            return;
+        }
+        let now = self.clock.now();
+        if now >= self.census_at.get() {
+            self.census_at.set(now + census::EVERY);
+            self.census.decide();
+            self.deadlines.wake_all(); // everybody tells what he holds, and some hear that they have to go
         }
     }
 

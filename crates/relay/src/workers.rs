@@ -9,16 +9,13 @@ use crate::pressure::Pressure;
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use crate::worker::{Arrival, Farewell, Message, Shared, Worker};
-use portunus_message::{Limits, Tick};
+use portunus_message::Limits;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// How often a worker that is late looks whether it still is.
-const FEEL_EVERY: Duration = Duration::from_millis(10);
 
 /// All workers.
 pub struct Workers {
@@ -153,6 +150,7 @@ async fn live(
 ) {
     let worker = Rc::new(Worker::new(index, snapshot, recorder, shared));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+    tokio::task::spawn_local(keep_turns(Rc::clone(&worker)));
     let mut doors = Doors::default();
     doors.open(&sockets, &worker);
     drop(sockets);
@@ -183,6 +181,11 @@ async fn live(
     worker.recorder.borrow_mut().flush();
 }
 
+/// Calls exchanges that wait for their turn.
+async fn keep_turns(worker: Rc<Worker>) {
+    worker.turnstile.keep(&worker.clock, || worker.limits().worker_lag).await;
+}
+
 /// Ends when no connection is open any more, nor on its way.
 async fn drained(worker: &Worker) {
     while worker.open() > 0 || worker.expects_arrivals() || worker.has_last_call() {
@@ -199,7 +202,10 @@ async fn sweep(worker: Rc<Worker>) {
             worker.recorder.borrow_mut().flush();
             worker.something_to_sweep().await;
         }
-        let now = rest(&worker).await;
+        let due = worker.clock.refresh() + SWEEP_EVERY;
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let now = worker.clock.refresh();
+        worker.turnstile.took(now.since(due));
         worker.deadlines.sweep(now);
         worker.tidy();
         worker.recorder.borrow_mut().flush();
@@ -208,27 +214,11 @@ async fn sweep(worker: Rc<Worker>) {
             let run = worker.run();
             for (pool, mine) in run.snapshot.pools().iter().zip(&run.pools) {
                 mine.tell_budget(pool, now);
+                mine.look_for_silence(pool, now);
                 mine.hosts.iter().for_each(|host| host.sweep(now));
             }
         }
     }
-}
-
-/// Lets the time between two sweeps pass, and feels how late the worker is: more often while it is.
-async fn rest(worker: &Worker) -> Tick {
-    let most = worker.limits().worker_lag;
-    let until = worker.clock.refresh() + SWEEP_EVERY;
-    let mut now = worker.clock.now();
-    while now < until {
-        let step = if worker.lag.is_felt() { FEEL_EVERY } else { SWEEP_EVERY };
-        let due = (now + step).min(until);
-        tokio::time::sleep(due.since(now)).await;
-        now = worker.clock.refresh();
-        if !most.is_zero() {
-            worker.lag.feel(now.since(due), most, now);
-        }
-    }
-    now
 }
 
 #[cfg(test)]

@@ -180,9 +180,8 @@ pub struct Options<'a> {
 impl<'a> Options<'a> {
     /// Takes in one `Connection` line of a request. Naming a protected field, or what is no token, is a crime.
     pub fn read(&mut self, value: &'a [u8]) -> Result<(), Crime> {
-        if value.eq_ignore_ascii_case(b"keep-alive") {
-            self.keep_alive = true;
-            return Ok(()); // What nearly everybody sends.
+        if self.is_usual(value) {
+            return Ok(());
         }
         for option in tokens(value) {
             let is_token = option.iter().copied().all(is_token_byte);
@@ -196,16 +195,21 @@ impl<'a> Options<'a> {
     /// The same for an answer. Some servers name `Transfer-Encoding` here; what is protected is simply kept, since
     /// an answer is framed anew in any case.
     pub fn read_answer(&mut self, value: &'a [u8]) -> Result<(), Crime> {
-        if value.eq_ignore_ascii_case(b"keep-alive") {
-            self.keep_alive = true;
-            return Ok(());
-        }
-        self.take(value)
+        if self.is_usual(value) { Ok(()) } else { self.take(value) }
     }
 
     /// Whether the field `name` is to be dropped.
     pub fn names(&self, name: &[u8]) -> bool {
         self.lines.iter().any(|line| lists(line, name))
+    }
+
+    /// Takes in what nearly everybody sends; says whether that was all.
+    #[inline]
+    fn is_usual(&mut self, value: &[u8]) -> bool {
+        let (keep_alive, close) = (value == b"keep-alive", value == b"close");
+        self.keep_alive |= keep_alive;
+        self.close |= close;
+        keep_alive || close
     }
 
     fn take(&mut self, value: &'a [u8]) -> Result<(), Crime> {

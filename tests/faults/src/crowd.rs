@@ -2,7 +2,7 @@
 
 use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// What one of them does.
@@ -31,7 +31,12 @@ struct Member {
 impl Crowd {
     /// Opens one more; false when it is refused, or not taken within a second.
     pub fn join(&mut self, address: SocketAddr, manner: Manner) -> bool {
-        let Some(mut stream) = connect(address) else { return false };
+        self.join_from(None, address, manner)
+    }
+
+    /// The same from an address of the caller's choice.
+    pub fn join_from(&mut self, from: Option<IpAddr>, address: SocketAddr, manner: Manner) -> bool {
+        let Some(mut stream) = connect(from, address) else { return false };
         let _ = stream.write(&manner.first);
         self.members.push(Member { stream, manner, sent: 0 });
         true
@@ -88,8 +93,11 @@ impl Member {
 }
 
 /// With a small receive buffer, so that what is not read piles up at the sender.
-fn connect(address: SocketAddr) -> Option<TcpStream> {
+pub fn connect(from: Option<IpAddr>, address: SocketAddr) -> Option<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).ok()?;
+    if let Some(from) = from {
+        socket.bind(&SocketAddr::new(from, 0).into()).ok()?;
+    }
     socket.set_recv_buffer_size(4 << 10).ok()?;
     socket.connect_timeout(&address.into(), Duration::from_secs(1)).ok()?;
     socket.set_nonblocking(true).ok()?;

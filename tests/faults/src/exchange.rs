@@ -36,7 +36,11 @@ pub async fn ask(shared: &Shared, number: u64, class: Class, end: Instant) -> En
 }
 
 async fn try_ask(shared: &Shared, number: u64, class: Class) -> End {
-    let Ok(_permit) = shared.permits.acquire().await else { return End::Refused };
+    let permit = match shared.plan.waits {
+        true => shared.permits.acquire().await.ok(),
+        false => shared.permits.try_acquire().ok(),
+    };
+    let Some(_permit) = permit else { return End::Unsent };
     let Some(mut connection) = connection(shared).await else { return End::Refused };
     let id = shared.id(number);
     let bytes = request(shared, &id, number, class);

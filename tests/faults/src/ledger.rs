@@ -25,6 +25,8 @@ pub enum End {
     Right,
     /// With a status other than 200 that an origin had made: passed on, as it should be.
     Passed(u16),
+    /// It was not sent: all connections that there may be were busy.
+    Unsent,
     /// No connection could be had.
     Refused,
     /// The connection ended before the answer began.
@@ -188,6 +190,7 @@ impl End {
         match self {
             End::Right => "right".to_owned(),
             End::Passed(status) => format!("{status} of the origin"),
+            End::Unsent => "unsent".to_owned(),
             End::Refused => "refused".to_owned(),
             End::Reset => "reset".to_owned(),
             End::Timeout => "timeout".to_owned(),

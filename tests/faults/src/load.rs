@@ -22,8 +22,10 @@ pub struct Plan {
     pub burst: u32,
     /// How many kept connections there are at least; where all are busy another one is made.
     pub connections: usize,
-    /// How many connections there are at most; a request that finds none waits for one, and its time runs.
+    /// How many connections there are at most; a request that finds none waits for one, and its time runs,
     pub connections_max: usize,
+    /// or is not sent.
+    pub waits: bool,
     /// The kinds of requests, one after the other, again and again.
     pub mix: &'static [Class],
     /// The host that is asked for.
@@ -53,6 +55,7 @@ impl Plan {
             burst: 1,
             connections: (rate as usize / 5).clamp(8, 200),
             connections_max: 5000,
+            waits: true,
             mix: STANDARD,
             host: "faults.test".to_owned(),
             prefix: String::new(),

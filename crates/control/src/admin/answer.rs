@@ -3,12 +3,13 @@
 use super::gate::{Gate, Refusal};
 use super::{pools, status};
 use crate::apply::{Supervisor, Trouble};
+use crate::described::{self, OnlyIf};
 use crate::observe::{log, metrics};
 use crate::wishes::{self, Refused};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -22,10 +23,16 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
         log::warn(format_args!("the admin API has refused a call: {}", refusal.reason));
         return refused(refusal);
     }
-    if let Some(named) = pools::host_of(request.uri().path()) {
-        return change_host(request, named, supervisor).await;
-    }
     let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+    if let Some(named) = pools::host_of(request.uri().path()) {
+        return match reads {
+            true => look_at_host(request.headers(), &named, supervisor),
+            false => change_host(request, named, supervisor).await,
+        };
+    }
+    if let Some(pool) = pools::pool_of(request.uri().path()).filter(|_| reads) {
+        return look_at_pool(request.headers(), pool, supervisor).await;
+    }
     let writes = request.method() == Method::POST;
     match (request.uri().path(), reads, writes) {
         ("/live", true, _) => text(StatusCode::OK, "live\n"),
@@ -35,11 +42,8 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
         },
         ("/status", true, _) => blocking(supervisor, |s| json_page(StatusCode::OK, &status::of(s))).await,
         ("/pools", true, _) => {
-            blocking(supervisor, |s| {
-                let mut status = status::of(s);
-                json_page(StatusCode::OK, &status["pools"].take())
-            })
-            .await
+            let page = |s: &Supervisor| json_page(StatusCode::OK, &status::of(s)["pools"].take());
+            tagged(request.headers(), blocking(supervisor, page).await).await
         }
         ("/metrics", true, _) => blocking(supervisor, metrics_page).await,
         ("/config", true, _) => config(request.headers(), supervisor),
@@ -56,6 +60,29 @@ pub async fn to(request: Request<Incoming>, gate: &Gate, supervisor: &Arc<Superv
     }
 }
 
+/// A pool with its hosts, as in the status.
+async fn look_at_pool(fields: &HeaderMap, pool: String, supervisor: &Arc<Supervisor>) -> Answer {
+    let as_json = wants_json(fields);
+    let page = move |s: &Supervisor| {
+        if let Err(refused) = wishes::pool_of(&s.running(), &pool) {
+            return not_made(&refused, as_json);
+        }
+        let mut all = status::of(s)["pools"].take();
+        let its = all.as_array_mut().and_then(|all| all.iter_mut().find(|it| it["name"] == *pool));
+        let nobody = json!({ "name": pool, "hosts": [] });
+        json_page(StatusCode::OK, &its.map_or(nobody, |its| its.take()))
+    };
+    tagged(fields, blocking(supervisor, page).await).await
+}
+
+/// A member of a pool as it can be changed.
+fn look_at_host(fields: &HeaderMap, (pool, host): &(String, String), supervisor: &Supervisor) -> Answer {
+    match wishes::look(&supervisor.running(), pool, host) {
+        Ok(found) => if_new(fields, &found.tag, || json_page(StatusCode::OK, &found.page)),
+        Err(refused) => not_made(&refused, wants_json(fields)),
+    }
+}
+
 /// Adds, removes, drains or weights a host.
 async fn change_host(
     request: Request<Incoming>,
@@ -67,27 +94,38 @@ async fn change_host(
     let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
         return text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too long, or broke off\n");
     };
-    let change = match pools::change(&head.method, named, head.uri.query(), &body.to_bytes()) {
+    let only_if = pools::only_if(&head.headers);
+    let change = match pools::change(&head.method, named, head.uri.query(), &body.to_bytes(), only_if) {
         Some(Ok(change)) => change,
         Some(Err(reason)) => return told(StatusCode::BAD_REQUEST, &reason, &[], as_json),
-        None => return not_allowed("PUT, PATCH, DELETE"),
+        None => return not_allowed("GET, HEAD, PUT, PATCH, DELETE"),
     };
     let own = Arc::clone(supervisor);
     let done = tokio::task::spawn_blocking(move || wishes::make(&own, &change)).await;
     match done {
-        Ok(Ok(said)) => told(StatusCode::OK, &said, &[], as_json),
-        Ok(Err(refused)) => {
-            let known: &[String] = if let Refused::Unknown { known, .. } = &refused { known } else { &[] };
-            let status = match &refused {
-                Refused::Unknown { .. } => StatusCode::NOT_FOUND,
-                Refused::Wrong(_) => StatusCode::BAD_REQUEST,
-                Refused::Conflict(_) => StatusCode::CONFLICT,
-                Refused::Trouble(Trouble::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
-                Refused::Unkept(_) | Refused::Trouble(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            told(status, &refused.to_string(), known, as_json)
+        Ok(Ok(made)) => {
+            let answer = told(StatusCode::OK, &made.said, &[], as_json);
+            made.host.iter().fold(answer, |answer, host| with_tag(answer, &host.tag))
         }
+        Ok(Err(refused)) => not_made(&refused, as_json),
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "this change has panicked\n"),
+    }
+}
+
+fn not_made(refused: &Refused, as_json: bool) -> Answer {
+    let known: &[String] = if let Refused::Unknown { known, .. } = refused { known } else { &[] };
+    let status = match refused {
+        Refused::Unknown { .. } => StatusCode::NOT_FOUND,
+        Refused::Wrong(_) => StatusCode::BAD_REQUEST,
+        Refused::Conflict(_) => StatusCode::CONFLICT,
+        Refused::Changed(_) => StatusCode::PRECONDITION_FAILED,
+        Refused::Trouble(Trouble::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::Unkept(_) | Refused::Trouble(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    let answer = told(status, &refused.to_string(), known, as_json);
+    match refused {
+        Refused::Changed(Some(tag)) => with_tag(answer, tag),
+        _ => answer,
     }
 }
 
@@ -100,7 +138,10 @@ fn told(status: StatusCode, said: &str, known: &[String], as_json: bool) -> Answ
 }
 
 /// Whoever asks the workers has to wait for them, which must not stop the runtime.
-async fn blocking(supervisor: &Arc<Supervisor>, page: fn(&Supervisor) -> Answer) -> Answer {
+async fn blocking(
+    supervisor: &Arc<Supervisor>,
+    page: impl FnOnce(&Supervisor) -> Answer + Send + 'static,
+) -> Answer {
     let supervisor = Arc::clone(supervisor);
     let page = tokio::task::spawn_blocking(move || page(&supervisor)).await;
     page.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "this page has panicked\n"))
@@ -118,17 +159,28 @@ fn metrics_page(supervisor: &Supervisor) -> Answer {
 
 fn config(fields: &HeaderMap, supervisor: &Supervisor) -> Answer {
     let running = supervisor.running();
-    let tag = format!("\"{}\"", running.hash);
-    let known = fields.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let known = known.flat_map(|list| list.split(',')).any(|one| {
-        let one = one.trim();
-        one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag
-    });
-    let mut answer = match known {
-        true => answer(StatusCode::NOT_MODIFIED, JSON, ""),
-        false => answer(StatusCode::OK, JSON, &*running.json),
-    };
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
+    if_new(fields, &format!("\"{}\"", running.hash), || answer(StatusCode::OK, JSON, &*running.json))
+}
+
+/// `page`, unless the caller has it already.
+fn if_new(fields: &HeaderMap, tag: &str, page: impl FnOnce() -> Answer) -> Answer {
+    let only_if = OnlyIf { matches: None, ..pools::only_if(fields) };
+    let page = if only_if.holds(Some(tag)) { page() } else { answer(StatusCode::NOT_MODIFIED, JSON, "") };
+    with_tag(page, tag)
+}
+
+/// The same with a tag of all its bytes.
+async fn tagged(fields: &HeaderMap, page: Answer) -> Answer {
+    if !page.status().is_success() {
+        return page;
+    }
+    let (head, body) = page.into_parts();
+    let Ok(body) = body.collect().await.map(|body| body.to_bytes());
+    if_new(fields, &described::tag(&body), || Response::from_parts(head, Full::new(body)))
+}
+
+fn with_tag(mut answer: Answer, tag: &str) -> Answer {
+    if let Ok(tag) = HeaderValue::from_str(tag) {
         answer.headers_mut().insert(ETAG, tag);
     }
     answer
@@ -210,5 +262,5 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const JSON: &str = "application/json";
 
 /// What there is, for whoever asks for something else.
-const PAGES: &str = "not found; there is GET /live /ready /status /pools /metrics /config, POST /reload /upgrade /stop, and PUT, \
-                     PATCH, DELETE /pools/POOL/hosts/HOST\n";
+const PAGES: &str = "not found; there is GET /live /ready /status /pools /metrics /config, POST /reload /upgrade /stop, and GET, \
+                     PUT, PATCH, DELETE /pools/POOL/hosts/HOST\n";

@@ -9,8 +9,8 @@
 //! | `GET /config` | the configuration in force as JSON, without secrets, with its hash as `ETag` |
 //! | `POST /reload` | 200 when the new configuration is in force, 422 with the mistakes when it is refused |
 //! | `POST /upgrade` | 200 when the program on disk has taken over, 409 with the reason when it has not |
-//! | `GET /pools` | the pools with their hosts, as in the status |
-//! | `PUT`, `PATCH`, `DELETE /pools/POOL/hosts/HOST` | see `pools.rs` |
+//! | `GET /pools` | the pools with their hosts, as in the status, with an `ETag` |
+//! | `GET`, `PUT`, `PATCH`, `DELETE /pools/POOL/hosts/HOST` | see `pools.rs` |
 //! | `POST /stop` | 202; the program finishes what it has and ends |
 
 mod answer;

@@ -2,14 +2,19 @@
 //!
 //! | request | body | |
 //! |---|---|---|
+//! | `GET /pools/POOL` | | the pool with its hosts, as in the status |
+//! | `GET /pools/POOL/hosts/HOST` | | the member as it can be changed, with an `ETag` of that |
 //! | `PUT /pools/POOL/hosts/HOST` | `{"weight": 1, "backup": false}` | it becomes a member |
 //! | `PATCH /pools/POOL/hosts/HOST` | `{"weight": 5, "drain": true}` | what is named changes; `"weight": null` goes back to the one written |
 //! | `DELETE /pools/POOL/hosts/HOST` | | it is a member no more |
 //!
+//! A change is made only of the state that `If-Match` and `If-None-Match` name, where they are there; it is 412 otherwise.
 //! Names stand percent-encoded in the path. `"persist": true` in the body (`?persist=true` for DELETE) keeps the change for the next start.
 
+use crate::described::OnlyIf;
 use crate::wishes::{Change, What};
 use hyper::Method;
+use hyper::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
 use serde::{Deserialize, Deserializer};
 
 /// The pool and the host that a path names; none for other paths.
@@ -22,27 +27,46 @@ pub fn host_of(path: &str) -> Option<(String, String)> {
     decoded(pool).zip(decoded(host))
 }
 
+/// The pool that a path names; none for other paths.
+pub fn pool_of(path: &str) -> Option<String> {
+    let pool = path.strip_prefix("/pools/").filter(|pool| !pool.is_empty() && !pool.contains('/'))?;
+    decoded(pool)
+}
+
+/// What has to hold for a change, by its fields (RFC 9110 §13.1).
+pub fn only_if(fields: &HeaderMap) -> OnlyIf {
+    let list = |name: HeaderName| {
+        let values = fields.get_all(&name).iter().filter_map(|value| value.to_str().ok());
+        let tags: Vec<String> =
+            values.flat_map(|list| list.split(',')).map(|tag| tag.trim().to_owned()).collect();
+        fields.contains_key(name).then_some(tags)
+    };
+    OnlyIf { matches: list(IF_MATCH), none_matches: list(IF_NONE_MATCH) }
+}
+
 /// What a request asks for; none when the method is not for it.
 pub fn change(
     method: &Method,
     (pool, host): (String, String),
     query: Option<&str>,
     body: &[u8],
+    only_if: OnlyIf,
 ) -> Option<Result<Change, String>> {
     let change = match *method {
         Method::PUT => read::<Put>(body).map(|put| {
             let what = What::Add { weight: put.weight, backup: put.backup };
-            Change { pool, host, what, persist: put.persist }
+            Change { pool, host, what, persist: put.persist, only_if }
         }),
         Method::PATCH => read::<Patch>(body).and_then(|patch| match (patch.weight, patch.drain) {
             (None, None) => Err("neither `weight` nor `drain` is said".to_owned()),
             (weight, drain) => {
-                Ok(Change { pool, host, what: What::Adjust { weight, drain }, persist: patch.persist })
+                let what = What::Adjust { weight, drain };
+                Ok(Change { pool, host, what, persist: patch.persist, only_if })
             }
         }),
         Method::DELETE => {
             let persist = query.is_some_and(|query| query.split('&').any(|part| part == "persist=true"));
-            Ok(Change { pool, host, what: What::Remove, persist })
+            Ok(Change { pool, host, what: What::Remove, persist, only_if })
         }
         _ => return None,
     };
@@ -108,13 +132,17 @@ mod tests {
     use super::*;
 
     fn said(method: Method, query: Option<&str>, body: &str) -> Result<Change, String> {
-        change(&method, ("p".into(), "h".into()), query, body.as_bytes()).unwrap()
+        change(&method, ("p".into(), "h".into()), query, body.as_bytes(), OnlyIf::default()).unwrap()
     }
 
     #[test]
     fn paths_name_a_pool_and_a_host() {
         let pair = |pool: &str, host: &str| Some((pool.to_owned(), host.to_owned()));
         assert_eq!(host_of("/pools/web/hosts/10.0.0.1:80"), pair("web", "10.0.0.1:80"));
+        assert_eq!(
+            (pool_of("/pools/a%20b"), pool_of("/pools/"), pool_of("/pools/a/b")),
+            (Some("a b".into()), None, None)
+        );
         assert_eq!(host_of("/pools/a%20b/hosts/unix:%2Frun%2Fx"), pair("a b", "unix:/run/x"));
         for bad in [
             "/pools",
@@ -141,6 +169,6 @@ mod tests {
         {
             assert!(said(Method::PATCH, None, bad).is_err(), "{bad}");
         }
-        assert!(change(&Method::POST, ("p".into(), "h".into()), None, b"").is_none());
+        assert!(change(&Method::POST, ("p".into(), "h".into()), None, b"", OnlyIf::default()).is_none());
     }
 }

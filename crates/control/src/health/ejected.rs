@@ -147,7 +147,8 @@ impl Probing {
     }
 }
 
-async fn in_time(probe: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+/// A probe takes no longer than this.
+pub async fn in_time(probe: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     tokio::time::timeout(PROBE_TIME, probe).await.unwrap_or_else(|_| Err("no answer".into()))
 }
 

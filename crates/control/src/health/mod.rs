@@ -3,6 +3,7 @@
 mod count;
 mod ejected;
 mod http;
+mod silent;
 mod tcp;
 
 use crate::apply::Supervisor;
@@ -29,10 +30,12 @@ pub async fn run(supervisor: Arc<Supervisor>) {
     let mut bell = supervisor.running().snapshot.alarm.listen();
     let mut checks = BTreeMap::new();
     let mut ejected = BTreeMap::new();
+    let mut looks = silent::Looks::new();
     loop {
         let snapshot = Arc::clone(&supervisor.running().snapshot);
         sync_checks(&snapshot, &mut checks, &supervisor);
         ejected::sync(&snapshot, &mut ejected);
+        silent::look(&snapshot, &mut looks);
         drop(snapshot);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },

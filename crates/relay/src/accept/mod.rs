@@ -1,12 +1,9 @@
 //! A socket becomes a connection with a known peer.
 
-mod tls;
-
 use crate::client::Quiet;
 use crate::decode;
 use crate::net::{Listener, Stream};
 use crate::plan::Listen;
-use crate::reply::own;
 use crate::seats::NoSeat;
 use crate::worker::{Seat, Worker};
 use portunus_message::Peer;
@@ -14,25 +11,31 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+mod refuse;
+mod tls;
+
+/// How many connections are accepted in one go, before the worker turns to those it has.
+const AT_ONCE: u32 = 64;
+/// The part of the time in which connections are refused while there are far too many.
+const REFUSING: f64 = 0.05;
 /// How long accepting rests when the process has no descriptor left (attack H7), or has just refused many.
 const BREATH: Duration = Duration::from_millis(100);
 /// How many connections are refused in one go. The others wait in the kernel's queue, which costs nobody anything: whoever comes while
 /// there is no room must not use up the processor.
 const REFUSALS_AT_ONCE: u32 = 32;
-/// How many refused connections of a worker are read for a while, so that they get their answer.
-const LINGERING_MAX: usize = 16;
-/// How long.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Accepts connections of one listener for as long as it is wanted.
 pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr, worker: Rc<Worker>) {
-    let mut refused = 0;
+    let (mut refused, mut accepted, mut at_once) = (0, 0, AT_ONCE);
     loop {
+        if accepted >= at_once {
+            (accepted, at_once) = (0, rest(&listener, &listen, &worker).await);
+        }
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, client)) => {
+                accepted += 1;
                 if arrive(stream, Peer { client, ours }, &listen, &worker) {
                     refused = 0;
                 } else {
@@ -50,6 +53,28 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
             Err(_) => {} // the client has gone before it was accepted
         }
     }
+}
+
+/// Lets everybody else have a turn, and says how many connections may be accepted after that: one now and then, when the worker
+/// has enough to do for those it has. The others wait in the kernel's queue, which costs nobody anything; when that lasts, a
+/// small part of the time is spent on telling them that they wait in vain.
+async fn rest(listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
+    let most = worker.limits().worker_lag;
+    if !worker.turnstile.is_crowded(most) {
+        tokio::task::yield_now().await;
+        return AT_ONCE;
+    }
+    let pause = most / 4;
+    tokio::time::sleep(pause).await;
+    let mut now = worker.clock.refresh();
+    let until = now + pause.mul_f64(REFUSING);
+    while now < until && worker.turnstile.is_overrun(now, most) {
+        let Ok((stream, _)) = listener.accept_now() else { break };
+        worker.cells.connections.add(1);
+        refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
+        now = worker.clock.refresh();
+    }
+    1
 }
 
 /// Takes what is still in the queue of a listener that is about to be closed.
@@ -81,13 +106,7 @@ pub fn serve(stream: Stream, peer: Peer, listen: Rc<Listen>, worker: &Rc<Worker>
     let seat = match Seat::take(worker, &peer, &listen) {
         Ok(seat) => seat,
         Err(why) => {
-            let [full, unfair, memory] = &worker.cells.connections_refused;
-            match why {
-                NoSeat::Full => full.add(1),
-                NoSeat::UnfairShare => unfair.add(1),
-                NoSeat::LowMemory => memory.add(1),
-            }
-            refuse(stream, &listen, worker);
+            refuse::refuse(stream, &listen, why, worker);
             return false;
         }
     };
@@ -103,34 +122,6 @@ pub fn serve(stream: Stream, peer: Peer, listen: Rc<Listen>, worker: &Rc<Worker>
         tokio::task::spawn_local(decode::h1::connection(quiet, worker, seat));
     }
     true
-}
-
-/// Says that there is no room, as far as that can be said without waiting. What the client sends meanwhile is read for a moment, because
-/// its answer would be lost to a reset otherwise (RFC 9112 §9.6); but not for many at a time: they have no seats.
-fn refuse(mut stream: Stream, listen: &Listen, worker: &Rc<Worker>) {
-    let mut cx = Context::from_waker(Waker::noop());
-    let secures = worker.run().snapshot.fronts.speaks(listen);
-    let _ = stream.poll_write(&mut cx, if secures { tls::FULL } else { own::FULL });
-    let _ = stream.poll_end(&mut cx);
-    if worker.refused_lingering.get() >= LINGERING_MAX {
-        return;
-    }
-    worker.refused_lingering.set(worker.refused_lingering.get() + 1);
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        let mut dropped = [0; 1024];
-        let read = poll_fn(|cx| {
-            loop {
-                match stream.poll_read(cx, &mut dropped) {
-                    Poll::Ready(Ok(1..)) => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        });
-        let _ = tokio::time::timeout(LINGER, read).await;
-        worker.refused_lingering.set(worker.refused_lingering.get().saturating_sub(1));
-    });
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {

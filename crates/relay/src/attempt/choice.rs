@@ -1,28 +1,30 @@
 //! choice: which host has a request first, which one after that, and whether there may be another.
 
-use super::{Asked, door};
+use super::{Asked, Way, door};
 use crate::client::{Client, Scratch};
-use crate::context::{Bounds, Scope};
+use crate::context::Scope;
 use crate::hosts::HostId;
 use crate::pick::Key;
 use crate::pump::Transfer;
-use crate::run::RunPool;
 use crate::snapshot::Pool;
 use crate::worker::Worker;
-use portunus_message::{Crime, Error, Exchange, Phase, Retry, Tick};
+use portunus_message::{Crime, Error, Exchange, Phase, Retry, Side, Tick};
+use std::time::Duration;
+
+/// How long the same host is left alone before it is asked again, the first time; twice as long each further time.
+const BACK_OFF: Duration = Duration::from_millis(25);
+/// But never longer than this.
+const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
 /// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded.
-#[allow(clippy::too_many_arguments)]
 pub async fn first(
     x: &Exchange,
     client: &mut Client,
     scratch: &mut Scratch,
-    pool: &Pool,
-    mine: &RunPool,
+    way: &Way<'_>,
     mut since: Option<Tick>,
-    bounds: &Bounds,
-    worker: &Worker,
 ) -> Result<HostId, Error> {
+    let Way { pool, mine, worker, .. } = *way;
     loop {
         // Whoever comes goes behind those who wait; whoever was called goes before them.
         if since.is_some() || pool.live.gate.servers.is_empty() {
@@ -36,38 +38,58 @@ pub async fn first(
                 return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
             }
         }
-        since = Some(Box::pin(door::server(x, client, pool, since, bounds, worker)).await?);
+        since = Some(Box::pin(door::server(x, client, way, since)).await?);
     }
 }
 
 /// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
-/// there is time, and the budget allows it.
-#[allow(clippy::too_many_arguments)]
+/// there is time, and the budget allows it. Where only the same host is left, it is asked again when nothing was sent
+/// to it, after a moment.
 pub fn another(
     x: &mut Exchange,
     scratch: &mut Scratch,
-    pool: &Pool,
-    mine: &RunPool,
+    way: &Way<'_>,
     up: &mut Transfer,
-    bounds: &Bounds,
     asked: &Asked,
-    worker: &Worker,
-) -> Option<HostId> {
+) -> Option<(HostId, Duration)> {
+    let Way { pool, mine, worker, .. } = *way;
     let now = worker.clock.now();
-    if x.tries >= pool.retry.tries || bounds.request.is_some_and(|time| now >= x.times.began + time) {
+    let left = way.bounds.request.map_or(Tick::NEVER, |time| x.times.began + time).since(now);
+    if x.tries >= way.rule.tries || left.is_zero() {
         return None;
     }
-    let next = choose(x, scratch, pool, worker)?;
-    if !up.can_rewind() {
+    let (next, pause) = match choose(x, scratch, pool, worker) {
+        Some(next) => (next, Duration::ZERO),
+        None => (same(x, scratch, way, asked)?, back_off(x.tries, worker.random())),
+    };
+    if !up.can_rewind() || pause >= left {
         return None;
     }
     let cost_nothing = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
-    if !cost_nothing && !mine.may_try_again(pool, now) {
+    if !cost_nothing && !mine.may_try_again(pool, way.rule.budget_percent, now) {
         x.refused_by_budget = true;
         return None;
     }
     mine.cells.retries.add(1);
-    up.rewind().then_some(next)
+    up.rewind().then_some((next, pause))
+}
+
+/// The host that has just refused a connection, when there is no other: whoever restarts it would have every request of that
+/// moment fail otherwise.
+fn same(x: &Exchange, scratch: &mut Scratch, way: &Way<'_>, asked: &Asked) -> Option<HostId> {
+    let refused = |error: &Error| error.side == Side::Upstream && error.crime == Crime::ConnectFailed;
+    if !asked.as_ref().is_err_and(refused) || way.pool.hosts.len() > 1 {
+        return None;
+    }
+    let host = HostId(x.labels.host?);
+    scratch.tried.remove(host);
+    Some(host)
+}
+
+/// A half to one and a half times as long, by chance: whoever failed together should not come back together.
+fn back_off(tries: u32, random: u64) -> Duration {
+    let whole = BACK_OFF.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(BACK_OFF_MAX);
+    whole / 2 + whole.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
 }
 
 /// One of the hosts that have not been tried and have room; those that have asked to be left alone only when too few

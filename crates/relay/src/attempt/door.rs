@@ -1,8 +1,8 @@
 //! door: room on a pool, at once or after a wait; given back when it is dropped.
 
+use super::Way;
 use crate::breaker::{Gate, Line, Place, Turn};
 use crate::client::Client;
-use crate::context::Bounds;
 use crate::plan::InFlight;
 use crate::snapshot::{Pool, PoolLive};
 use crate::worker::Worker;
@@ -39,23 +39,18 @@ pub fn at_once<'a>(pool: &'a Pool, client: &Client) -> Option<Room<'a>> {
 }
 
 /// Room on `pool`, as soon as it is there.
-pub async fn room<'a>(
-    x: &Exchange,
-    client: &mut Client,
-    pool: &'a Pool,
-    bounds: &Bounds,
-    worker: &Worker,
-) -> Result<Room<'a>, Error> {
+pub async fn room<'a>(x: &Exchange, client: &mut Client, way: &Way<'a>) -> Result<Room<'a>, Error> {
+    let Way { pool, worker, .. } = *way;
     if pool.bound.is_adaptive() {
         pool.live.gate.hear_full(worker.clock.now());
         if let Some(room) = at_once(pool, client) {
             return Ok(room);
         }
     }
-    let waits = Waits::begin(pool, false, None, worker)?;
+    let waits = Waits::begin(way, false, None)?;
     pool.live.gate.settle(); // room may have come between the look and the place in the line
     let room = |_: &Waits<'_>| false;
-    waits.until_called(x, client, bounds, worker, room).await?;
+    waits.until_called(x, client, way, room).await?;
     Ok(Room { pool, counted: true })
 }
 
@@ -63,19 +58,18 @@ pub async fn room<'a>(
 pub async fn server(
     x: &Exchange,
     client: &mut Client,
-    pool: &Pool,
+    way: &Way<'_>,
     since: Option<Tick>,
-    bounds: &Bounds,
-    worker: &Worker,
 ) -> Result<Tick, Error> {
-    let waits = Waits::begin(pool, true, since, worker)?;
+    let Way { pool, worker, .. } = *way;
+    let waits = Waits::begin(way, true, since)?;
     let since = waits.place.since();
     let room = |waits: &Waits<'_>| {
         let has_room =
             pool.hosts.iter().any(|(_, host)| host.is_usable(worker.clock.now()) && !host.is_full());
         has_room && waits.line().is_first(&waits.place)
     };
-    waits.until_called(x, client, bounds, worker, room).await?;
+    waits.until_called(x, client, way, room).await?;
     Ok(since)
 }
 
@@ -89,15 +83,11 @@ struct Waits<'a> {
 }
 
 impl<'a> Waits<'a> {
-    fn begin(
-        pool: &'a Pool,
-        for_server: bool,
-        since: Option<Tick>,
-        worker: &Worker,
-    ) -> Result<Waits<'a>, Error> {
+    fn begin(way: &Way<'a>, for_server: bool, since: Option<Tick>) -> Result<Waits<'a>, Error> {
+        let pool = way.pool;
         let gate = &pool.live.gate;
         let line = if for_server { &gate.servers } else { &gate.rooms };
-        let place = line.join(&pool.bound, since, worker.clock.now());
+        let place = line.join(&pool.bound, way.urgency, since, way.worker.clock.now());
         let place = place.ok_or(Error::proxy(Phase::Pick, Crime::QueueFull))?;
         Ok(Waits { pool, gate, for_server, place, is_served: false })
     }
@@ -111,13 +101,12 @@ impl<'a> Waits<'a> {
         mut self,
         x: &Exchange,
         client: &mut Client,
-        bounds: &Bounds,
-        worker: &Worker,
+        way: &Way<'_>,
         room: impl Fn(&Waits<'_>) -> bool,
     ) -> Result<(), Error> {
         let until = self.place.since() + self.pool.bound.wait;
-        let deadline = bounds.request.map_or(Tick::NEVER, |time| x.times.began + time);
-        poll_fn(|cx| self.poll(cx, client, worker, until, deadline, &room)).await
+        let deadline = way.bounds.request.map_or(Tick::NEVER, |time| x.times.began + time);
+        poll_fn(|cx| self.poll(cx, client, way.worker, until, deadline, &room)).await
     }
 
     fn poll(
@@ -132,6 +121,7 @@ impl<'a> Waits<'a> {
         let ours = |crime| Poll::Ready(Err(Error::proxy(Phase::Pick, crime)));
         match self.place.poll(cx) {
             Poll::Ready(Turn::Shed) => return ours(Crime::Overloaded),
+            Poll::Ready(Turn::Displaced) => return ours(Crime::QueueFull),
             Poll::Ready(_) => {
                 self.is_served = true;
                 return Poll::Ready(Ok(()));

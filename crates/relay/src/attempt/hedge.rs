@@ -1,8 +1,7 @@
 //! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
 
-use super::{Ask, bad_response, choice::choose, closed};
+use super::{Ask, bad_response, choice::choose, closed, connect::open};
 use crate::client::Scratch;
-use crate::deadlines::Deadline;
 use crate::hosts::HostId;
 use crate::pool::{HostPool, Lease};
 use crate::run::RunPool;
@@ -100,7 +99,7 @@ pub async fn race(
 /// The host for the second attempt, if there is one and the budget has room for it.
 fn second(ask: &mut Ask<'_>, scratch: &mut Scratch, mine: &RunPool, now: Tick) -> Option<HostId> {
     let other = choose(ask.x, scratch, ask.pool, ask.worker)?;
-    if !mine.may_try_again(ask.pool, now) {
+    if !mine.may_try_again(ask.pool, ask.rule.budget_percent, now) {
         ask.x.refused_by_budget = true;
         mine.cells.hedges_refused.add(1);
         return None;
@@ -131,7 +130,7 @@ impl Try<'_> {
         let Some(run) = self.run.as_mut() else { return Poll::Pending };
         let late = |crime| Poll::Ready(Err(Error::upstream(Phase::Wait, crime, Retry::Never)));
         let done = match run.as_mut().poll(cx) {
-            Poll::Pending if ask.pool.retry.per_try.is_some_and(|time| now >= self.began + time) => {
+            Poll::Pending if ask.rule.per_try.is_some_and(|time| now >= self.began + time) => {
                 late(Crime::TryTimeout)
             }
             Poll::Pending if now >= self.began + ask.bounds.first_byte => late(Crime::FirstByteTimeout),
@@ -170,14 +169,7 @@ async fn send(
             done => return done,
         }
     }
-    let own: Deadline = worker.deadlines.add();
-    own.set(deadline);
-    poll_fn(|cx| {
-        own.wakes(cx);
-        Poll::Ready(())
-    })
-    .await;
-    let lease = host.connect(&own, &worker.clock).await?;
+    let lease = open(host, deadline, worker).await?;
     over(lease, &head, method, limits).await
 }
 

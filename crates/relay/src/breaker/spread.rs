@@ -78,33 +78,45 @@ const ENOUGH: u32 = 50;
 /// Times after which the older ones count for less.
 const MANY: u32 = 2000;
 
-/// How long a pool's answers take of late: one quantile of it, for all workers.
-#[derive(Debug, Default)]
+/// The percentiles that are kept.
+const PERCENTILES: std::ops::RangeInclusive<u32> = 50..=99;
+
+/// How long a pool's answers take of late, for all workers.
+#[derive(Debug)]
 pub struct Pace {
-    /// The quantile, in microseconds; 0 while too little is known.
-    slow_us: AtomicU64,
+    /// Each of [`PERCENTILES`], in microseconds; 0 while too little is known.
+    slow_us: [AtomicU64; 50],
     /// Guards what it is read from.
     spread: Mutex<Spread>,
 }
 
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { slow_us: [const { AtomicU64::new(0) }; 50], spread: Mutex::default() }
+    }
+}
+
 impl Pace {
-    /// Hears of further times; `percent` of all are to be within the quantile.
-    pub fn hear(&self, seen: &Spread, percent: u32) {
+    /// Hears of further times.
+    pub fn hear(&self, seen: &Spread) {
         let mut spread = self.spread.lock().unwrap_or_else(PoisonError::into_inner);
         spread.merge(seen);
-        if spread.len() >= ENOUGH
-            && let Some(slow) = spread.quantile(percent)
-        {
-            self.slow_us.store(u64::try_from(slow.as_micros()).unwrap_or(u64::MAX), Relaxed);
+        if spread.len() >= ENOUGH {
+            for (slow_us, percent) in self.slow_us.iter().zip(PERCENTILES) {
+                let slow = spread.quantile(percent).unwrap_or_default();
+                slow_us.store(u64::try_from(slow.as_micros()).unwrap_or(u64::MAX), Relaxed);
+            }
         }
         if spread.len() >= MANY {
             spread.fade();
         }
     }
 
-    /// The quantile, once enough is known.
-    pub fn slow(&self) -> Option<Duration> {
-        Some(self.slow_us.load(Relaxed)).filter(|&us| us > 0).map(Duration::from_micros)
+    /// The time within which `percent` of the answers begin, 50 to 99, once enough is known.
+    pub fn slow(&self, percent: u32) -> Option<Duration> {
+        let at = percent.checked_sub(*PERCENTILES.start())?;
+        let slow_us = self.slow_us.get(at as usize)?.load(Relaxed);
+        Some(slow_us).filter(|&us| us > 0).map(Duration::from_micros)
     }
 }
 
@@ -156,14 +168,16 @@ mod tests {
     fn a_pace_is_told_once_enough_is_known_and_follows() {
         let (pace, mut seen) = (Pace::default(), Spread::default());
         (0..49).for_each(|_| seen.add(Duration::from_millis(1)));
-        pace.hear(&seen, 95);
-        assert_eq!(pace.slow(), None);
-        pace.hear(&seen, 95);
-        assert!(pace.slow().is_some_and(|slow| slow < Duration::from_millis(2)));
+        pace.hear(&seen);
+        assert_eq!(pace.slow(95), None);
+        pace.hear(&seen);
+        assert!(pace.slow(95).is_some_and(|slow| slow < Duration::from_millis(2)));
         seen.clear();
         (0..100).for_each(|_| seen.add(Duration::from_millis(100)));
-        (0..100).for_each(|_| pace.hear(&seen, 95));
-        assert!(pace.slow().is_some_and(|slow| slow >= Duration::from_millis(100)));
+        (0..100).for_each(|_| pace.hear(&seen));
+        assert!(pace.slow(49).is_none() && pace.slow(100).is_none());
+        assert!(pace.slow(50).is_some_and(|slow| slow >= Duration::from_millis(100)));
+        assert!(pace.slow(99).is_some_and(|slow| slow >= Duration::from_millis(100)));
     }
 
     #[test]

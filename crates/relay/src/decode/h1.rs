@@ -33,7 +33,7 @@ enum Then {
 pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Future<Output = ()> {
     // Not an `async fn`: that would keep its arguments twice, for as long as the connection lives.
     async move {
-        let _seat = seat;
+        let _ = &seat; // it is held as long as this lives
         quiet.deadline.set(quiet.opened + worker.limits().header_time);
         while wait(&quiet, &worker).await {
             let mut active = worker.take_active();
@@ -55,9 +55,15 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
 
 /// Gives the memory back; the connection too, when it goes on.
 fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet> {
-    let client = active.client.take();
+    let quiet = match then {
+        Then::Doze => active.client.take().map(Client::doze),
+        Then::Close => {
+            active.client = None;
+            None
+        }
+    };
     worker.give_active(active);
-    client.filter(|_| matches!(then, Then::Doze)).map(Client::doze)
+    quiet
 }
 
 /// Waits for the first byte of the next request; `false` when none will come.
@@ -118,8 +124,8 @@ async fn next_head(
     let scheme = if client.secured.is_some() { Scheme::Https } else { Scheme::Http };
     let mut began = client.link.has_more().then(|| worker.clock.now());
     client.began = worker.clock.now();
-    let idle_until = worker.clock.now() + worker.keep_alive();
-    let doze_at = worker.clock.now() + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
+    let quiet_since = worker.clock.now();
+    let doze_at = quiet_since + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
     let mut first = true;
     let mut again = false;
     poll_fn(|cx| {
@@ -160,7 +166,12 @@ async fn next_head(
                 return Poll::Ready(Ok(None));
             }
             None if now >= doze_at => {
-                client.deadline.set(if fresh { client.opened + limits.header_time } else { idle_until });
+                let until = if fresh {
+                    client.opened + limits.header_time
+                } else {
+                    quiet_since + worker.keep_alive()
+                };
+                client.deadline.set(until);
                 return Poll::Ready(Ok(None));
             }
             None => client.deadline.set(doze_at.min(worker.sends_away_at(client.requests, client.opened))),
@@ -199,7 +210,7 @@ async fn exchange(
     };
     client.keep_alive = head.keep_alive;
     client.expects_continue = head.expects_continue;
-    client.link.expect_body(head.framing, &worker.limits());
+    client.link.expect_body(head.framing, &run.limits);
     worker.cells.underscores_dropped.add(head.underscores_dropped.into());
     x.times.head = Some(worker.clock.now());
     if worker.level() >= Level::Refusing {

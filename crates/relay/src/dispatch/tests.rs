@@ -17,6 +17,9 @@ fn route(path: PathMatch) -> RoutePlan {
         split: None,
         canary: None,
         mirror: None,
+        retry: Default::default(),
+        hedge: None,
+        urgency: Default::default(),
         limits: Default::default(),
     }
 }

@@ -1,6 +1,6 @@
 //! sockets: where the program listens — opened, kept over a reload, or taken over from whoever had them before.
 
-use super::{Stream, keep_alive};
+use super::{Stream, UNHEARD, keep_alive};
 use crate::plan::Listen;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +8,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -18,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 #[derive(Clone, Debug, Default)]
 pub struct Sockets {
     by_address: BTreeMap<Listen, Arc<Group>>,
+    /// Those that an earlier reload took out, for as long as some worker still lets in whoever had come before.
+    closing: BTreeMap<Listen, Weak<Group>>,
 }
 
 /// The sockets of one address.
@@ -64,14 +66,19 @@ impl Drop for UnixFile {
 /// One worker's listener.
 #[derive(Debug)]
 pub enum Listener {
-    /// At a TCP address.
-    Tcp(TcpListener),
+    /// At a TCP address, with all that listens there, so that it can be used again while it closes.
+    Tcp(TcpListener, Closing),
     /// At a unix socket.
     Unix(UnixListener),
 }
 
+/// Keeps the sockets of an address for as long as one of them is read.
+#[derive(Debug)]
+pub struct Closing(#[allow(dead_code)] Arc<Group>);
+
 impl Sockets {
-    /// Opens all of `listen`, or none. Those that `kept` has are shared with it; those that `given` has are taken from there.
+    /// Opens all of `listen`, or none. Those that `kept` has, or that it has begun to close, are shared with it; those that `given`
+    /// has are taken from there.
     pub fn open(
         listen: &BTreeSet<Listen>,
         workers: usize,
@@ -79,15 +86,16 @@ impl Sockets {
         given: &mut Given,
     ) -> Result<Sockets, (Listen, io::Error)> {
         let mut by_address = BTreeMap::new();
+        let ours = kept.map(Sockets::still_open).unwrap_or_default();
         for address in listen {
-            let group = match kept.and_then(|kept| kept.by_address.get(address)) {
+            let group = match ours.get(address) {
                 Some(group) => Arc::clone(group),
                 None => {
                     let gift = given.0.remove(address);
                     let lent = gift.as_ref().is_some_and(|gift| gift.lent);
                     let opened = match gift {
                         Some(gift) => take_over(address, gift.sockets, workers),
-                        None => open_all(address, workers),
+                        None => open_all(address, workers, ours.keys()),
                     };
                     let sockets = opened.map_err(|error| (address.clone(), error))?;
                     Arc::new(Group { sockets, lent })
@@ -95,7 +103,16 @@ impl Sockets {
             };
             by_address.insert(address.clone(), group);
         }
-        Ok(Sockets { by_address })
+        let closing = ours.iter().filter(|(address, _)| !by_address.contains_key(*address));
+        let closing = closing.map(|(address, group)| (address.clone(), Arc::downgrade(group))).collect();
+        Ok(Sockets { by_address, closing })
+    }
+
+    /// What it listens at, and what it listened at before and is not closed yet.
+    fn still_open(&self) -> BTreeMap<Listen, Arc<Group>> {
+        let closing = self.closing.iter().filter_map(|(address, group)| Some((address, group.upgrade()?)));
+        let open = self.by_address.iter().map(|(address, group)| (address, Arc::clone(group)));
+        closing.chain(open).map(|(address, group)| (address.clone(), group)).collect()
     }
 
     /// The addresses that are really listened at: port 0 has become a number.
@@ -162,7 +179,7 @@ impl Sockets {
         let new = self.by_address.iter().filter(|(listen, _)| !known(listen));
         new.flat_map(|(listen, group)| {
             share(index, workers, group.sockets.len()).filter_map(|at| {
-                let (ours, listener) = group.sockets.get(at)?.open().ok()?;
+                let (ours, listener) = group.sockets.get(at)?.open(group).ok()?;
                 Some((listen.clone(), ours, listener))
             })
         })
@@ -205,10 +222,13 @@ pub fn name_of(socket: &OwnedFd) -> Option<Listen> {
 }
 
 impl Raw {
-    fn open(&self) -> io::Result<(SocketAddr, Listener)> {
+    fn open(&self, group: &Arc<Group>) -> io::Result<(SocketAddr, Listener)> {
         Ok(match self {
             Raw::Tcp(listener) => {
-                (listener.local_addr()?, Listener::Tcp(TcpListener::from_std(listener.try_clone()?)?))
+                // It may have begun to close; there is nothing to detach otherwise, which is an error.
+                let _ = SockRef::from(listener).detach_filter();
+                let own = TcpListener::from_std(listener.try_clone()?)?;
+                (listener.local_addr()?, Listener::Tcp(own, Closing(Arc::clone(group))))
             }
             Raw::Unix(file) => {
                 let listener = UnixListener::from_std(file.listener.try_clone()?)?;
@@ -248,7 +268,12 @@ fn take_over(listen: &Listen, given: Vec<OwnedFd>, workers: usize) -> io::Result
     Ok(sockets)
 }
 
-fn open_all(listen: &Listen, workers: usize) -> io::Result<Vec<Raw>> {
+/// Opens `listen` anew; `ours` are the addresses that this program has open beside it.
+fn open_all<'a>(
+    listen: &Listen,
+    workers: usize,
+    mut ours: impl Iterator<Item = &'a Listen>,
+) -> io::Result<Vec<Raw>> {
     match listen {
         Listen::Unix(path) => {
             let listener = open_unix(path)?;
@@ -256,7 +281,9 @@ fn open_all(listen: &Listen, workers: usize) -> io::Result<Vec<Raw>> {
             Ok(vec![Raw::Unix(UnixFile { listener, path: path.clone(), ours: AtomicBool::new(true) })])
         }
         Listen::Tcp(address) => {
-            prove_free(*address)?;
+            if !ours.any(|other| overlaps(other, *address)) {
+                prove_free(*address)?;
+            }
             let first = open_tcp(*address)?;
             // The first one decides the port when the plan says 0.
             let address = first.local_addr()?;
@@ -310,7 +337,14 @@ fn prepare(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&keep_alive())?;
     // What a client does not take waits with us, where it is bounded, and not in the kernel, up to megabytes for each.
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-    socket.set_tcp_user_timeout(Some(Duration::from_secs(30)))
+    socket.set_tcp_user_timeout(Some(UNHEARD))
+}
+
+/// Whether one of the two is the other one, or any address on its port.
+fn overlaps(listen: &Listen, address: SocketAddr) -> bool {
+    let Listen::Tcp(other) = listen else { return false };
+    let same = other.ip().to_canonical() == address.ip().to_canonical();
+    other.port() == address.port() && (same || other.ip().is_unspecified() || address.ip().is_unspecified())
 }
 
 /// SO_REUSEPORT would let a second program of the same user share the address unseen; a socket without it may not. A listener of our
@@ -341,7 +375,7 @@ impl Listener {
     /// Accepts one connection and says who is at its other end.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
         match self {
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener, _) => {
                 listener.poll_accept(cx).map_ok(|(stream, client)| (Stream::Tcp(stream), client))
             }
             Listener::Unix(listener) => listener
@@ -353,13 +387,13 @@ impl Listener {
     /// Accepts a connection that is in the kernel's queue now, whether an event has told of it or not.
     pub fn accept_now(&self) -> io::Result<(Stream, SocketAddr)> {
         let (socket, client) = match self {
-            Listener::Tcp(listener) => SockRef::from(listener).accept()?,
+            Listener::Tcp(listener, _) => SockRef::from(listener).accept()?,
             Listener::Unix(listener) => SockRef::from(listener).accept()?,
         };
         socket.set_nonblocking(true)?;
         let client = client.as_socket().unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
         let stream = match self {
-            Listener::Tcp(_) => Stream::Tcp(TcpStream::from_std(socket.into())?),
+            Listener::Tcp(..) => Stream::Tcp(TcpStream::from_std(socket.into())?),
             Listener::Unix(_) => Stream::Unix(UnixStream::from_std(socket.into())?),
         };
         Ok((stream, client))
@@ -376,7 +410,7 @@ impl Listener {
             SockFilter::new(0x06, 0, 0, 0),           //   drop
             SockFilter::new(0x06, 0, 0, 0xffff_ffff), // else pass
         ];
-        if let Listener::Tcp(listener) = self {
+        if let Listener::Tcp(listener, _) = self {
             // Without it a connection made in the last moment is reset, as with any listener that closes.
             let _ = SockRef::from(listener).attach_filter(&NO_SYN);
         }
@@ -408,6 +442,34 @@ mod tests {
                 assert_eq!(reads, workers.max(count));
             }
         }
+    }
+
+    #[test]
+    fn what_closes_is_used_again_and_what_overlaps_is_no_stranger() {
+        let open = |listen: &[SocketAddr], kept: Option<&Sockets>| {
+            let listen = listen.iter().copied().map(Listen::Tcp).collect();
+            Sockets::open(&listen, 2, kept, &mut Given::default())
+        };
+        let port = open_tcp("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap().port();
+        let any: SocketAddr = (Ipv4Addr::UNSPECIFIED, port).into();
+        let one: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _inside = runtime.enter();
+
+        let first = open(&[any], None).unwrap();
+        let closing = first.of_worker(0, 2, |_| false);
+        closing.iter().for_each(|(_, _, listener)| listener.turn_away());
+        let none = open(&[], Some(&first)).unwrap();
+        drop(first);
+        assert!(open(&[one], None).is_err(), "to anybody else it is taken");
+        let both = open(&[any, one], Some(&none)).unwrap();
+        drop((none, closing));
+        let again = both.of_worker(0, 2, |listen| *listen == Listen::Tcp(one));
+        assert_eq!(again.len(), 1);
+        std::net::TcpStream::connect_timeout(&one, Duration::from_millis(500)).unwrap();
+        let later = open(&[one], Some(&both)).unwrap();
+        drop((both, again));
+        assert_eq!((later.still_open().len(), later.descriptors().count()), (1, 2));
     }
 
     #[test]

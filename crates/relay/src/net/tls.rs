@@ -7,7 +7,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
 use rustls::{CommonState, ProtocolVersion};
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 /// A connection that speaks TLS over another one.
 pub struct Layer {
@@ -109,33 +109,40 @@ impl Layer {
             if self.ended.is_some() {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            ready!(self.poll_receive(cx, &mut []))?;
+            ready!(self.socket.poll_readable(cx))?;
+            match self.receive(&mut []) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => _ = done?,
+            }
         }
     }
 
-    /// Reads what was opened into `buffer`, and opens more when there is none.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Reads what was opened into `buffer`, and opens more when there is none and an event has told of it.
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let count = self.take_plain(buffer);
             if count > 0 {
-                return Poll::Ready(Ok(count));
+                return Ok(count);
             }
             match self.ended {
                 None => {}
                 // A client that goes without a word owes us nothing; an answer may have been cut off by somebody else.
                 Some(End::Untold) if matches!(self.side, Conn::Client(_)) => {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
-                Some(_) => return Poll::Ready(Ok(0)),
+                Some(_) => return Ok(0),
             }
-            let count = ready!(self.poll_receive(cx, buffer))?;
-            if self.out_at < self.out.len() {
-                let _ = self.poll_flush(cx)?;
-            }
+            let count = self.receive(buffer)?;
+            self.flush_now(); // what the protocol had to say to that
             if count > 0 {
-                return Poll::Ready(Ok(count));
+                return Ok(count);
             }
         }
+    }
+
+    /// How many bytes wait to be asked for, here and in the kernel.
+    pub fn queued(&self) -> usize {
+        self.plain.len() - self.plain_at + self.rest.len() + self.socket.queued()
     }
 
     fn take_plain(&mut self, buffer: &mut [u8]) -> usize {
@@ -152,16 +159,16 @@ impl Layer {
     }
 
     /// Receives once and opens what has come whole: into `buffer` first. Says how much of that was filled.
-    fn poll_receive(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         INPUT.with_borrow_mut(|input| {
             let most = received_at_once(buffer.len());
-            let Some(room) = input.get_mut(REST_MAX..REST_MAX + most) else { return Poll::Ready(Ok(0)) };
-            let count = match ready!(self.socket.poll_read(cx, room)) {
+            let room = input.get_mut(REST_MAX..REST_MAX + most).unwrap_or(&mut []);
+            let count = match self.socket.try_read(room) {
                 // Who leaves what we sent unread, tickets for example, resets the connection by closing it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset && self.is_server() => 0,
                 done => done?,
             };
-            Poll::Ready(self.received(input, count, buffer))
+            self.received(input, count, buffer)
         })
     }
 
@@ -229,7 +236,7 @@ impl Layer {
                 break;
             }
         }
-        let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+        self.flush_now();
     }
 
     /// Writes some of `bytes`, in as few records as they fit into. What the connection below does not take at once is
@@ -339,6 +346,19 @@ impl Layer {
         Poll::Ready(Ok(()))
     }
 
+    /// Sends what was sealed as far as there is room, and wakes nobody when there is more.
+    fn flush_now(&mut self) {
+        while let Some(left) = self.out.get(self.out_at..).filter(|left| !left.is_empty()) {
+            match self.socket.send(left) {
+                Ok(count @ 1..) => self.out_at += count,
+                _ => return,
+            }
+        }
+        if self.out_at > 0 {
+            (self.out, self.out_at) = (Vec::new(), 0);
+        }
+    }
+
     /// Ends our half: says so, and then ends the half below.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.say_bye();
@@ -379,7 +399,8 @@ impl Layer {
             }
             let received = INPUT.with_borrow_mut(|input| {
                 let room = input.get_mut(REST_MAX..REST_MAX + FRONT_BYTES).unwrap_or(&mut []);
-                match self.socket.receive(room, now) {
+                let received = if now { self.socket.recv(room) } else { self.socket.try_read(room) };
+                match received {
                     Ok(count) => self.received(input, count, &mut []).map(drop),
                     Err(error) => Err(error),
                 }
@@ -406,7 +427,7 @@ impl Drop for Layer {
     fn drop(&mut self) {
         // Nothing waits here: whoever wanted to be sure has ended the half before.
         self.say_bye();
-        let _ = self.poll_flush(&mut Context::from_waker(Waker::noop()));
+        self.flush_now();
     }
 }
 

@@ -34,6 +34,46 @@ impl Default for Retry {
     }
 }
 
+/// What a route wants of trying again other than its pools do; whatever is none is as the pool has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct RetryChange {
+    /// How many attempts a request may take in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tries: Option<u32>,
+    /// How long one attempt may take.
+    #[serde(with = "portunus_message::duration::optional", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub per_try: Option<Duration>,
+    /// Further attempts in percent of the pool's requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_percent: Option<u32>,
+    /// What is tried again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<Vec<RetryOn>>,
+    /// Whether requests that are not idempotent may be sent again, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub non_idempotent: Option<NonIdempotent>,
+}
+
+impl RetryChange {
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        *self == RetryChange::default()
+    }
+
+    /// What holds on a pool that has `retry` by itself.
+    pub fn on(&self, retry: &Retry) -> Retry {
+        Retry {
+            tries: self.tries.unwrap_or(retry.tries),
+            per_try: self.per_try.or(retry.per_try),
+            budget_percent: self.budget_percent.unwrap_or(retry.budget_percent),
+            on: self.on.clone().or_else(|| retry.on.clone()),
+            non_idempotent: self.non_idempotent.unwrap_or(retry.non_idempotent),
+        }
+    }
+}
+
 /// What may lead to another attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RetryOn {
@@ -133,6 +173,36 @@ pub enum InFlight {
     Unlimited,
     /// So many.
     Most(u32),
+}
+
+/// Whose requests wait first where a pool has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Urgency {
+    /// After all others; and they give up their place to others when the queue is full.
+    Low,
+    /// Neither.
+    #[default]
+    Normal,
+    /// Before all others, and never refused because a worker is late.
+    High,
+}
+
+impl Urgency {
+    /// Whether it is neither.
+    pub fn is_normal(&self) -> bool {
+        *self == Urgency::Normal
+    }
+}
+
+/// What a route wants of asking a second host other than its pools do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum RouteHedge {
+    /// Never.
+    Off,
+    /// After so long.
+    After(Hedge),
 }
 
 /// Asking a second host when the first one is slow.

@@ -11,6 +11,7 @@ use crate::hosts::Host;
 use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
+use crate::silence;
 use portunus_message::{Crime, Error, Phase, Side, Tick};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -38,6 +39,8 @@ pub struct HostPool {
     /// Until when connections of this host are not trusted with requests that must not be lost.
     distrusted_until: Cell<Tick>,
     idle: RefCell<Vec<Idle>>,
+    /// How many answers there had been at the last look.
+    answers_seen: Cell<u64>,
     buffers: Rc<Buffers>,
     /// The pool that has taken this one's place at a reload.
     next: RefCell<Option<Rc<HostPool>>>,
@@ -83,6 +86,7 @@ impl HostPool {
             idle_max,
             distrusted_until: Cell::default(),
             idle: RefCell::default(),
+            answers_seen: Cell::default(),
             buffers,
         }
     }
@@ -214,6 +218,14 @@ impl HostPool {
         self.idle
             .borrow_mut()
             .retain_mut(|idle| now.since(idle.since) <= limit && is_quiet(&mut idle.link.stream));
+    }
+
+    /// Looks, once a second, whether the host has answered this worker since the last time, and tells all others.
+    pub fn has_answered(&self, now: Tick) -> bool {
+        let answers = self.cells.duration.borrow().counts.iter().sum();
+        let answered = self.answers_seen.replace(answers) != answers;
+        self.host.live.silence.hear(answered, self.host.in_flight() >= silence::BUSY, now);
+        answered
     }
 
     /// Idle connections now.

@@ -78,6 +78,11 @@ impl Both<'_> {
             }
             upload_at = at;
         }
+        if worker.level() >= Level::Ending
+            && worker.census.must_go(self.client.deadline.key(), || self.held())
+        {
+            return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::LowMemory)));
+        }
         let (at, error) = self.next_deadline(x, now, worker);
         let at = if upload_at > now { at.min(upload_at) } else { at };
         if at > now {
@@ -89,6 +94,11 @@ impl Both<'_> {
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(Err(error))
+    }
+
+    /// What the exchange holds.
+    fn held(&self) -> usize {
+        self.client.link.held() + self.link.held() + self.up.held() + self.down.held()
     }
 
     /// How long the upstream may leave the request's body untaken: not long, once it has answered.

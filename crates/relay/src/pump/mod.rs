@@ -13,14 +13,8 @@ use std::time::Duration;
 /// other side, so a slow reader slows its writer down and no body is ever held whole.
 #[derive(Default)]
 pub struct Transfer {
-    stages: Vec<Box<dyn Stage>>,
-    /// What the stages gave, and how much of it has been sent.
-    staged: Vec<u8>,
-    staged_sent: usize,
-    /// Bytes of an earlier attempt, to be sent before what is still to come.
-    again: Vec<u8>,
-    again_sent: usize,
-    keep: Keep,
+    /// There for the few bodies that do not just pass, so that the others are small: they move often.
+    extra: Option<Box<Extra>>,
     source_ended: bool,
     state: State,
     /// Body bytes taken from the source.
@@ -32,6 +26,19 @@ pub struct Transfer {
     from: Option<Side>,
     /// Time spent waiting for the client.
     waited: Duration,
+}
+
+/// What a body needs that is changed on its way, or may be sent twice.
+#[derive(Default)]
+struct Extra {
+    stages: Vec<Box<dyn Stage>>,
+    /// What the stages gave, and how much of it has been sent.
+    staged: Vec<u8>,
+    staged_sent: usize,
+    /// Bytes of an earlier attempt, to be sent before what is still to come.
+    again: Vec<u8>,
+    again_sent: usize,
+    keep: Keep,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +112,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Transfer {
     /// A transfer of a body with these stages, out of `from`.
     pub fn new(from: Side, stages: Vec<Box<dyn Stage>>, bytes_max: u64) -> Transfer {
-        Transfer { stages, bytes_max, from: Some(from), ..Transfer::default() }
+        let extra = (!stages.is_empty()).then(|| Box::new(Extra { stages, ..Extra::default() }));
+        Transfer { extra, bytes_max, from: Some(from), ..Transfer::default() }
     }
 
     /// A transfer of nothing, that is over.
@@ -113,39 +121,36 @@ impl Transfer {
         Transfer { state: State::Over, ..Transfer::default() }
     }
 
+    /// Nothing will come from the source; what waits in the sink is flushed.
+    pub fn expect_nothing(&mut self) {
+        self.source_ended = self.extra.is_none();
+    }
+
     /// Keeps up to `bytes_max` bytes so that they can be sent again.
     pub fn keep_up_to(&mut self, bytes_max: usize) {
-        self.keep = Keep::UpTo(bytes_max, Vec::new());
+        self.extra.get_or_insert_default().keep = Keep::UpTo(bytes_max, Vec::new());
     }
 
     /// Whether [`Transfer::rewind`] would be possible.
     pub fn can_rewind(&self) -> bool {
-        let kept = match &self.keep {
+        let Some(extra) = &self.extra else { return self.moved == 0 };
+        let kept = match &extra.keep {
             Keep::UpTo(..) => true,
             Keep::Nothing => self.moved == 0,
             Keep::TooMuch => false,
         };
-        kept && (self.stages.is_empty() || self.moved == 0)
+        kept && (extra.stages.is_empty() || self.moved == 0)
     }
 
     /// Starts again for another attempt: possible while all that was taken from the source has been kept.
     pub fn rewind(&mut self) -> bool {
-        let kept = match std::mem::take(&mut self.keep) {
-            Keep::UpTo(bytes_max, kept) => {
-                self.keep = Keep::UpTo(bytes_max, Vec::new());
-                kept
-            }
-            Keep::Nothing if self.moved == 0 => Vec::new(),
-            Keep::Nothing | Keep::TooMuch => return false,
+        let rewound = match &mut self.extra {
+            None => self.moved == 0,
+            Some(extra) => extra.rewind(self.moved),
         };
-        if !self.stages.is_empty() && self.moved > 0 {
-            return false; // a stage has seen the bytes and cannot unsee them
+        if !rewound {
+            return false;
         }
-        // What an earlier rewind had not sent yet comes after what was sent of it.
-        let unsent = self.again.split_off(self.again_sent.min(self.again.len()));
-        self.again = kept;
-        self.again.extend_from_slice(&unsent);
-        self.again_sent = 0;
         self.state = State::Moving;
         self.waits = None;
         true
@@ -153,12 +158,23 @@ impl Transfer {
 
     /// The whole body, where all of it has been moved, and kept as it came.
     pub fn whole(&self) -> Option<&[u8]> {
-        match &self.keep {
-            _ if !self.is_over() || !self.stages.is_empty() => None,
+        let (stages, keep) = match &self.extra {
+            Some(extra) => (extra.stages.as_slice(), &extra.keep),
+            None => (&[][..], &Keep::Nothing),
+        };
+        match keep {
+            _ if !self.is_over() || !stages.is_empty() => None,
             _ if self.moved == 0 => Some(&[]),
             Keep::UpTo(_, kept) => Some(kept.as_slice()).filter(|kept| kept.len() as u64 == self.moved),
             Keep::Nothing | Keep::TooMuch => None,
         }
+    }
+
+    /// Bytes that it keeps.
+    pub fn held(&self) -> usize {
+        let Some(extra) = &self.extra else { return 0 };
+        let kept = if let Keep::UpTo(_, kept) = &extra.keep { kept.len() } else { 0 };
+        kept + extra.again.len() + extra.staged.len()
     }
 
     /// Whether everything has been moved and flushed.
@@ -197,10 +213,9 @@ impl Transfer {
                     self.waits = None;
                     self.state = State::Over;
                 }
-                State::Moving if self.staged_sent < self.staged.len() => {
-                    ready!(self.poll_staged(cx, to, now))?
+                State::Moving if self.extra.as_ref().is_some_and(|extra| extra.has_more()) => {
+                    ready!(self.poll_extra(cx, to, now))?
                 }
-                State::Moving if self.again_sent < self.again.len() => ready!(self.poll_again(cx, to, now))?,
                 State::Moving if self.source_ended => {
                     to.finish()?;
                     self.state = State::Flushing;
@@ -229,56 +244,34 @@ impl Transfer {
         };
         if !more {
             self.source_ended = true;
-            let mut staged = std::mem::take(&mut self.staged);
-            staged.clear();
-            let finished = finish_stages(&mut self.stages, &mut staged);
-            self.staged = staged;
-            self.staged_sent = 0;
-            return Poll::Ready(finished);
+            return Poll::Ready(self.extra.as_mut().map_or(Ok(()), |extra| extra.finish()));
         }
-        if self.stages.is_empty() {
-            let taken = match to.poll_send(cx, from.data()) {
-                Poll::Ready(taken) => taken?,
-                Poll::Pending => return self.pend_on_sink(now),
-            };
-            self.keep(from.data(), taken);
-            from.consume(taken);
-            self.count(taken, now)?;
-            self.foresee(from)?;
-        } else {
-            let mut staged = std::mem::take(&mut self.staged);
-            staged.clear();
-            let pushed = push_stages(&mut self.stages, from.data(), &mut staged);
-            self.staged = staged;
-            self.staged_sent = 0;
-            pushed?;
+        if let Some(extra) = self.extra.as_mut().filter(|extra| !extra.stages.is_empty()) {
             let taken = from.data().len();
+            extra.push(from.data())?;
             from.consume(taken);
             self.count(taken, now)?;
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_staged(&mut self, cx: &mut Context<'_>, to: &mut Link, now: Tick) -> Poll<Result<(), Error>> {
-        let piece = self.staged.get(self.staged_sent..).unwrap_or(&[]);
-        match to.poll_send(cx, piece) {
-            Poll::Ready(taken) => self.staged_sent += taken?,
+        let taken = match to.poll_send(cx, from.data()) {
+            Poll::Ready(taken) => taken?,
             Poll::Pending => return self.pend_on_sink(now),
+        };
+        if let Some(extra) = &mut self.extra {
+            extra.keep(from.data(), taken);
         }
+        from.consume(taken);
+        self.count(taken, now)?;
+        self.foresee(from)?;
+        self.source_ended = self.extra.is_none() && from.is_read();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_again(&mut self, cx: &mut Context<'_>, to: &mut Link, now: Tick) -> Poll<Result<(), Error>> {
-        let piece = self.again.get(self.again_sent..).unwrap_or(&[]);
-        match to.poll_send(cx, piece) {
-            Poll::Ready(taken) => {
-                let taken = taken?;
-                let sent = self.again.get(self.again_sent..self.again_sent + taken).unwrap_or(&[]);
-                if let Keep::UpTo(_, kept) = &mut self.keep {
-                    kept.extend_from_slice(sent);
-                }
-                self.again_sent += taken;
-            }
+    /// Sends what does not come from the source.
+    fn poll_extra(&mut self, cx: &mut Context<'_>, to: &mut Link, now: Tick) -> Poll<Result<(), Error>> {
+        let Some(extra) = &mut self.extra else { return Poll::Ready(Ok(())) };
+        match to.poll_send(cx, extra.more()) {
+            Poll::Ready(taken) => extra.sent(taken?),
             Poll::Pending => return self.pend_on_sink(now),
         }
         Poll::Ready(Ok(()))
@@ -303,16 +296,6 @@ impl Transfer {
         }
     }
 
-    fn keep(&mut self, data: &[u8], taken: usize) {
-        if let Keep::UpTo(bytes_max, kept) = &mut self.keep {
-            if kept.len() + taken > *bytes_max {
-                self.keep = Keep::TooMuch;
-            } else {
-                kept.extend_from_slice(data.get(..taken).unwrap_or(&[]));
-            }
-        }
-    }
-
     /// A chunk that has been announced and is too long is refused before it comes.
     fn foresee(&self, from: &Link) -> Result<(), Error> {
         match from.announced() {
@@ -333,6 +316,77 @@ impl Transfer {
             return Err(Error::client(Phase::Body, Crime::BodyTooLarge));
         }
         Ok(())
+    }
+}
+
+impl Extra {
+    /// Whether there is something to be sent that does not come from the source.
+    fn has_more(&self) -> bool {
+        self.staged_sent < self.staged.len() || self.again_sent < self.again.len()
+    }
+
+    /// What is to be sent of that now.
+    fn more(&self) -> &[u8] {
+        let staged = self.staged.get(self.staged_sent..).filter(|staged| !staged.is_empty());
+        staged.or(self.again.get(self.again_sent..)).unwrap_or(&[])
+    }
+
+    /// So much of [`Extra::more`] has been sent.
+    fn sent(&mut self, taken: usize) {
+        if self.staged_sent < self.staged.len() {
+            self.staged_sent += taken;
+            return;
+        }
+        let sent = self.again.get(self.again_sent..self.again_sent + taken).unwrap_or(&[]);
+        if let Keep::UpTo(_, kept) = &mut self.keep {
+            kept.extend_from_slice(sent);
+        }
+        self.again_sent += taken;
+    }
+
+    /// Leads data through the stages.
+    fn push(&mut self, data: &[u8]) -> Result<(), Error> {
+        self.staged.clear();
+        self.staged_sent = 0;
+        push_stages(&mut self.stages, data, &mut self.staged)
+    }
+
+    /// The source has ended.
+    fn finish(&mut self) -> Result<(), Error> {
+        self.staged.clear();
+        self.staged_sent = 0;
+        finish_stages(&mut self.stages, &mut self.staged)
+    }
+
+    fn keep(&mut self, data: &[u8], taken: usize) {
+        if let Keep::UpTo(bytes_max, kept) = &mut self.keep {
+            if kept.len() + taken > *bytes_max {
+                self.keep = Keep::TooMuch;
+            } else {
+                kept.extend_from_slice(data.get(..taken).unwrap_or(&[]));
+            }
+        }
+    }
+
+    /// Makes what was kept the next to be sent; says whether that is all of what was `moved`.
+    fn rewind(&mut self, moved: u64) -> bool {
+        let kept = match std::mem::take(&mut self.keep) {
+            Keep::UpTo(bytes_max, kept) => {
+                self.keep = Keep::UpTo(bytes_max, Vec::new());
+                kept
+            }
+            Keep::Nothing if moved == 0 => Vec::new(),
+            Keep::Nothing | Keep::TooMuch => return false,
+        };
+        if !self.stages.is_empty() && moved > 0 {
+            return false; // a stage has seen the bytes and cannot unsee them
+        }
+        // What an earlier rewind had not sent yet comes after what was sent of it.
+        let unsent = self.again.split_off(self.again_sent.min(self.again.len()));
+        self.again = kept;
+        self.again.extend_from_slice(&unsent);
+        self.again_sent = 0;
+        true
     }
 }
 

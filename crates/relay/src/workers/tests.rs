@@ -80,6 +80,9 @@ impl Proxy {
                 split: None,
                 canary: None,
                 mirror: None,
+                retry: Default::default(),
+                hedge: None,
+                urgency: Default::default(),
                 limits,
             }],
         });
@@ -291,7 +294,7 @@ fn short_memory_refuses_what_is_new_and_nothing_after_it_is_over() {
     pressure.set_level(Level::Calm);
     assert!(get(&mut proxy.client(), "/").unwrap().starts_with("HTTP/1.1 200 "));
     let stats = proxy.stats(|stats| crimes(stats, Crime::LowMemory) == 1);
-    assert_eq!(stats.connections_refused, [0, 0, 1]);
+    assert_eq!(stats.connections_refused, [0, 0, 1, 0]);
     assert!(proxy.end());
 }
 
@@ -327,5 +330,36 @@ fn short_memory_ends_what_a_client_does_not_take() {
     proxy.workers.pressure().set_level(Level::Ending);
     let stats = proxy.stats(|stats| crimes(stats, Crime::LowMemory) == 1);
     assert_eq!(crimes(&stats, Crime::LowMemory), 1);
+    assert!(proxy.end());
+}
+
+#[test]
+fn when_memory_is_nearly_gone_the_biggest_go_first() {
+    // The first sends more than its client takes, who is not slow; the second little, and then nothing for long.
+    let connections = std::sync::atomic::AtomicU32::new(0);
+    let origin = origin(move |stream| {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\nlittle");
+        let piece = vec![b'x'; 1 << 20];
+        if connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            while stream.write_all(&piece).is_ok() {}
+        }
+    });
+    let proxy = Proxy::start(origin, &[], Limits::default());
+    let mut big = proxy.client();
+    big.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    big.read_exact(&mut [0; 4096]).unwrap();
+    let mut small = proxy.client();
+    small.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_head(&mut small).unwrap();
+    proxy.workers.pressure().set_level(Level::Ending);
+    let (begun, mut piece) = (clock::read(), vec![0; 16 << 10]);
+    let is_over = || crimes(&proxy.workers.stats(), Crime::LowMemory) > 0;
+    while !is_over() && clock::read().since(begun) < PATIENCE && big.read_exact(&mut piece).is_ok() {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    assert!(is_over() && clock::read().since(begun) < PATIENCE / 2, "it was not slow");
+    let stats = proxy.workers.stats();
+    assert_eq!((crimes(&stats, Crime::LowMemory), stats.active), (1, 1), "the other goes on");
+    proxy.workers.pressure().set_level(Level::Calm);
     assert!(proxy.end());
 }

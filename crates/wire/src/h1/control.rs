@@ -17,7 +17,17 @@ pub(super) fn first_control(bytes: &[u8]) -> usize {
         }
         at += 16;
     }
-    at + (marks(&padded(rest)).trailing_zeros() as usize).min(rest.len())
+    at + (end_marks(bytes, rest.len()).trailing_zeros() as usize).min(rest.len())
+}
+
+/// A bit for each control byte among the last `count` bytes, fewer than sixteen. They are looked at together with those
+/// before them, if there are so many.
+#[inline]
+fn end_marks(bytes: &[u8], count: usize) -> u32 {
+    match bytes.last_chunk::<16>() {
+        Some(last) => marks(last) >> (16 - count),
+        None => marks(&padded(bytes)),
+    }
 }
 
 /// How many bytes are control bytes.
@@ -25,16 +35,22 @@ pub(super) fn count_control(bytes: &[u8]) -> usize {
     // So few that a count for each of the sixteen columns fits a byte.
     let few = |bytes: &[u8]| {
         let (blocks, rest) = bytes.as_chunks::<16>();
-        count(blocks) + count(&[padded(rest)])
+        count(blocks) + end_marks(bytes, rest.len()).count_ones() as usize
     };
     bytes.chunks(16 * 255).map(few).sum()
 }
 
-/// Where the first colon stands.
+/// How many bytes stand before the first colon.
 #[inline]
-pub(super) fn first_colon(bytes: &[u8]) -> Option<usize> {
+pub(super) fn first_colon(bytes: &[u8]) -> usize {
     let start = bytes.first_chunk::<16>().map_or(0, colons);
-    if start != 0 { Some(start.trailing_zeros() as usize) } else { memchr::memchr(b':', bytes) }
+    if start != 0 { start.trailing_zeros() as usize } else { later_colon(bytes) }
+}
+
+/// The same where no colon stands near the front.
+#[cold]
+fn later_colon(bytes: &[u8]) -> usize {
+    memchr::memchr(b':', bytes).unwrap_or(bytes.len())
 }
 
 /// Fewer than sixteen bytes, filled up with spaces.
@@ -171,10 +187,10 @@ mod tests {
     fn the_first_colon_is_found() {
         for length in 0..40 {
             let mut bytes = vec![b'a'; length];
-            assert_eq!(first_colon(&bytes), None);
+            assert_eq!(first_colon(&bytes), length);
             for place in (0..length).rev() {
                 bytes[place] = b':';
-                assert_eq!(first_colon(&bytes), Some(place));
+                assert_eq!(first_colon(&bytes), place);
             }
         }
     }

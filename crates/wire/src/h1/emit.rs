@@ -169,9 +169,13 @@ impl Head<'_> {
 
     fn status_line(&mut self, status: Status) {
         self.text("HTTP/1.1 ");
-        self.decimal(u64::from(status.code()));
-        self.text(" ");
-        self.text(status.reason());
+        match status.spelled() {
+            "" => {
+                self.decimal(u64::from(status.code()));
+                self.text(" ");
+            }
+            spelled => self.text(spelled),
+        }
         self.end_line();
     }
 

@@ -66,13 +66,16 @@ impl Fault {
 }
 
 /// How an origin behaves: `well`, a fault, or `idle:40-60` (closes connections that were idle that long, in ms, at random
-/// between the two), also several with `+` between.
+/// between the two), or `busy:8-10` (works on eight requests at a time, each for 10 ms; others wait; from the start only), also
+/// several with `+` between.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Manner {
     /// What it does where the query says nothing else.
     pub fault: Fault,
     /// After how long an idle connection is closed, between these two.
     pub idle: Option<(Duration, Duration)>,
+    /// How many requests it works on at a time, and for how long on each.
+    pub busy: Option<(usize, Duration)>,
 }
 
 impl Manner {
@@ -80,10 +83,13 @@ impl Manner {
     pub fn read(text: &str) -> Option<Manner> {
         let mut manner = Manner::default();
         for part in text.split('+') {
+            let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
             if let Some(span) = part.strip_prefix("idle:") {
                 let (least, most) = span.split_once('-')?;
-                let millis = |text: &str| text.parse().ok().map(Duration::from_millis);
                 manner.idle = Some((millis(least)?, millis(most)?));
+            } else if let Some(work) = part.strip_prefix("busy:") {
+                let (at_a_time, time) = work.split_once('-')?;
+                manner.busy = Some((at_a_time.parse().ok()?, millis(time)?));
             } else {
                 manner.fault = Fault::read(part)?;
             }
@@ -101,6 +107,7 @@ mod tests {
         let manner = Manner::read("idle:40-60+slow:5").expect("manners");
         assert_eq!(manner.idle, Some((Duration::from_millis(40), Duration::from_millis(60))));
         assert_eq!(manner.fault, Fault::Slow(Duration::from_millis(5)));
+        assert_eq!(Manner::read("busy:8-10").expect("manners").busy, Some((8, Duration::from_millis(10))));
         assert_eq!(Manner::read("well"), Some(Manner::default()));
         assert_eq!(Manner::read("rude"), None);
         assert_eq!(Fault::read("reset:many"), None);

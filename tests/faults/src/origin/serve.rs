@@ -12,10 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 struct Origin {
     name: String,
     manner: Mutex<Manner>,
+    /// Who may be worked on, and how long that takes.
+    desk: Option<(Semaphore, Duration)>,
     /// One line for each request, written at once: it survives `kill -9`.
     record: File,
     chance: AtomicU64,
@@ -32,6 +35,7 @@ pub fn main(words: &[String]) {
     let origin = Arc::new(Origin {
         name: name.clone(),
         manner: Mutex::new(manner),
+        desk: manner.busy.map(|(at_a_time, time)| (Semaphore::new(at_a_time), time)),
         record,
         chance: AtomicU64::new(0x9e37_79b9_7f4a_7c15),
         huge: Mutex::default(),
@@ -102,6 +106,10 @@ async fn connection(origin: Arc<Origin>, mut stream: TcpStream) {
         origin.write(&format!("{} {}", if request.post { 'P' } else { 'G' }, request.id));
         if request.websocket {
             return websocket(&mut stream).await;
+        }
+        if let Some((desk, time)) = &origin.desk {
+            let _turn = desk.acquire().await;
+            tokio::time::sleep(*time).await;
         }
         let fault = request.fault.unwrap_or(origin.manner.lock().map_or(Fault::None, |manner| manner.fault));
         if !exchange(&origin, &mut stream, &mut buffer, &request, fault).await {

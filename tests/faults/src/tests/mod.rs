@@ -50,6 +50,7 @@ pub const LIST: &[Test] = &[
     t21_names::TEST,
     t22_storm::TEST,
     t24_overload::TEST,
+    t24_overload::SERVERS,
     t25_memory::TEST,
     t26_descriptors::TEST,
     t27_slow_pack::TEST,

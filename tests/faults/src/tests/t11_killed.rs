@@ -2,14 +2,16 @@
 
 use crate::ledger::{Class, End};
 use crate::load::Load;
-use crate::stage::{EVERYBODY, Row, Stage, Test};
+use crate::stage::{EVERYBODY, Row, Stage, Test, millis};
 use crate::subject::Front;
+use portunus_tests::Proxy;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 pub(super) const TEST: Test = Test {
     name: "T11",
     about: "one of three origins killed again and again",
-    figure: "0 GET of 1 KiB failed; POST: only those under way, each a clear 502; 0 arrived twice",
+    figure: "0 GET of 1 KiB failed; POST: only those under way, each a clear 502; 0 arrived twice; left out within 100 ms",
     against: EVERYBODY,
     run,
 };
@@ -20,10 +22,15 @@ fn run(stage: &Stage) -> Row {
     let load = Load::start(stage.standard(&subject));
     load.go_on(Duration::from_secs(1));
     let kills = stage.size(4, 60);
+    let mut left_out = Duration::ZERO;
     for round in 0..kills {
         let dead = round % 3;
+        let killed = load.age();
         origins[dead].kill();
-        load.go_on(stage.size(Duration::from_millis(700), Duration::from_secs(2)));
+        if let Some(proxy) = subject.portunus() {
+            left_out = left_out.max(until_left_out(proxy, origins[dead].address(), &load, killed));
+        }
+        load.reach(killed + stage.size(Duration::from_millis(700), Duration::from_secs(2)));
         origins[dead].start_again();
         load.go_on(stage.size(Duration::from_millis(500), Duration::from_secs(3)));
     }
@@ -37,6 +44,11 @@ fn run(stage: &Stage) -> Row {
     let (doubled, first) = (ledger.doubled, ledger.first_failures());
     let mut row = Row::of(ledger);
     row.note("kills", kills);
+    if subject.portunus().is_some() {
+        row.note("left out after", millis(left_out));
+        let within = Duration::from_millis(100) + stage.leeway() / 4;
+        row.must(left_out <= within, format!("one was left out only after {left_out:?}"));
+    }
     row.must(small == 0, format!("{small} GETs of 1 KiB failed\n{first}"));
     row.must(unclear == 0, format!("{unclear} large GETs failed otherwise than by a visible end\n{first}"));
     row.must(posts == clear, format!("{} POSTs failed otherwise than by 502\n{first}", posts - clear));
@@ -45,3 +57,13 @@ fn run(stage: &Stage) -> Row {
     row.must_please(&origins);
     row
 }
+
+/// How long after `killed` the proxy says that it uses this origin no more.
+fn until_left_out(proxy: &Proxy, origin: SocketAddr, load: &Load, killed: Duration) -> Duration {
+    let labels = [format!("server_address=\"{origin}\""), "state=\"ejected\"".to_owned()];
+    let labels = labels.each_ref().map(String::as_str);
+    while proxy.metric("portunus_upstream_state", &labels) == 0.0 && load.age() < killed + PATIENCE {}
+    load.age() - killed
+}
+
+const PATIENCE: Duration = Duration::from_secs(2);

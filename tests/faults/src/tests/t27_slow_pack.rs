@@ -1,10 +1,15 @@
 //! t27_slow_pack: clients that send slowly, read slowly or say nothing, beside good ones.
 
-use crate::crowd::{Crowd, Manner};
+use crate::crowd::{Crowd, Manner, connect};
 use crate::load::{Load, Plan};
 use crate::stage::{EVERYBODY, Row, Stage, Test, millis};
 use crate::subject::Front;
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 pub(super) const TEST: Test = Test {
     name: "T27",
@@ -38,6 +43,8 @@ fn run(stage: &Stage) -> Row {
             "",
         );
     let subject = stage.start(&front);
+    // Before the load: to make such a body takes the origin a moment.
+    let download = Download::start(subject.address(), stage.size(4, 100) << 20);
     let load = Load::start(stage.standard(&subject));
     load.go_on(stage.seconds(2, 20));
     let before = load.age();
@@ -58,6 +65,7 @@ fn run(stage: &Stage) -> Row {
     let gone = load.age() - joined.1;
     load.reach(joined.1 + stage.seconds(4, 120));
     let ledger = load.finish_with(&origins);
+    let (bytes, time, cut) = download.stop();
     let of = |from: Duration, to: Duration| {
         ledger.quantile_of(0.99, move |outcome| (from..to).contains(&outcome.at))
     };
@@ -67,6 +75,10 @@ fn run(stage: &Stage) -> Row {
         "slow clients",
         format!("{}, {} left, the last gone after {:.1} s", joined.0, crowd.count(), gone.as_secs_f64()),
     );
+    let kib = bytes as f64 / 1024.0;
+    row.note("slow healthy download", format!("{kib:.0} KiB in {:.0} s", time.as_secs_f64()));
+    let rate = kib / time.as_secs_f64();
+    row.must(!cut && rate >= 40.0, format!("the download had {rate:.1} KiB/s; cut: {cut}"));
     row.note("p99", format!("{} (before: {})", millis(beside), millis(quiet)));
     row.must_lose_nothing();
     // To open all these connections at once takes the machine a moment, which is not the proxy's.
@@ -79,6 +91,47 @@ fn run(stage: &Stage) -> Row {
         format!("{} slow clients left after {gone:?}", crowd.count()),
     );
     row
+}
+
+/// A client that takes 50 KiB a second of a large answer, steadily.
+struct Download {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<(u64, Duration, bool)>,
+}
+
+impl Download {
+    fn start(address: SocketAddr, size: u32) -> Download {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut stream = connect(None, address).expect("a connection");
+            stream.set_nonblocking(false).expect("to wait");
+            stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+            let request = format!("GET /large?id=healthy&bytes={size} HTTP/1.1\r\nHost: faults.test\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("to ask");
+            stream.peek(&mut [0]).expect("an answer");
+            let _ = ready.send(());
+            let (begun, mut bytes, mut piece) = (Instant::now(), 0u64, [0; 5 << 10]);
+            while !told.load(Relaxed) {
+                if stream.read_exact(&mut piece).is_err() {
+                    return (bytes, begun.elapsed(), true);
+                }
+                bytes += piece.len() as u64;
+                let due = Duration::from_millis(bytes / 5120 * 100);
+                std::thread::park_timeout(due.saturating_sub(begun.elapsed()));
+            }
+            (bytes, begun.elapsed(), false)
+        });
+        let _ = is_ready.recv();
+        Download { stop, thread }
+    }
+
+    /// How many bytes it took, in which time, and whether it was cut off.
+    fn stop(self) -> (u64, Duration, bool) {
+        self.stop.store(true, Relaxed);
+        self.thread.join().expect("the download")
+    }
 }
 
 fn manners() -> Vec<Manner> {

@@ -126,16 +126,16 @@ fn gather<'a>(fields: &'a [u8], response: &mut Response, limits: &Limits) -> Opt
             Known::KEEP_ALIVE => gathered.idle = gathered.idle.or(timeout(line.value)),
             _ => {}
         }
-        let fits = line.name.len() <= limits.header_name
-            && count + gathered.options.named <= limits.upstream_header_count
-            && cost <= limits.upstream_header_bytes;
         let crosses = hop::crosses_down(line.known, line.name);
-        if !fits || (crosses && !line.index(&mut response.fields, at)) {
+        if line.name.len() > limits.header_name || (crosses && !line.index(&mut response.fields, at)) {
             return None;
         }
     }
     gathered.length = fields.len() - rest.len() + 2;
-    if gathered.length > limits.upstream_header_bytes + 2 {
+    if count + gathered.options.named > limits.upstream_header_count
+        || cost > limits.upstream_header_bytes
+        || gathered.length > limits.upstream_header_bytes + 2
+    {
         return None;
     }
     response.fields.load(fields.get(..gathered.length).unwrap_or(fields));

@@ -1,0 +1,119 @@
+//! wait: what is waited for while a request is with a host — its body's way up, the head of the answer — and for how long.
+
+use super::{Ask, closed};
+use crate::conduct::Reason;
+use crate::link::Link;
+use crate::pool::HostPool;
+use crate::pressure::Level;
+use crate::pump::{Pace, Transfer};
+use portunus_message::{Crime, Error, Phase, Retry, Side, Tick};
+use portunus_wire::h1::HeadBounds;
+use portunus_wire::h1::parse::ResponseHead;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How often one who waits for an answer looks whether there may still be one.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How far the request has got.
+pub struct Sending {
+    /// Whether nothing has been looked at yet.
+    pub first: bool,
+    /// Why the host has stopped taking the body.
+    pub up_failed: Option<Error>,
+    /// When all of it was sent, or could not be.
+    pub sent_at: Option<Tick>,
+}
+
+impl Ask<'_> {
+    /// Moves the request's body while it waits for the head of the answer.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link,
+        up: &mut Transfer,
+        host: &HostPool,
+        bounds: &HeadBounds,
+        sending: &mut Sending,
+    ) -> Poll<Result<ResponseHead, Error>> {
+        // The first look follows at once on what came before, whose time is still good.
+        let first = std::mem::take(&mut sending.first);
+        let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
+        let _ = self.client.link.poll_flush(cx)?; // 100 and 103
+        if !up.is_over() && sending.up_failed.is_none() {
+            match up.poll(cx, &mut self.client.link, link, now) {
+                Poll::Ready(Ok(())) => sending.sent_at = Some(now),
+                // The host may have answered before it stopped reading; its answer counts.
+                Poll::Ready(Err(error)) if error.side == Side::Upstream => {
+                    let untouched = up.moved == 0 && link.nothing_sent();
+                    sending.up_failed =
+                        Some(if untouched { Error { retry: Retry::Untouched, ..error } } else { error });
+                    sending.sent_at = Some(now);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+            self.x.bytes_up = up.moved;
+        }
+        let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
+        match link.poll_head(cx, bounds, parse) {
+            Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
+            Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
+            Poll::Pending => {}
+        }
+        if up.is_over()
+            && let Poll::Ready(error) = self.client.poll_gone(cx, now)
+        {
+            return Poll::Ready(Err(error));
+        }
+        if sending.sent_at.is_none() && self.worker.level() >= Level::Ending {
+            let held = || self.client.link.held() + link.held() + up.held();
+            if self.worker.census.must_go(self.client.deadline.key(), held) {
+                return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::LowMemory)));
+            }
+        }
+        let (at, crime) = self.next_deadline(up, sending, now);
+        if at <= now {
+            return Poll::Ready(Err(crime));
+        }
+        let waits_long = sending.sent_at.is_some_and(|sent_at| now.since(sent_at) >= LOOK_EVERY);
+        if waits_long && self.is_forsaken(host, up, now) {
+            return Poll::Ready(Err(Error::upstream(Phase::Wait, Crime::TryTimeout, Retry::IfIdempotent)));
+        }
+        self.client.deadline.set(at.min(now + LOOK_EVERY));
+        Poll::Pending
+    }
+
+    /// Whether the host has been found to answer nobody any more, and the request can go to another one.
+    fn is_forsaken(&self, host: &HostPool, up: &Transfer, now: Tick) -> bool {
+        let live = &host.host.live;
+        live.standing.is_ejected(now)
+            && live.conduct.reason() == Reason::Timeouts
+            && self.x.tries < self.rule.tries
+            && self.rule.follows_silence(&self.x.request)
+            && up.can_rewind()
+            && self.pool.live.budget.has_left(self.rule.budget_percent, now)
+    }
+
+    /// What will be waited for, at most until when, and what it is when it does not come.
+    fn next_deadline(&self, up: &Transfer, sending: &Sending, now: Tick) -> (Tick, Error) {
+        let late = |crime| Error::upstream(Phase::Wait, crime, Retry::Never);
+        let mut first = (self.request_deadline(), late(Crime::Deadline));
+        let mut may_be_earlier = |at: Tick, error: Error| {
+            if at < first.0 {
+                first = (at, error);
+            }
+        };
+        may_be_earlier(self.try_deadline(), late(Crime::TryTimeout));
+        may_be_earlier(self.client.patience_ends(), Error::client(Phase::Wait, Crime::ClientGone));
+        if let Some(sent_at) = sending.sent_at {
+            may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
+        } else if let Some(since) = up.waits_for(Side::Upstream) {
+            may_be_earlier(since + self.bounds.upstream_idle, late(Crime::UpstreamStalled));
+        } else if let Some(at) = up.overdue(Side::Client, now, &Pace::of_body(self.limits)) {
+            may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
+        }
+        first
+    }
+}

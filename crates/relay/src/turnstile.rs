@@ -1,0 +1,246 @@
+//! turnstile: how many exchanges a worker begins before it turns to those it has begun, and whom it refuses when the line is long.
+
+use crate::clock::Clock;
+use portunus_message::Tick;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How many exchanges may begin in one turn. A worker that has more to do than it can would begin them all otherwise, each with
+/// a connection to its host, and finish none.
+const EACH_TURN: u32 = 32;
+/// How long there has to be a crowd until anybody is refused: a pause of the whole process, or a thousand new
+/// connections at once, are over by then.
+const STANDING: Duration = Duration::from_secs(1);
+/// The same when that was so lately.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How long it is "lately".
+const LATELY: Duration = Duration::from_secs(10);
+
+/// Where exchanges that need an upstream wait for their turn, first come, first served. A worker that keeps up with what comes
+/// has nobody waiting here.
+#[derive(Debug, Default)]
+pub struct Turnstile {
+    /// Begun in this turn.
+    begun: Cell<u32>,
+    line: RefCell<VecDeque<Waker>>,
+    /// How many have ever stood in line, and how many of them have been called.
+    joined: Cell<u64>,
+    called: Cell<u64>,
+    /// Since when there has been a crowd all the time.
+    crowded_since: Cell<Option<Tick>>,
+    lately_until: Cell<Tick>,
+    turn: Cell<Duration>,
+    bell: Notify,
+}
+
+impl Turnstile {
+    /// Lets an exchange begin, if it need not wait for its turn.
+    pub fn passes_at_once(&self) -> bool {
+        let may = self.begun.get() < EACH_TURN && self.called.get() == self.joined.get();
+        if may {
+            self.begun.set(self.begun.get() + 1);
+        }
+        may
+    }
+
+    /// Lets an exchange begin, at once or when its turn has come; false when it is refused, because there has been a crowd for a
+    /// while and it would have to wait for longer than `most`.
+    pub async fn pass(&self, clock: &Clock, most: Duration) -> bool {
+        if self.passes_at_once() {
+            return true;
+        }
+        if self.refuses(clock.now(), most) {
+            return false;
+        }
+        self.wait(clock).await;
+        true
+    }
+
+    /// How long whoever comes now has to wait.
+    pub fn delay(&self) -> Duration {
+        self.turn.get().mul_f64(self.line.borrow().len() as f64 / f64::from(EACH_TURN))
+    }
+
+    /// How long a turn takes of late: so much later than it came, what comes is looked at.
+    pub fn turn(&self) -> Duration {
+        self.turn.get()
+    }
+
+    /// Hears how long one took.
+    pub fn took(&self, turn: Duration) {
+        self.turn.set((self.turn.get() * 3 + turn) / 4);
+    }
+
+    /// Calls those in line, turn by turn; for ever.
+    pub async fn keep(&self, clock: &Clock, most: impl Fn() -> Duration) {
+        loop {
+            self.bell.notified().await;
+            while self.is_needed() {
+                // Everybody who is ready to go on does so first.
+                let begun = clock.refresh();
+                tokio::task::yield_now().await;
+                let now = clock.refresh();
+                self.took(now.since(begun));
+                self.feel(now, most());
+                self.call();
+            }
+            self.crowded_since.set(None);
+        }
+    }
+
+    /// Whether whoever comes now has to wait for more than half of `most`: the worker has enough to do for those it has.
+    pub fn is_crowded(&self, most: Duration) -> bool {
+        !most.is_zero() && self.delay() > most / 2
+    }
+
+    /// Whether that has been so for a while: more comes than can be done.
+    pub fn is_overrun(&self, now: Tick, most: Duration) -> bool {
+        let needed = if now < self.lately_until.get() { AGAIN } else { STANDING };
+        let is_overrun =
+            self.is_crowded(most) && self.crowded_since.get().is_some_and(|since| now.since(since) >= needed);
+        if is_overrun {
+            self.lately_until.set(now + LATELY);
+        }
+        is_overrun
+    }
+
+    fn refuses(&self, now: Tick, most: Duration) -> bool {
+        self.is_overrun(now, most) && self.delay() > most
+    }
+
+    fn is_needed(&self) -> bool {
+        self.called.get() < self.joined.get()
+    }
+
+    /// Looks whether there is a crowd (as in CoDel, RFC 8289: none for a moment is enough).
+    fn feel(&self, now: Tick, most: Duration) {
+        match self.is_crowded(most) {
+            true => self.crowded_since.set(self.crowded_since.get().or(Some(now))),
+            false => self.crowded_since.set(None),
+        }
+    }
+
+    /// A new turn: so many may begin.
+    fn call(&self) {
+        let mut line = self.line.borrow_mut();
+        let count = line.len().min(EACH_TURN as usize);
+        self.begun.set(count as u32);
+        self.called.set(self.called.get() + count as u64);
+        line.drain(..count).for_each(Waker::wake);
+    }
+
+    async fn wait(&self, clock: &Clock) {
+        let mut number = None;
+        poll_fn(|cx| match number {
+            Some(number) if number < self.called.get() => Poll::Ready(()),
+            Some(_) => Poll::Pending, // a task has one waker for as long as it lives
+            None => {
+                number = Some(self.joined.replace(self.joined.get() + 1));
+                self.line.borrow_mut().push_back(cx.waker().clone());
+                self.bell.notify_one();
+                Poll::Pending
+            }
+        })
+        .await;
+        clock.refresh();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    const MOST: Duration = Duration::from_millis(100);
+
+    /// Polls once, as a worker's task would be.
+    fn begins(turnstile: &Turnstile, clock: &Clock) -> Option<bool> {
+        let mut pass = Box::pin(turnstile.pass(clock, MOST));
+        let mut cx = std::task::Context::from_waker(Waker::noop());
+        match pass.as_mut().poll(&mut cx) {
+            Poll::Ready(passed) => Some(passed),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn so_many_begin_in_a_turn_and_the_others_in_the_order_in_which_they_came() {
+        let local = tokio::task::LocalSet::new();
+        let turnstile = Rc::new(Turnstile::default());
+        let clock = Rc::new(Clock::default());
+        let begun = Rc::new(RefCell::new(Vec::new()));
+        local
+            .run_until(async {
+                let (keeper, time) = (Rc::clone(&turnstile), Rc::clone(&clock));
+                let keeper = tokio::task::spawn_local(async move { keeper.keep(&time, || MOST).await });
+                let each = |number| {
+                    let (turnstile, clock, begun) =
+                        (Rc::clone(&turnstile), Rc::clone(&clock), Rc::clone(&begun));
+                    async move {
+                        assert!(turnstile.pass(&clock, MOST).await);
+                        begun.borrow_mut().push((number, turnstile.called.get()));
+                    }
+                };
+                let all: Vec<_> = (0..300).map(|number| tokio::task::spawn_local(each(number))).collect();
+                for one in all {
+                    one.await.unwrap();
+                }
+                keeper.abort();
+            })
+            .await;
+        let begun = begun.borrow();
+        assert!(begun.is_sorted());
+        assert_eq!(begun.iter().filter(|(_, called)| *called == 0).count(), EACH_TURN as usize);
+        let second = begun.iter().skip(EACH_TURN as usize).take(EACH_TURN as usize);
+        assert!(second.into_iter().all(|(_, called)| *called == u64::from(EACH_TURN)));
+        assert_eq!(begun.len(), 300);
+    }
+
+    #[test]
+    fn a_crowd_that_stays_means_that_newcomers_are_refused_until_it_is_gone() {
+        let (turnstile, clock) = (Turnstile::default(), Clock::default());
+        turnstile.turn.set(Duration::from_millis(30));
+        let pass = |count| (0..count).filter(|_| begins(&turnstile, &clock).is_some()).count();
+        assert_eq!(pass(EACH_TURN * 2), EACH_TURN as usize);
+        assert_eq!(turnstile.delay(), Duration::from_millis(30));
+        assert!(!turnstile.is_crowded(MOST));
+        assert_eq!(pass(EACH_TURN), 0);
+        assert_eq!(turnstile.delay(), Duration::from_millis(60));
+        assert!(turnstile.is_crowded(MOST));
+
+        let at = |ms| clock.now() + Duration::from_millis(ms);
+        turnstile.feel(at(0), MOST);
+        turnstile.feel(at(500), MOST);
+        assert!(!turnstile.is_overrun(at(999), MOST), "for less than a second");
+        assert!(turnstile.is_overrun(at(1000), MOST));
+        assert!(!turnstile.is_overrun(at(1000), Duration::ZERO), "nobody is ever to be refused");
+
+        turnstile.call();
+        turnstile.feel(at(1100), MOST);
+        assert!(!turnstile.is_overrun(at(1100), MOST), "hardly anybody waits");
+        turnstile.call();
+        assert_eq!(turnstile.delay(), Duration::ZERO);
+        turnstile.call();
+        assert_eq!(begins(&turnstile, &clock), Some(true));
+        assert_eq!(turnstile.begun.get(), 1);
+    }
+
+    #[test]
+    fn who_would_wait_too_long_is_refused_at_once() {
+        let (turnstile, clock) = (Turnstile::default(), Clock::new());
+        let (begun, later) = (clock.now(), clock.now() + STANDING);
+        turnstile.turn.set(Duration::from_millis(30));
+        while turnstile.delay() <= MOST {
+            assert_ne!(begins(&turnstile, &clock), Some(false));
+        }
+        turnstile.feel(begun, MOST);
+        assert!(!turnstile.refuses(begun, MOST) && turnstile.refuses(later, MOST));
+        turnstile.call();
+        assert!(!turnstile.refuses(later, MOST), "it would not wait so long any more");
+        assert!(turnstile.is_overrun(later, MOST), "but nobody else should come");
+    }
+}
