@@ -39,6 +39,7 @@ pub const LIST: &[Test] = &[
     t09_stop::TEST,
     t11_killed::TEST,
     t12_frozen::TEST,
+    t12_frozen::UNBOUND,
     t13_race::TEST,
     t14_heads::TEST,
     t15_bodies::TEST,

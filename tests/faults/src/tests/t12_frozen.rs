@@ -15,6 +15,39 @@ pub(super) const TEST: Test = Test {
     run,
 };
 
+pub(super) const UNBOUND: Test = Test {
+    name: "T12b",
+    about: "one of three origins frozen; nothing is set, clients wait for 5 s",
+    figure: "0 GET failed; POST: only those sent to it within 5 s of its freezing; 0 arrived twice",
+    against: EVERYBODY,
+    run: run_unbound,
+};
+
+fn run_unbound(stage: &Stage) -> Row {
+    let origins = stage.origins();
+    let subject = stage.start(&Front::of(&origins));
+    let load = Load::start(stage.standard(&subject));
+    load.go_on(Duration::from_secs(6));
+    let frozen = load.age();
+    origins[0].freeze();
+    load.reach(frozen + stage.seconds(12, 30));
+    origins[0].thaw();
+    load.go_on(Duration::from_secs(2));
+    let ledger = load.finish_with(&origins);
+    let gets = ledger.failed_of(Class::Get) + ledger.failed_of(Class::Large);
+    let found = frozen + Duration::from_secs(5) + stage.leeway();
+    let late = ledger
+        .count(move |outcome| outcome.class == Class::Post && !outcome.end.is_fine() && outcome.at > found);
+    let (posts, doubled) = (ledger.failed_of(Class::Post), ledger.doubled);
+    let mut row = Row::of(ledger);
+    row.note("POSTs that were with it", posts);
+    row.must(gets == 0, format!("{gets} GETs failed\n{}", row.ledger().first_failures()));
+    row.must(late == 0, format!("{late} POSTs were sent to it later than 5 s after"));
+    row.must(doubled == 0, format!("{doubled} POSTs arrived twice"));
+    row.must_please(&origins);
+    row
+}
+
 const TRY: Duration = Duration::from_secs(1);
 
 fn run(stage: &Stage) -> Row {
