@@ -498,3 +498,42 @@ fn d7_no_session_and_no_connection_gets_around_the_proof() {
     });
     before.client.exchange(get("want.test")).expect(421);
 }
+
+#[test]
+fn a_websocket_passes_over_tls_on_both_sides() {
+    let (place, authority) = (Place::new(), Authority::new("both"));
+    let pair = authority.issue(&["a.test", "127.0.0.1"]);
+    pair.write(&place, "a");
+    place.write("ca.pem", authority.certificate());
+    let config = portunus_tests::tls::server(&pair, None);
+    let origin = Origin::script(move |connection| {
+        if !connection.secure(&config) || connection.head().is_none() {
+            return;
+        }
+        connection.send(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+        );
+        loop {
+            let bytes = connection.some();
+            if bytes.is_empty() || !connection.send(&bytes) {
+                return;
+            }
+        }
+    });
+    let text =
+        format!("site a.test {{ listen @listen; tls a.pem a.key; proxy https://{origin} ca=ca.pem }}\n");
+    let proxy = Proxy::start_in(place, &text);
+    let mut secured = Trusting::new(&authority).must_connect(proxy.address(), "a.test");
+    secured.client.send(
+        "GET /ws HTTP/1.1\r\nHost: a.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    assert_eq!(secured.client.response_head().status, 101);
+    for size in [1usize, 100, 125] {
+        let mut frame = vec![0x82, 0x80 | size as u8, 0, 0, 0, 0];
+        frame.extend(vec![b'x'; size]);
+        secured.client.send(&frame);
+        assert!(secured.client.exactly(frame.len()) == frame, "{size}");
+    }
+}
