@@ -1,7 +1,7 @@
 //! client: bytes out, answers in.
 
 use crate::message::{Response, response_framing};
-use crate::wire::{Fault, Wire};
+use crate::wire::{Channel, Fault, Wire};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -35,6 +35,11 @@ impl Client {
         socket.set_recv_buffer_size(bytes).expect("SO_RCVBUF");
         socket.connect(&address.into()).expect("a connection");
         Client { wire: Wire::new(TcpStream::from(socket)) }
+    }
+
+    /// Talks over a stream that is there already.
+    pub fn over(channel: impl Channel + 'static) -> Client {
+        Client { wire: Wire::new(channel) }
     }
 
     /// Connects to a unix socket.

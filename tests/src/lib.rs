@@ -14,6 +14,7 @@ pub mod nameserver;
 pub mod origin;
 pub mod place;
 pub mod proxy;
+pub mod tls;
 pub mod wire;
 
 pub use blackhole::Blackhole;

@@ -27,6 +27,7 @@ struct Shared {
     mistakes: Mutex<Vec<String>>,
     changed: Condvar,
     connections: AtomicUsize,
+    handshakes: Mutex<Vec<(Option<String>, bool)>>,
     ended: AtomicUsize,
     killed: AtomicBool,
 }
@@ -50,6 +51,30 @@ impl Origin {
                 }
             }
         })
+    }
+
+    /// The same over TLS; hands are shaken by `config`.
+    pub fn serve_tls(
+        config: &std::sync::Arc<rustls::ServerConfig>,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Origin {
+        let config = std::sync::Arc::clone(config);
+        Origin::script(move |connection| {
+            if !connection.secure(&config) {
+                return;
+            }
+            while let Some(request) = connection.request() {
+                if !connection.answer(answer(&request)) || request.fields.all("connection").contains(&"close")
+                {
+                    break;
+                }
+            }
+        })
+    }
+
+    /// The names that clients have asked for in their handshakes, each with whether a session was resumed.
+    pub fn handshakes(&self) -> Vec<(Option<String>, bool)> {
+        lock(&self.shared.handshakes).clone()
     }
 
     /// Answers every request with `text`.
@@ -203,6 +228,19 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Shakes hands; what follows is spoken over TLS. Whether that has worked out.
+    pub fn secure(&mut self, config: &std::sync::Arc<rustls::ServerConfig>) -> bool {
+        let socket = lock(&self.shared.streams).get(&self.index).and_then(|stream| stream.try_clone().ok());
+        let Some((mut wire, name, resumed)) = socket.and_then(|socket| crate::tls::accept(config, socket))
+        else {
+            return false;
+        };
+        lock(&self.shared.handshakes).push((name, resumed));
+        wire.patience = Duration::from_secs(60);
+        self.wire = Some(wire);
+        true
+    }
+
     /// The next request's head; none at the end. It counts as seen from now on.
     pub fn head(&mut self) -> Option<Request> {
         match self.wire.as_mut()?.request_head() {

@@ -151,10 +151,12 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
             backup: false,
             max_in_flight: None,
             zone: None,
+            found_by: None,
         }],
         balance: Directive { name: "round-robin".to_owned(), args: Default::default() },
         keep_alive: KeepAlive { idle: 256, time: None },
         connect_timeout: Duration::from_secs(2),
+        tls: None,
         retry: Default::default(),
         queue: Default::default(),
         hedge: None,
@@ -183,6 +185,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
     let site = SitePlan {
         names: vec![HostPattern::Any],
         listen: vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())],
+        tls: None,
         routes: routes.collect(),
     };
     Plan { pools: vec![pool], sites: vec![site], ..Plan::default() }

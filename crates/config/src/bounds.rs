@@ -33,7 +33,7 @@ const BY_ROUTE: &[&str] = &[
 
 /// Numbers that count something else than bytes.
 const COUNTS: &[&str] =
-    &["connections", "header-count", "informational", "requests", "upstream-header-count"];
+    &["connections", "handshakes", "header-count", "informational", "requests", "upstream-header-count"];
 
 /// Those that may be 0, because that means something: none, at once, or never.
 const ZERO: &[&str] = &[

@@ -78,7 +78,7 @@ pub fn find(name: &str, scope: Scope) -> Option<&'static Form> {
 
 /// Directives that the language knows but this program does not yet.
 pub const LATER: &[&str] =
-    &["acme", "cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "tls", "udp", "waf"];
+    &["acme", "cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "udp", "waf"];
 
 const fn param(name: &'static str, place: Place, kind: Kind, manual: &'static str) -> Param {
     Param { name, place, kind, manual }
@@ -281,8 +281,8 @@ pub const FORMS: &[Form] = &[
                 Kind::Text,
                 "`example.com`, `*.example.com`, `http://example.com:8080`, `:8080` for any host on a port, `*` for any host.",
             )],
-            "A set of hosts and what is done with their requests. `http://example.com` listens on port 80, `:8080` on that port; `listen` inside says \
-             otherwise, and `*` as well as a bare name needs it. The statements of a site hold for all its routes, before the route's own; its `proxy`, or a filter that \
+            "A set of hosts and what is done with their requests. `http://example.com` listens on port 80, `https://example.com` and a bare `example.com` on port 443 \
+             with TLS, which wants `tls` inside; `:8080` on that port. `listen` inside says otherwise, and `*` needs it. The statements of a site hold for all its routes, before the route's own; its `proxy`, or a filter that \
              answers, is for the requests that no route is for. In `defaults` it has no name.",
             "site http://example.com http://www.example.com {\n    proxy 127.0.0.1:3000\n}",
         )
@@ -297,7 +297,7 @@ pub const FORMS: &[Form] = &[
                     "address",
                     Place::Word,
                     Kind::Text,
-                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `srv:NAME`, or `unix:PATH`.",
+                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `https://NAME` (TLS), `srv:NAME`, or `unix:PATH`.",
                 ),
                 param(
                     "backup",
@@ -372,6 +372,45 @@ pub const FORMS: &[Form] = &[
          key. When that server is gone, or not good, another one is chosen and the cookie set again. A server that is being drained, or has \
          weight 0, keeps its clients and gets no new ones.",
         "sticky cookie=srv key=${env.STICKY_KEY} ttl=1d",
+    ),
+    form(
+        "tls",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[
+            param(
+                "switch",
+                Place::OptionalWord,
+                Kind::OneOf(&["insecure", "off"]),
+                "`insecure` believes whatever certificate is shown; `off` is plain, whatever `defaults` say.",
+            ),
+            param(
+                "ca",
+                Place::Option,
+                Kind::Text,
+                "A file with the certificates of the authorities that are believed, in PEM; without it, those that the system believes.",
+            ),
+            param(
+                "name",
+                Place::Option,
+                Kind::Text,
+                "What every server has to prove, and is asked for (SNI); without it, the name or address that is written.",
+            ),
+            param(
+                "cert",
+                Place::Option,
+                Kind::Text,
+                "A file with the certificate that the proxy shows when it is asked for one, in PEM.",
+            ),
+            param(
+                "key",
+                Place::Option,
+                Kind::Text,
+                "A file with its key; without it, the key stands behind the certificate.",
+            ),
+        ],
+        "Speaks TLS with the servers, which `https://` before each of them does as well. Their certificates are verified, always, unless `insecure` is written, and `check` \
+         warns of that. Sessions are resumed. Health checks speak TLS where requests do.",
+        "tls insecure name=internal.example",
     ),
     form(
         "slow-start",
@@ -566,16 +605,77 @@ pub const FORMS: &[Form] = &[
         ..form(
             "listen",
             &[Scope::Site],
-            &[param(
-                "address",
-                Place::Word,
-                Kind::Text,
-                "`ADDRESS:PORT`, `:PORT` for every address, IPv4 and IPv6, or `unix:PATH`.",
-            )],
+            &[
+                param(
+                    "address",
+                    Place::Word,
+                    Kind::Text,
+                    "`ADDRESS:PORT`, `:PORT` for every address, IPv4 and IPv6, or `unix:PATH`.",
+                ),
+                param(
+                    "tls",
+                    Place::OptionalWord,
+                    Kind::OneOf(&["tls"]),
+                    "TLS is spoken here, and plain HTTP at the site's other addresses. Without it on any of them, a site with a certificate speaks TLS at all.",
+                ),
+            ],
             "Where the site listens, in place of what its names say. Sites may listen at the same address when their names differ.",
             "listen 127.0.0.1:8080",
         )
     },
+    Form {
+        repeats: true,
+        ..form(
+            "tls",
+            &[Scope::Site],
+            &[
+                param(
+                    "certificate",
+                    Place::Word,
+                    Kind::Text,
+                    "A file with the certificate, and behind it those between it and a root, in PEM; relative to this file.",
+                ),
+                param(
+                    "key",
+                    Place::OptionalWord,
+                    Kind::Text,
+                    "A file with its private key, in PEM; without it, the key stands behind the certificate.",
+                ),
+                param(
+                    "from",
+                    Place::Option,
+                    Kind::OneOf(&["1.2", "1.3"]),
+                    "The oldest version of TLS that is spoken, `1.2` unless written. 1.2 is spoken with authenticated encryption and forward \
+                     secrecy only.",
+                ),
+            ],
+            "What the site proves its names with. There may be several: each client gets the one that names the host it asks for, first one with that very name, \
+             then one with a wildcard, and of two for the same name the one with an elliptic curve when it knows that kind. A client that asks for a host of no site \
+             gets none. The files are watched: a new pair is used within a second, and one that does not fit is refused, with a line in the log, and the old one goes on.",
+            "tls /etc/ssl/site.pem /etc/ssl/site.key",
+        )
+    },
+    form(
+        "client-auth",
+        &[Scope::Site],
+        &[
+            param(
+                "how",
+                Place::Word,
+                Kind::OneOf(&["require", "optional"]),
+                "Whether a client without a certificate is turned away when hands are shaken. One whose certificate is not good always is.",
+            ),
+            param(
+                "ca",
+                Place::RequiredOption,
+                Kind::Text,
+                "A file with the certificates of the authorities whose clients are believed, in PEM; read when the configuration is loaded.",
+            ),
+        ],
+        "Asks clients for a certificate. Who they are is told by `${tls.client.subject}` and `${tls.client.names}`, and judged by `access … subject=` and `san=`. Such a site \
+         has no tickets, so every connection proves itself, and requests for it do not come by connections that were made for other sites.",
+        "client-auth require ca=/etc/portunus/clients-ca.pem",
+    ),
     Form {
         repeats: true,
         open: true,
@@ -656,6 +756,14 @@ pub const FORMS: &[Form] = &[
                     Kind::Number,
                     "For addresses: how many attempts a request may take in all.",
                 ),
+                param(
+                    "tls",
+                    Place::Option,
+                    Kind::OneOf(&["insecure"]),
+                    "For `https://` addresses: any certificate is believed.",
+                ),
+                param("ca", Place::Option, Kind::Text, "For `https://` addresses: as in `tls` of a pool."),
+                param("name", Place::Option, Kind::Text, "For `https://` addresses: as in `tls` of a pool."),
             ],
             "Sends requests to a pool. Several of them side by side share the requests by weight. In a site it is for the requests that no route is for.",
             "proxy 127.0.0.1:3000 127.0.0.1:3001 balance=random-two",

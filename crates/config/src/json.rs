@@ -5,15 +5,16 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
-use crate::{canary, choosing, health, route, values};
+use crate::{canary, choosing, health, route, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
-    Admin, Check, Directive, InFlight, Matcher, PathMatch, Plan, PoolPlan, RouteHedge, RoutePlan, SitePlan,
-    Sticky, Text, ValueTest,
+    Admin, Check, Directive, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RouteHedge, RoutePlan,
+    SitePlan, Sticky, Text, ValueTest,
 };
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// The plan as JSON. What was filled in from outside appears as it was written: `${env.…}`, `${file.…}`, the name of a file.
 pub fn adapt(plan: &Plan) -> String {
@@ -49,7 +50,12 @@ pub fn read(
             return Plan::default();
         }
     };
-    let mut checker = Checker { scene: Scene { registry, outside, findings }, file, pools: HashSet::new() };
+    let mut checker = Checker {
+        scene: Scene { registry, outside, findings },
+        file,
+        pools: HashSet::new(),
+        secure: HashMap::new(),
+    };
     checker.plan(&mut plan);
     checker.scene.findings.place.clear();
     plan
@@ -71,6 +77,8 @@ struct Checker<'a, 'o> {
     scene: Scene<'a, 'o>,
     file: u32,
     pools: HashSet<String>,
+    /// Whether TLS is spoken at an address.
+    secure: HashMap<Listen, bool>,
 }
 
 impl Checker<'_, '_> {
@@ -128,6 +136,25 @@ impl Checker<'_, '_> {
             }
             if !seen.insert(&server.address) {
                 self.wrong(&format!("server `{written}` is there twice"));
+            }
+        }
+        if let Some(plan) = &pool.tls {
+            if plan.insecure {
+                let reason = format!("pool `{}` believes whoever answers: `insecure`", pool.name);
+                self.scene.findings.warning(Span::whole(self.file), reason);
+            }
+            if !plan.insecure
+                && let Err(wrong) = tls::roots(plan.ca.clone(), self.scene.outside)
+            {
+                self.wrong(&wrong.reason);
+            }
+            if let Some(Err((_, wrong))) =
+                plan.identity.as_ref().map(|own| tls::prove(own, self.scene.outside))
+            {
+                self.wrong(&wrong.reason);
+            }
+            if plan.name.as_ref().is_some_and(|name| values::host(name).as_ref() != Ok(name)) {
+                self.wrong("`name` of `tls` is not a host name in its normal form");
             }
         }
         if !(1..=16).contains(&pool.retry.tries) {
@@ -224,6 +251,35 @@ impl Checker<'_, '_> {
             let (text, bare) = (name.to_string(), name.to_string().trim_start_matches("*.").to_owned());
             if text != "*" && values::host(&bare).as_ref() != Ok(&bare) {
                 self.wrong(&format!("`{text}` is not a host name in its normal form"));
+            }
+        }
+        let tls = site.tls.as_ref();
+        for listen in &site.listen {
+            let secure = tls.is_some_and(|tls| tls.listen.contains(listen));
+            if *self.secure.entry(listen.clone()).or_insert(secure) != secure {
+                self.wrong(&format!("some sites speak TLS at {listen}, and others plain HTTP"));
+            }
+        }
+        if tls.is_some_and(|tls| tls.listen.iter().any(|listen| !site.listen.contains(listen))) {
+            self.wrong("`tls` names an address that the site does not listen at");
+        }
+        if tls.is_some_and(|tls| tls.certificates.is_empty()) {
+            self.wrong("`tls` has no certificate");
+        }
+        if let Some(auth) = tls.and_then(|tls| tls.settings.client_auth.as_ref())
+            && let Err(wrong) = tls::roots(Some(auth.ca.clone()), self.scene.outside)
+        {
+            self.wrong(&wrong.reason);
+        }
+        for files in tls.into_iter().flat_map(|tls| &tls.certificates) {
+            match tls::prove(files, self.scene.outside) {
+                Err((_, wrong)) => self.wrong(&wrong.reason),
+                Ok(certificate) => {
+                    if let Some(reason) = tls::untimely(&certificate, SystemTime::now()) {
+                        let reason = format!("the certificate `{}` {reason}", files.certificate.display());
+                        self.scene.findings.warning(Span::whole(self.file), reason);
+                    }
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ mod route;
 mod settings;
 mod site;
 mod text;
+mod tls;
 mod values;
 
 pub use args::Registry;
@@ -30,10 +31,12 @@ pub use json::{adapt, schema};
 pub use mistake::{Mistake, Mistakes};
 pub use outside::Environment;
 pub use reference::reference;
+pub use tls::{FILE_BYTES_MAX as CERTIFICATE_BYTES_MAX, untimely};
 
 use findings::{Findings, Sources};
 use outside::Outside;
 use portunus_relay::plan::Plan;
+use portunus_relay::tls::Certificates;
 use std::path::{Path, PathBuf};
 
 /// A configuration without mistakes.
@@ -45,6 +48,10 @@ pub struct Loaded {
     pub warnings: Vec<Mistake>,
     /// Every file that was read, for whoever watches them.
     pub files: Vec<PathBuf>,
+    /// The certificates of its sites, read.
+    pub certificates: Certificates,
+    /// What the names of their files are relative to.
+    pub directory: PathBuf,
 }
 
 /// The address of a server, as it would be written in a pool.
@@ -102,7 +109,8 @@ fn finish(
         errors.append(&mut warnings);
         return Err(Mistakes(errors));
     }
-    Ok(Loaded { plan, warnings, files: outside.files() })
+    let (files, directory) = (outside.files(), outside.directory().to_owned());
+    Ok(Loaded { plan, warnings, files, certificates: outside.certificates, directory })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a configuration takes from outside itself: the environment, and files beside it. The only file that does I/O.
 
 use portunus_relay::plan::Text;
+use portunus_relay::tls::Certificates;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -48,12 +49,21 @@ pub struct Outside<'a> {
     read: BTreeSet<PathBuf>,
     count: usize,
     bytes: usize,
+    /// The certificates that were read. They are watched by themselves: another one is no other configuration.
+    pub certificates: Certificates,
 }
 
 impl<'a> Outside<'a> {
     /// Nothing has been read yet.
     pub fn new(environment: Environment<'a>) -> Outside<'a> {
-        Outside { environment, directories: Vec::new(), read: BTreeSet::new(), count: 0, bytes: 0 }
+        Outside {
+            environment,
+            directories: Vec::new(),
+            read: BTreeSet::new(),
+            count: 0,
+            bytes: 0,
+            certificates: Certificates::default(),
+        }
     }
 
     /// The next configuration file is `path`: what it names is relative to its directory.
@@ -74,9 +84,44 @@ impl<'a> Outside<'a> {
             .unwrap_or_else(|| path.into())
     }
 
+    /// `path` as configuration file number `file` means it, and as the first one would write it.
+    pub fn name(&self, file: u32, path: &str) -> PathBuf {
+        let whole = self.resolve(file, path);
+        let here = self.directory();
+        whole.strip_prefix(here).map(Path::to_owned).unwrap_or(whole)
+    }
+
+    /// Where the first configuration file is.
+    pub fn directory(&self) -> &Path {
+        self.directories.first().map_or(Path::new(""), |directory| directory)
+    }
+
+    /// A whole file that belongs to no configuration alone: who needs it looks after it. Its name is that of [`Outside::name`].
+    pub fn read_bytes(&mut self, name: &Path, bytes_max: usize) -> Result<Vec<u8>, Wrong> {
+        let path = self.directory().join(name);
+        self.take(&path, &name.display().to_string(), bytes_max)
+    }
+
+    /// The certificates, as DER, of those whom the system believes.
+    pub fn system_roots(&self) -> Vec<Vec<u8>> {
+        let found = rustls_native_certs::load_native_certs();
+        found.certs.into_iter().map(|certificate| certificate.as_ref().to_vec()).collect()
+    }
+
     /// A whole file as text.
     pub fn read(&mut self, path: &Path, bytes_max: usize) -> Result<String, Wrong> {
         let shown = path.display();
+        let bytes = self.take(path, &shown.to_string(), bytes_max)?;
+        self.read.insert(path.to_owned());
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let before = error.as_bytes().get(..valid).unwrap_or(&[]);
+            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            Wrong::new(format!("`{shown}` is not UTF-8 text (line {line})"))
+        })
+    }
+
+    fn take(&mut self, path: &Path, shown: &str, bytes_max: usize) -> Result<Vec<u8>, Wrong> {
         self.count += 1;
         if self.count > FILES_MAX || self.bytes > BYTES_MAX {
             return Err(Wrong::new(format!(
@@ -87,19 +132,13 @@ impl<'a> Outside<'a> {
         let failed =
             |error: std::io::Error| Wrong::new(format!("cannot read `{shown}`: {}", plainly(&error)));
         let file = std::fs::File::open(path).map_err(failed)?;
-        self.read.insert(path.to_owned());
         let mut bytes = Vec::new();
         file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
         self.bytes += bytes.len();
         if bytes.len() > bytes_max {
             return Err(Wrong::new(format!("`{shown}` is longer than {} MiB", bytes_max >> 20)));
         }
-        String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let before = error.as_bytes().get(..valid).unwrap_or(&[]);
-            let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
-            Wrong::new(format!("`{shown}` is not UTF-8 text (line {line})"))
-        })
+        Ok(bytes)
     }
 
     /// The text of a file that a value stands for, without the line break at its end.

@@ -79,10 +79,7 @@ impl Scene<'_, '_> {
             Some(form) => form.scopes.iter().map(|scope| scope.spoken()).collect::<Vec<_>>().join(", "),
             None if is_filter => format!("{}, {}", Scope::Site.spoken(), Scope::Route.spoken()),
             None if LATER.contains(&name) => {
-                let finding = self.findings.error(draft.span, later_reason(name));
-                if name == "tls" {
-                    finding.hint("write `http://` before the site's names, or a plain `listen :80`");
-                }
+                self.findings.error(draft.span, format!("`{name}` is not supported yet"));
                 return;
             }
             None => {
@@ -103,13 +100,6 @@ impl Scene<'_, '_> {
         let own = FORMS.iter().filter(move |form| form.scopes.contains(&scope)).map(|form| form.name);
         let filters = self.registry.filters.iter().filter(move |_| scope.has_filters());
         own.chain(filters.map(|entry| entry.name))
-    }
-}
-
-fn later_reason(name: &str) -> String {
-    match name {
-        "tls" => "TLS is not supported yet".to_owned(),
-        _ => format!("`{name}` is not supported yet"),
     }
 }
 

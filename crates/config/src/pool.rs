@@ -10,6 +10,7 @@ use crate::health;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::place::Seen;
+use crate::tls::ToServers;
 use crate::values;
 use portunus_message::Limits;
 use portunus_relay::plan::{
@@ -36,6 +37,7 @@ pub struct PoolSettings {
     eject: Eject,
     health: Option<Health>,
     choosing: Choosing,
+    tls: ToServers,
 }
 
 impl PoolSettings {
@@ -52,6 +54,7 @@ impl PoolSettings {
             eject: Eject::default(),
             health: None,
             choosing: Choosing::default(),
+            tls: ToServers::default(),
         }
     }
 
@@ -102,6 +105,7 @@ impl PoolSettings {
             "retry" => again::retry(draft, &mut self.retry, scene),
             "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
             "queue" => again::queue(draft, &mut self.queue, scene),
+            "tls" => self.tls.read(draft, scene),
             "hedge" => again::read_hedge(draft, &mut self.hedge, scene),
             _ => self.choosing.statement(draft, name, scene),
         }
@@ -155,7 +159,7 @@ impl PoolSettings {
             "tries" => {
                 self.retry.tries = scene.parse(value, again::tries).unwrap_or(self.retry.tries);
             }
-            _ => {}
+            _ => _ = self.tls.option(key, value, scene),
         }
     }
 }
@@ -241,7 +245,7 @@ impl Pools {
             scene.twice(word.span, &format!("pool `{name}`"), first);
             return;
         }
-        let plan = settings.into_plan(name.clone(), servers.list);
+        let plan = settings.into_plan(name.clone(), servers, scene);
         self.by_name.insert(name, self.named.len());
         self.named.push(Named { plan, span: word.span, used: false });
     }
@@ -273,7 +277,7 @@ impl Pools {
         if servers.tried || servers.list.is_empty() {
             return None;
         }
-        Some(self.unnamed(settings, servers.list))
+        Some(self.unnamed(settings, servers, scene))
     }
 
     fn named_target(&mut self, draft: &Draft, word: &Value, scene: &mut Scene<'_, '_>) -> Option<String> {
@@ -295,9 +299,11 @@ impl Pools {
     }
 
     /// The pool of these servers with these settings: the same one for the same.
-    fn unnamed(&mut self, settings: PoolSettings, servers: Vec<ServerPlan>) -> String {
-        let written: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
+    fn unnamed(&mut self, settings: PoolSettings, servers: Servers, scene: &mut Scene<'_, '_>) -> String {
+        let secure = servers.schemes.iter().any(|(_, scheme, _)| *scheme == Some(true));
+        let written: Vec<String> = servers.list.iter().map(|server| server.address.to_string()).collect();
         let written = written.join(" ");
+        let written = if secure { format!("https://{written}") } else { written };
         let content = format!("{written} {settings:?}");
         if let Some(plan) = self.by_content.get(&content).and_then(|&at| self.unnamed.get(at)) {
             return plan.name.clone();
@@ -306,7 +312,8 @@ impl Pools {
         *count += 1;
         let name = if *count == 1 { written } else { format!("{written}#{count}") };
         self.by_content.insert(content, self.unnamed.len());
-        self.unnamed.push(settings.into_plan(name.clone(), servers));
+        let plan = settings.into_plan(name.clone(), servers, scene);
+        self.unnamed.push(plan);
         name
     }
 
@@ -328,7 +335,7 @@ impl Pools {
 }
 
 impl PoolSettings {
-    fn into_plan(self, name: String, servers: Vec<ServerPlan>) -> PoolPlan {
+    fn into_plan(self, name: String, servers: Servers, scene: &mut Scene<'_, '_>) -> PoolPlan {
         let PoolSettings {
             balance,
             keep_alive,
@@ -340,7 +347,10 @@ impl PoolSettings {
             health,
             choosing,
             drain,
+            tls,
         } = self;
+        let tls = tls.finish(&servers.schemes, scene);
+        let servers = servers.list;
         let Choosing { slow_start, keep, sticky } = choosing;
         PoolPlan {
             name,
@@ -357,6 +367,7 @@ impl PoolSettings {
             keep,
             sticky,
             drain,
+            tls,
         }
     }
 }
@@ -380,6 +391,8 @@ struct Member {
 #[derive(Default)]
 struct Servers {
     list: Vec<ServerPlan>,
+    /// How each was written.
+    schemes: Vec<(Address, Option<bool>, Span)>,
     seen: HashMap<Address, Span>,
     /// Whether one was written that could not be read.
     tried: bool,
@@ -410,6 +423,7 @@ impl Servers {
             scene.twice(value.span, &format!("server {}", value.shown()), first);
         }
         let Member { weight, backup, zone, max_in_flight } = member;
-        self.list.push(ServerPlan { address, weight, backup, zone, max_in_flight });
+        self.schemes.push((address.clone(), values::scheme(&value.text.value), value.span));
+        self.list.push(ServerPlan { address, weight, backup, zone, max_in_flight, found_by: None });
     }
 }

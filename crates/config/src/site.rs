@@ -11,9 +11,10 @@ use crate::outside::Wrong;
 use crate::place::{Found, Seen};
 use crate::pool::Pools;
 use crate::route::{self, Forwards, Routes};
+use crate::tls::Tls;
 use crate::values;
 use portunus_message::Limits;
-use portunus_relay::plan::{Directive, HostPattern, Listen, Matcher, SitePlan};
+use portunus_relay::plan::{Directive, HostPattern, Listen, Matcher, SitePlan, SiteTls};
 use std::collections::{HashMap, HashSet};
 
 /// What every site begins with.
@@ -84,11 +85,14 @@ pub fn read(
     let mut forwards = Forwards::default();
     let mut again = OfRoute::default();
     let mut routes = Vec::new();
+    let mut tls = Tls::default();
     for draft in block {
         match scene.find(draft, Scope::Site, &mut seen) {
             Found::Filter(entry) => filters.add(scene.build(entry, draft), entry.answers),
             Found::Form(form) => match form.name {
                 "listen" => listen.read(draft, scene),
+                "tls" => tls.read(draft, scene),
+                "client-auth" => tls.client_auth(draft, scene),
                 "limits" => bounds::read(draft, Scope::Site, &mut limits, scene),
                 "proxy" => forwards.read(draft, pools, scene),
                 name if again::is_for_routes(name) => again.read(name, draft, scene),
@@ -98,8 +102,10 @@ pub fn read(
             Found::Nothing => listen.tried |= &*draft.name == "listen",
         }
     }
-    let names = names(draft, &mut listen, scene);
-    let mut all = Routes::new(labels.unique(label(&names, &listen.list)), routes.len() + 1);
+    let names = names(draft, &mut listen, &tls, scene);
+    let secure = listen.secure(&tls, scene);
+    let tls = tls.finish(&names, secure, listen.list.len(), scene);
+    let mut all = Routes::new(labels.unique(label(&names, &listen.list, tls.as_ref())), routes.len() + 1);
     for draft in routes {
         let outer = route::Outer { filters: &filters.shared, limits: &limits, again: &again };
         let read = route::read(draft, &outer, pools, scene);
@@ -128,7 +134,7 @@ pub fn read(
             .findings
             .error(draft.span, "this site has neither a `route` nor a `proxy`, and nothing in it answers");
     }
-    SitePlan { names, listen: listen.list, routes: all.into_plans() }
+    SitePlan { names, listen: listen.list, tls, routes: all.into_plans() }
 }
 
 /// What sites are called in the names of their routes, which are labels of metrics and so differ.
@@ -144,15 +150,17 @@ impl Labels {
 }
 
 /// What a site's routes are called after: its first name, or where it listens when it is for any host.
-fn label(names: &[HostPattern], listen: &[Listen]) -> String {
+fn label(names: &[HostPattern], listen: &[Listen], tls: Option<&SiteTls>) -> String {
     let place = match listen.first() {
         Some(Listen::Tcp(address)) if address.ip().is_unspecified() => format!(":{}", address.port()),
         Some(listen) => listen.to_string(),
         None => String::new(),
     };
+    let secured = tls.zip(listen.first()).is_some_and(|(tls, first)| tls.listen.contains(first));
+    let usual = if secured { ":443" } else { ":80" };
     match names.first() {
         Some(HostPattern::Any) | None => place,
-        Some(name) if place == ":80" => name.to_string(),
+        Some(name) if place == usual => name.to_string(),
         Some(name) => match listen.first() {
             Some(Listen::Tcp(address)) => format!("{name}:{}", address.port()),
             _ => name.to_string(),
@@ -165,6 +173,10 @@ fn label(names: &[HostPattern], listen: &[Listen]) -> String {
 struct Listens {
     list: Vec<Listen>,
     seen: HashMap<Listen, Span>,
+    /// Those that are marked `tls`, or belong to a name that wants it.
+    marked: Vec<(Listen, Span)>,
+    /// Those of names that want plain HTTP.
+    plain: Vec<Listen>,
     /// Whether one was written that could not be read.
     tried: bool,
 }
@@ -176,11 +188,11 @@ impl Listens {
             scene.findings.error(draft.span, "`listen` needs an address").hint("write `listen :8080`");
             return;
         };
-        if let Some(more) = draft.words.get(1) {
+        let mark = draft.words.get(1).filter(|more| more.text.value == "tls");
+        if let Some(more) = draft.words.get(1 + usize::from(mark.is_some())) {
             let reason = match more.text.value.as_str() {
-                "tls" => "TLS is not supported yet",
                 "proxy-protocol" => "the PROXY protocol is not supported yet",
-                _ => "`listen` takes one address",
+                _ => "`listen` takes one address, and perhaps `tls`",
             };
             scene.findings.error(more.span, reason);
         }
@@ -192,6 +204,7 @@ impl Listens {
             scene.twice(word.span, &format!("`listen {}`", word.text.value), first);
             return;
         }
+        self.marked.extend(mark.map(|mark| (listen.clone(), mark.span)));
         self.list.push(listen);
     }
 
@@ -200,46 +213,84 @@ impl Listens {
             self.list.push(listen);
         }
     }
+
+    /// Those of them where TLS is spoken: those that say so; if none does, all of a site with a certificate.
+    fn secure(&self, tls: &Tls, scene: &mut Scene<'_, '_>) -> Vec<Listen> {
+        let Some(span) = tls.span else {
+            if let Some((_, mark)) = self.marked.first().filter(|_| self.tried) {
+                let reason = "TLS needs a certificate here, and automatic ones are not supported yet";
+                scene.findings.error(*mark, reason).hint("write `tls CERTIFICATE KEY` in the site");
+            }
+            return Vec::new();
+        };
+        let mut marked: Vec<Listen> = Vec::new();
+        for (listen, _) in &self.marked {
+            if !marked.contains(listen) {
+                marked.push(listen.clone());
+            }
+        }
+        let mut secure = if marked.is_empty() { self.list.clone() } else { marked };
+        secure.retain(|listen| !self.plain.contains(listen));
+        if secure.is_empty() && self.marked.is_empty() && !self.list.is_empty() {
+            let reason = "this certificate has no use: all names of the site ask for plain HTTP";
+            scene
+                .findings
+                .error(span, reason)
+                .hint("write the names without `http://`, or add `listen :443 tls`");
+        }
+        secure
+    }
 }
 
 /// What a name of a site means.
 struct Name {
     host: HostPattern,
-    /// Where it is listened for, unless the site says so itself.
-    listen: Option<Listen>,
+    /// The port it is listened for at, unless the site says where itself.
+    port: Option<u16>,
     /// Whether it asks for TLS.
-    tls: Tls,
+    wants: Wants,
 }
 
-#[derive(PartialEq, Eq)]
-enum Tls {
-    /// No.
-    No,
-    /// Unless a plain `listen` says otherwise.
-    Unless,
-    /// In any case.
-    Yes,
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    /// Plain HTTP.
+    Http,
+    /// HTTPS.
+    Https,
+    /// HTTPS, unless a `listen` without a certificate says otherwise.
+    HttpsUnless,
+    /// What the site has: HTTPS with a certificate, otherwise plain HTTP.
+    Either,
 }
 
 /// The names of a site; where they say where to listen, and nothing else does, that is added to `listen`.
-fn names(draft: &Draft, listen: &mut Listens, scene: &mut Scene<'_, '_>) -> Vec<HostPattern> {
+fn names(draft: &Draft, listen: &mut Listens, tls: &Tls, scene: &mut Scene<'_, '_>) -> Vec<HostPattern> {
     let explicit = listen.tried;
     let mut names = Vec::new();
-    let mut seen: HashMap<(HostPattern, Option<Listen>), Span> = HashMap::new();
+    let mut seen: HashMap<(HostPattern, Option<u16>), Span> = HashMap::new();
     let mut hosts: HashSet<HostPattern> = HashSet::new();
     for word in &draft.words {
         let Some(name) = scene.parse(word, name) else { continue };
-        tls(&name, word, explicit, scene);
-        match &name.listen {
-            Some(place) if !explicit => listen.add(place.clone()),
-            None if !explicit && name.tls == Tls::No => {
+        wants_certificate(&name, word, explicit, tls, scene);
+        match name.port {
+            Some(port) if !explicit => {
+                let place = values::every_address(port);
+                match name.wants {
+                    Wants::Https | Wants::HttpsUnless => listen.marked.push((place.clone(), word.span)),
+                    Wants::Http => listen.plain.push(place.clone()),
+                    Wants::Either if tls.span.is_some() => listen.marked.push((place.clone(), word.span)),
+                    Wants::Either => {}
+                }
+                listen.add(place);
+            }
+            None if !explicit => {
                 let reason = format!("{} does not say where to listen", word.shown());
                 scene.findings.error(word.span, reason).hint("write `listen :8080` in the site");
             }
             _ => {}
         }
         // The same host on two ports, as in `http://a http://a:8080`, is one name.
-        let place = if explicit { None } else { name.listen };
+        let place = if explicit { None } else { name.port };
         if let Some(first) = seen.insert((name.host.clone(), place), word.span) {
             scene.twice(word.span, &word.shown(), first);
         }
@@ -247,19 +298,28 @@ fn names(draft: &Draft, listen: &mut Listens, scene: &mut Scene<'_, '_>) -> Vec<
             names.push(name.host);
         }
     }
+    if let Some((both, span)) = listen.marked.iter().find(|(marked, _)| listen.plain.contains(marked)) {
+        scene
+            .findings
+            .error(*span, format!("the names of this site ask for HTTPS and for plain HTTP at {both}"));
+    }
     names
 }
 
-/// Refuses a name that asks for TLS, which does not exist yet.
-fn tls(name: &Name, word: &Value, explicit: bool, scene: &mut Scene<'_, '_>) {
-    let bare = word.text.value.trim_start_matches("https://");
-    let wrong = match name.tls {
-        Tls::Yes => format!("write `http://{bare}`"),
-        Tls::Unless if !explicit => format!("write `http://{bare}`, or add `listen :80` to the site"),
-        _ => return,
+/// Refuses a name that asks for TLS where there is no certificate for it.
+fn wants_certificate(name: &Name, word: &Value, explicit: bool, tls: &Tls, scene: &mut Scene<'_, '_>) {
+    let wants = match name.wants {
+        Wants::Https => true,
+        Wants::HttpsUnless => !explicit,
+        Wants::Http | Wants::Either => false,
     };
-    let reason = format!("{} asks for HTTPS, and TLS is not supported yet", word.shown());
-    scene.findings.error(word.span, reason).hint(wrong);
+    if !wants || tls.span.is_some() {
+        return;
+    }
+    let bare = word.text.value.trim_start_matches("https://");
+    let reason = format!("{} asks for HTTPS, and automatic certificates are not supported yet", word.shown());
+    let hint = format!("write `tls CERTIFICATE KEY` in the site, or `http://{bare}`");
+    scene.findings.error(word.span, reason).hint(hint);
 }
 
 /// `*`, `example.com`, `*.example.com`, `http://example.com:8080`, `https://example.com`, `:8080`.
@@ -295,14 +355,18 @@ fn name(text: &str) -> Result<Name, Wrong> {
         },
     };
     let any = host == HostPattern::Any;
-    let plain = scheme == Some(80) || (any && scheme.is_none());
-    let tls = match scheme {
-        Some(443) => Tls::Yes,
-        None if !any => Tls::Unless,
-        _ => Tls::No,
+    let wants = match scheme {
+        Some(80) => Wants::Http,
+        Some(_) => Wants::Https,
+        None if any => Wants::Either,
+        None => Wants::HttpsUnless,
     };
-    let port = port.or(scheme).filter(|_| plain);
-    Ok(Name { host, listen: port.map(values::every_address), tls })
+    let usual = match wants {
+        Wants::Https | Wants::HttpsUnless => Some(443),
+        Wants::Http => Some(80),
+        Wants::Either => None,
+    };
+    Ok(Name { host, port: port.or(usual), wants })
 }
 
 /// All sites, and what they share: no two have one name at one address.
@@ -311,6 +375,8 @@ pub struct Sites {
     /// Those found so far.
     pub list: Vec<SitePlan>,
     seen: HashMap<(Listen, HostPattern), Span>,
+    /// Whether TLS is spoken at an address, and which site was the first to say so.
+    secure: HashMap<Listen, (bool, Span)>,
 }
 
 impl Sites {
@@ -318,6 +384,15 @@ impl Sites {
     pub fn add(&mut self, plan: SitePlan, draft: &Draft, scene: &mut Scene<'_, '_>) {
         let mut told = false;
         for listen in &plan.listen {
+            let secure = plan.tls.as_ref().is_some_and(|tls| tls.listen.contains(listen));
+            let (first, other) = *self.secure.entry(listen.clone()).or_insert((secure, draft.span));
+            if first != secure && !told {
+                let words = if secure { ["TLS", "plain HTTP"] } else { ["plain HTTP", "TLS"] };
+                let reason =
+                    format!("this site speaks {} at {listen}, and another one {}", words[0], words[1]);
+                scene.findings.error(draft.span, reason).earlier(other);
+                told = true;
+            }
             for name in &plan.names {
                 let first = self.seen.insert((listen.clone(), name.clone()), draft.span);
                 if let Some(first) = first.filter(|_| !told) {

@@ -129,6 +129,15 @@ pub fn split_port(text: &str) -> Result<(&str, Option<&str>), Wrong> {
     }
 }
 
+/// Whether a server is written with `https://`, or with `http://`; none: with neither.
+pub fn scheme(text: &str) -> Option<bool> {
+    match text.split_once("://")?.0 {
+        "https" => Some(true),
+        "http" => Some(false),
+        _ => None,
+    }
+}
+
 /// Where a server is: `10.0.0.1:8080`, `name:8080`, `[::1]:8080`, `:8080`, `http://name`, `unix:/path`.
 pub fn address(text: &str) -> Result<Address, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
@@ -139,16 +148,13 @@ pub fn address(text: &str) -> Result<Address, Wrong> {
     if let Some((scheme, after)) = text.split_once("://") {
         match scheme {
             "http" => default_port = Some("80"),
-            "https" => {
-                return Err(Wrong::new("wants TLS to the upstream, which is not supported yet")
-                    .hint(format!("write `http://{after}`")));
-            }
+            "https" => default_port = Some("443"),
             "h2c" => {
                 return Err(Wrong::new("wants HTTP/2 to the upstream, which is not supported yet")
                     .hint(format!("write `http://{after}`")));
             }
             _ => {
-                let hint = did_you_mean(scheme, ["http", "unix"]);
+                let hint = did_you_mean(scheme, ["http", "https", "unix"]);
                 return Err(Wrong { hint, ..Wrong::new(format!("has an unknown scheme, `{scheme}`")) });
             }
         }
@@ -257,7 +263,7 @@ mod tests {
         for bad in [
             "",
             "app",
-            "https://app",
+            "https://app/x",
             "h2c://app",
             "ftp://app:1",
             "app:0",

@@ -102,6 +102,19 @@ fn golden_mistakes_are_told_as_they_should() {
 }
 
 #[test]
+fn every_certificate_is_named_by_a_golden_file() {
+    let named = [GOOD, BAD].map(|directory| {
+        let read = |path: &PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+        conf_files(Path::new(directory)).iter().map(read).collect::<String>()
+    });
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/certificates");
+    for file in files(Path::new(own)) {
+        let name = format!("certificates/{}", file.file_name().unwrap().to_string_lossy());
+        assert!(named.iter().any(|text| text.contains(&name)), "no file names {name}");
+    }
+}
+
+#[test]
 fn every_directive_has_a_golden_file() {
     let texts = conf_files(Path::new(GOOD))
         .iter()

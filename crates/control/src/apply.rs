@@ -1,6 +1,6 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
-use crate::boards::{Checks, Names};
+use crate::boards::{Checks, Names, Renewals};
 use crate::canary::Canaries;
 use crate::described::fnv1a;
 use crate::kept;
@@ -22,6 +22,7 @@ use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
 use portunus_relay::pressure::Level;
 use portunus_relay::snapshot::{Pool, Snapshot};
 use portunus_relay::stats::Stats;
+use portunus_relay::tls::Certificates;
 use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -55,6 +56,7 @@ pub struct Supervisor {
     host_changes: watch::Sender<u64>,
     checks: Arc<Checks>,
     names: Names,
+    certificates: Renewals,
     stop_wanted: watch::Sender<bool>,
     upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
     canaries: Canaries,
@@ -80,6 +82,8 @@ pub struct Running {
     pub hash: String,
     /// What the operator should look at, one line each.
     pub warnings: Vec<String>,
+    /// What the names of the certificates' files are relative to.
+    pub directory: PathBuf,
     /// When its files began to be read.
     pub read_from: SystemTime,
     /// Since when it runs.
@@ -159,6 +163,7 @@ impl Supervisor {
             host_changes: watch::Sender::new(0),
             checks: Arc::default(),
             names: Names::default(),
+            certificates: Renewals::default(),
             stop_wanted: watch::Sender::new(false),
             upgrades,
             canaries,
@@ -282,6 +287,27 @@ impl Supervisor {
         Ok(said)
     }
 
+    /// Lets the workers go over to other certificates; nothing else changes. It blocks: call it off the runtime.
+    pub fn change_certificates(&self, change: impl FnOnce(&mut Certificates)) -> Result<(), Trouble> {
+        let _turn = lock(&self.turn);
+        let old = self.running();
+        let Some(workers) = self.workers().filter(|_| !self.is_stopping()) else {
+            return Err(Trouble::Stopping);
+        };
+        let mut certificates = Certificates::clone(old.snapshot.certificates());
+        change(&mut certificates);
+        let snapshot = old.snapshot.with_certificates(Arc::new(certificates)).map_err(Trouble::Compile)?;
+        let snapshot = Arc::new(snapshot);
+        workers.apply(&snapshot, &old.sockets);
+        self.running.store(Arc::new(old.with_snapshot(snapshot)));
+        Ok(())
+    }
+
+    /// What has become of changed certificates.
+    pub fn certificates(&self) -> &Renewals {
+        &self.certificates
+    }
+
     /// What is known of the names of hosts.
     pub fn names(&self) -> &Names {
         &self.names
@@ -325,6 +351,9 @@ impl Supervisor {
             hosts: running.snapshot.hosts().map(host).collect(),
             memory_level: self.memory_level(),
             names: self.name_facts(&running.snapshot),
+            certificates: certificate_facts(&running.snapshot),
+            certificate_changes: self.certificates.counts(),
+            certificates_failing: self.certificates.failing().len(),
             process: Process::now(),
         }
     }
@@ -479,7 +508,11 @@ fn load(
     legacy: Option<Members>,
 ) -> Result<(Loaded, Snapshot), Trouble> {
     let attempt = || {
-        let loaded = source.load(variable).map_err(Trouble::Config)?;
+        let mut loaded = source.load(variable).map_err(Trouble::Config)?;
+        let mut certificates = std::mem::take(&mut loaded.certificates);
+        if let Some(previous) = previous {
+            certificates.keep(previous.certificates());
+        }
         let known = match (previous, legacy) {
             (Some(previous), _) => Arc::clone(previous.members()),
             (None, Some(members)) => Arc::new(members),
@@ -489,10 +522,20 @@ fn load(
             }
         };
         let members = Arc::new(resolve::first(&loaded.plan, &known));
-        let snapshot = Snapshot::compile_with(&loaded.plan, members, previous).map_err(Trouble::Compile)?;
+        let snapshot = Snapshot::compile_with(&loaded.plan, members, Arc::new(certificates), previous)
+            .map_err(Trouble::Compile)?;
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))
+}
+
+/// Every certificate and when it ends, in seconds since 1970.
+fn certificate_facts(snapshot: &Snapshot) -> Vec<(String, i64)> {
+    let all = snapshot.certificates().pairs.iter();
+    let mut facts: Vec<_> =
+        all.map(|(files, one)| (files.certificate.display().to_string(), one.not_after)).collect();
+    facts.sort();
+    facts
 }
 
 /// Hosts that come to others are new in service from now on; those that come with their pool are not.
@@ -542,6 +585,7 @@ impl Running {
             snapshot,
             sockets,
             files: loaded.files,
+            directory: loaded.directory,
             json: json.into(),
             hash,
             warnings,
@@ -563,6 +607,7 @@ impl Running {
             snapshot,
             sockets: self.sockets.clone(),
             files: self.files.clone(),
+            directory: self.directory.clone(),
             json: Arc::clone(&self.json),
             hash: self.hash.clone(),
             warnings: self.warnings.clone(),

@@ -1,7 +1,9 @@
-//! boards: what health checks and discovery have found, for status and metrics.
+//! boards: what health checks, discovery and the watch over certificates have found, for status and metrics.
 
 use portunus_relay::plan::Address;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Pool and host.
@@ -72,4 +74,49 @@ impl Names {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Address, Option<String>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What has become of changed certificates.
+#[derive(Debug, Default)]
+pub struct Renewals {
+    taken: AtomicU64,
+    refused: AtomicU64,
+    /// Guards which files cannot be used now, and why; the ones before go on.
+    failing: Mutex<BTreeMap<PathBuf, String>>,
+}
+
+impl Renewals {
+    /// How many were taken, and how many refused.
+    pub fn counts(&self) -> [u64; 2] {
+        [self.taken.load(Relaxed), self.refused.load(Relaxed)]
+    }
+
+    /// The certificates whose files cannot be used now, and why.
+    pub fn failing(&self) -> BTreeMap<PathBuf, String> {
+        lock(&self.failing).clone()
+    }
+
+    /// This one has been taken.
+    pub fn took(&self, certificate: &Path) {
+        self.taken.fetch_add(1, Relaxed);
+        lock(&self.failing).remove(certificate);
+    }
+
+    /// This one cannot be used.
+    pub fn refuse(&self, certificate: &Path, reason: String) {
+        self.refused.fetch_add(1, Relaxed);
+        lock(&self.failing).insert(certificate.to_owned(), reason);
+    }
+
+    /// Forgets what cannot be used any more because nobody asks for it, or is as it was.
+    pub fn keep(&self, still: impl Fn(&Path) -> bool) {
+        self.failing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|certificate, _| still(certificate));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

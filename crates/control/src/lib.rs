@@ -4,6 +4,7 @@ pub mod admin;
 pub mod apply;
 pub mod boards;
 pub mod canary;
+pub mod certs;
 pub mod described;
 pub mod discover;
 pub mod floor;

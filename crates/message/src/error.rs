@@ -108,6 +108,8 @@ crimes! {
     Idle "idle" 408,
     /// No site has this host.
     NoSite "no-site" 421,
+    /// The connection was secured for another host, whose site shakes hands in another way (attack D6).
+    Misdirected "misdirected" 421,
     /// The site has no route for it.
     NoRoute "no-route" 404,
     /// A filter refused it.
@@ -122,6 +124,10 @@ crimes! {
     NoHost "no-host" 503,
     /// The upstream refused the connection, or it could not be made.
     ConnectFailed "connect-failed" 502,
+    /// The upstream's certificate is not good.
+    UpstreamCertificate "upstream-certificate" 502,
+    /// Hands could not be shaken with the upstream.
+    UpstreamHandshake "upstream-handshake" 502,
     /// Limit `connect`.
     ConnectTimeout "connect-timeout" 504,
     /// The upstream closed or reset the connection before it answered.

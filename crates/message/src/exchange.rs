@@ -1,8 +1,9 @@
 //! Exchange: one request's whole life, from first byte to record.
 
-use crate::{Error, Peer, Request, Response, Status, Tick};
+use crate::{Error, Peer, Proof, Request, Response, Status, Tick};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A number that no other request has; 128 random bits written as 32 hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,6 +41,8 @@ pub struct Exchange {
     pub id: RequestId,
     /// The connection it came by.
     pub peer: Peer,
+    /// What TLS has proved of that connection; none: it is plain.
+    pub proof: Option<Arc<Proof>>,
     /// Who asks, after trusted proxies have been believed; the connection's own address otherwise.
     pub client_ip: Option<IpAddr>,
     /// What was asked, as the filters left it.
@@ -100,6 +103,7 @@ impl Exchange {
     /// Forgets everything but keeps the memory for the next one on the same connection.
     pub fn clear(&mut self) {
         self.id = RequestId::default();
+        self.proof = None;
         self.client_ip = None;
         self.request.clear();
         self.protocol = Protocol::default();

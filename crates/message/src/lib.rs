@@ -21,7 +21,7 @@ pub use fields::{FieldValue, Fields};
 pub use limits::Limits;
 pub use method::Method;
 pub use name::{FieldName, Known};
-pub use peer::Peer;
+pub use peer::{Identity, Peer, Proof};
 pub use request::Request;
 pub use response::{Response, Status};
 pub use target::{Scheme, Target};

@@ -9,6 +9,16 @@ use std::time::Duration;
 pub struct Limits {
     /// Client connections at one time; 0 means: from the descriptor limit, with a tenth kept back.
     pub connections: usize,
+    /// A TLS handshake with a client, from accept to its end.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub handshake_time: Duration,
+    /// The same, while more than `handshakes` are under way.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub handshake_time_pressed: Duration,
+    /// TLS handshakes under way at one time before each has less time.
+    pub handshakes: usize,
     /// From accept, or from the first byte of a further request, to the end of its head.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
@@ -117,6 +127,9 @@ impl Default for Limits {
         let seconds = Duration::from_secs;
         Limits {
             connections: 0,
+            handshake_time: seconds(10),
+            handshake_time_pressed: seconds(2),
+            handshakes: 1000,
             header_time: seconds(10),
             header_bytes: 32 << 10,
             header_line: 16 << 10,

@@ -11,6 +11,26 @@ pub struct Peer {
     pub ours: SocketAddr,
 }
 
+/// What TLS has proved of a client's connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proof {
+    /// The host that the client asked for, in normal form.
+    pub name: Option<Box<str>>,
+    /// `TLSv1.3`, `TLSv1.2`.
+    pub version: &'static str,
+    /// Who the client is, when it has shown a certificate that was verified.
+    pub client: Option<Identity>,
+}
+
+/// Who a client is, by its certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate's subject: `CN=app, O=Example`.
+    pub subject: String,
+    /// Its alternative names, each with its kind before it: `DNS:app.internal`, `URI:spiffe://example/app`.
+    pub names: Vec<String>,
+}
+
 impl Default for Peer {
     fn default() -> Peer {
         let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);

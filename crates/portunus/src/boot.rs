@@ -10,7 +10,7 @@ use portunus_control::apply::{Supervisor, Upgraded, UpgradesWanted};
 use portunus_control::legacy::Legacy;
 use portunus_control::observe::log;
 use portunus_control::source::Source;
-use portunus_control::{admin, discover, health, memory, rounds, watch};
+use portunus_control::{admin, certs, discover, health, memory, rounds, watch};
 use portunus_relay::plan::Admin;
 use portunus_relay::worker::{Farewell, TUNNELS_OF_THE_PAST};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -88,6 +88,7 @@ async fn begin_to_end(
     tokio::spawn(discover::dns::run(Arc::clone(&supervisor)));
     tokio::spawn(health::run(Arc::clone(&supervisor)));
     tokio::spawn(watch::watch(Arc::clone(&supervisor)));
+    tokio::spawn(certs::watch(Arc::clone(&supervisor)));
     tokio::spawn(memory::watch(Arc::clone(&supervisor)));
     tokio::spawn(rounds::run(Arc::clone(&supervisor)));
     let watchdog = tokio::spawn(systemd::watchdog(Arc::clone(&supervisor)));

@@ -8,9 +8,11 @@ use portunus_control::apply;
 use portunus_control::source::Source;
 use portunus_relay::plan::{Plan, PoolPlan, RoutePlan};
 use portunus_relay::snapshot::Snapshot;
+use portunus_relay::tls::Certificates;
 use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Loads the configuration without running it.
 pub fn load(config: Option<&Path>) -> Result<Loaded, Exit> {
@@ -26,8 +28,8 @@ pub fn check(config: Option<&Path>, as_json: bool, verbose: bool) -> Result<(), 
             Err(Exit::config(""))
         }
         Err(mistakes) => Err(mistakes.into()),
-        Ok(Loaded { plan, warnings, .. }) => {
-            compile(&plan)?;
+        Ok(Loaded { plan, warnings, certificates, .. }) => {
+            compile(&plan, certificates)?;
             let warnings = Mistakes(warnings);
             if as_json {
                 let listen: Vec<_> = apply::listen(&plan).iter().map(ToString::to_string).collect();
@@ -48,8 +50,8 @@ pub fn adapt(config: Option<&Path>) -> Result<(), Exit> {
     say(&portunus_config::adapt(&load(config)?.plan))
 }
 
-fn compile(plan: &Plan) -> Result<(), Exit> {
-    let refused = Snapshot::compile(plan, None).err();
+fn compile(plan: &Plan, certificates: Certificates) -> Result<(), Exit> {
+    let refused = Snapshot::compile_with(plan, Arc::default(), Arc::new(certificates), None).err();
     refused.map_or(Ok(()), |mistakes| Err(apply::Trouble::Compile(mistakes).into()))
 }
 

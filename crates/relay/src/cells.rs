@@ -1,6 +1,6 @@
 //! Cells: a worker's own plain counters, read and added up when somebody asks.
 
-use crate::stats::{Histogram, HostStats, PoolStats, REFUSALS, RouteStats};
+use crate::stats::{HANDSHAKES, Handshake, Histogram, HostStats, PoolStats, REFUSALS, RouteStats};
 use portunus_message::{Crime, Status};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -169,6 +169,10 @@ pub struct WorkerCells {
     pub accept_failures: Count,
     /// Client connections refused, in the order of [`crate::stats::REFUSALS`].
     pub connections_refused: [Count; REFUSALS.len()],
+    /// TLS handshakes under way.
+    pub handshakes_open: Count,
+    /// Those that have ended, in the order of [`HANDSHAKES`].
+    pub handshakes: [Count; HANDSHAKES.len()],
     /// Requests under way.
     pub active: Count,
     /// Fields dropped because of an underscore in their name.
@@ -182,6 +186,8 @@ impl Default for WorkerCells {
             connections: Count::default(),
             accept_failures: Count::default(),
             connections_refused: Default::default(),
+            handshakes_open: Count::default(),
+            handshakes: Default::default(),
             active: Count::default(),
             underscores_dropped: Count::default(),
             crimes: Crime::ALL.iter().map(|_| Count::default()).collect(),
@@ -190,6 +196,13 @@ impl Default for WorkerCells {
 }
 
 impl WorkerCells {
+    /// Counts a handshake by its end.
+    pub fn handshake(&self, end: Handshake) {
+        if let Some(count) = self.handshakes.get(end as usize) {
+            count.add(1);
+        }
+    }
+
     /// Counts one `crime`.
     pub fn crime(&self, crime: Crime) {
         if let Some(count) = self.crimes.get(crime as usize) {

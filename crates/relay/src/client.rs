@@ -7,6 +7,7 @@ use crate::hosts::HostSet;
 use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::Listen;
+use crate::tls::Secured;
 use portunus_message::{Crime, Error, Exchange, Fields, Peer, Phase, Side, Tick};
 use portunus_wire::h1::Version;
 use std::rc::Rc;
@@ -28,6 +29,8 @@ pub struct Client {
     pub peer: Peer,
     /// By which listener it came.
     pub listen: Rc<Listen>,
+    /// What it is secured by; none: it is plain.
+    pub secured: Option<Rc<Secured>>,
     /// When it was accepted.
     pub opened: Tick,
     /// When the first byte of the request under way came.
@@ -58,6 +61,8 @@ pub struct Quiet {
     pub peer: Peer,
     /// By which listener it came.
     pub listen: Rc<Listen>,
+    /// What it is secured by; none: it is plain.
+    pub secured: Option<Rc<Secured>>,
     /// When it was accepted.
     pub opened: Tick,
     /// How many requests it has made.
@@ -91,12 +96,13 @@ pub struct Scratch {
 impl Client {
     /// A quiet connection on which something has come.
     pub fn wake(quiet: Quiet, buffers: Rc<Buffers>) -> Client {
-        let Quiet { stream, deadline, peer, listen, opened, requests } = quiet;
+        let Quiet { stream, deadline, peer, listen, secured, opened, requests } = quiet;
         Client {
             link: Link::new(stream, Side::Client, buffers),
             deadline,
             peer,
             listen,
+            secured,
             opened,
             began: opened,
             requests,
@@ -111,8 +117,8 @@ impl Client {
 
     /// The connection after an exchange, when nothing of another one has come yet.
     pub fn doze(self) -> Quiet {
-        let Client { link, deadline, peer, listen, opened, requests, .. } = self;
-        Quiet { stream: link.into_stream(), deadline, peer, listen, opened, requests }
+        let Client { link, deadline, peer, listen, secured, opened, requests, .. } = self;
+        Quiet { stream: link.into_stream(), deadline, peer, listen, secured, opened, requests }
     }
 
     /// Forgets the last request.

@@ -1,6 +1,6 @@
 //! Context: what a filter may see beside the message, and the bounds it may set.
 
-use portunus_message::{Fields, Peer, Request, RequestId, Response, Tick};
+use portunus_message::{Fields, Peer, Proof, Request, RequestId, Response, Tick};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Context<'a> {
     /// Both ends of the client's connection.
     pub peer: Peer,
+    /// What TLS has proved of that connection.
+    pub proof: Option<&'a Proof>,
     /// Who asks, after trusted proxies have been believed.
     pub client_ip: IpAddr,
     /// The request's number.
@@ -70,6 +72,8 @@ pub struct Scope<'a> {
     pub response: Option<&'a Response>,
     /// Both ends of the client's connection.
     pub peer: Peer,
+    /// What TLS has proved of it.
+    pub proof: Option<&'a Proof>,
     /// Who asks.
     pub client_ip: IpAddr,
     /// The request's number.
@@ -81,7 +85,7 @@ pub struct Scope<'a> {
 impl Context<'_> {
     /// What a template may be filled from, with this request and answer.
     pub fn scope<'s>(&'s self, request: &'s Request, response: Option<&'s Response>) -> Scope<'s> {
-        let Context { peer, client_ip, id, upstream, .. } = *self;
-        Scope { request, response, peer, client_ip, id, upstream }
+        let Context { peer, proof, client_ip, id, upstream, .. } = *self;
+        Scope { request, response, peer, proof, client_ip, id, upstream }
     }
 }

@@ -5,6 +5,7 @@ use crate::latency::Latency;
 use crate::plan::Address;
 use crate::silence::Silence;
 use crate::standing::Standing;
+use crate::tls::Behind;
 use portunus_message::Tick;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -48,6 +49,8 @@ pub struct Host {
     pub max_in_flight: u32,
     /// Whether it stands in another zone than this proxy.
     pub far: bool,
+    /// How hands are shaken with it; none: it is spoken with plainly.
+    pub tls: Option<Behind>,
     /// What every Snapshot shares of it.
     pub live: Arc<Live>,
 }
@@ -88,7 +91,7 @@ impl Host {
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
         let live = live.unwrap_or_default();
         let name = address.to_string().into();
-        Host { name, address, weight, backup, far: false, max_in_flight: u32::MAX, live }
+        Host { name, address, weight, backup, far: false, max_in_flight: u32::MAX, tls: None, live }
     }
 
     /// The same host, in another zone than this proxy or not.
@@ -96,9 +99,22 @@ impl Host {
         Host { far, ..self }
     }
 
+    /// The same, spoken with over TLS or not.
+    pub fn behind(self, tls: Option<Behind>) -> Host {
+        Host { tls, ..self }
+    }
+
     /// The same with a bound on the requests that may be on it at one time.
     pub fn bounded(self, max_in_flight: Option<u32>) -> Host {
         Host { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Whether a connection to one of them is as good as one to the other.
+    pub fn is_secured_like(&self, other: &Host) -> bool {
+        match (&self.tls, &other.tls) {
+            (Some(own), Some(its)) => own.is_same(its),
+            (own, its) => own.is_none() && its.is_none(),
+        }
     }
 
     /// Whether as many requests are on it as may be.

@@ -46,6 +46,7 @@ pub mod stats;
 pub mod sticky;
 pub mod tally;
 pub mod template;
+pub mod tls;
 pub mod turnstile;
 pub mod values;
 pub mod worker;

@@ -360,7 +360,7 @@ impl Link {
         }
         self.sent = 0;
         self.rest_output();
-        Poll::Ready(Ok(()))
+        self.stream.poll_flush(cx).map_err(|_| self.write_error())
     }
 
     /// Gives the buffers back that nothing is in.

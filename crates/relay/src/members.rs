@@ -96,10 +96,15 @@ impl Members {
             return vec![server];
         }
         let found = self.found.get(&server.address).into_iter().flatten();
+        let name = match &server.address {
+            Address::Name { host, .. } => Some(host.clone()),
+            _ => None,
+        };
         let one = |found: &Found| ServerPlan {
             address: Address::Socket(found.address),
             weight: server.weight.saturating_mul(found.weight),
             backup: server.backup || found.backup,
+            found_by: name.clone(),
             ..server.clone()
         };
         found.map(one).collect()
@@ -107,7 +112,7 @@ impl Members {
 }
 
 fn member(address: Address) -> ServerPlan {
-    ServerPlan { address, weight: 1, backup: false, zone: None, max_in_flight: None }
+    ServerPlan { address, weight: 1, backup: false, zone: None, max_in_flight: None, found_by: None }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Every call to the operating system's network: streams, listeners, connecting.
 
 mod sockets;
+pub mod tls;
 
 pub use sockets::{Given, Listener, Sockets, name_of};
 
@@ -14,7 +15,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncWrite, Interest};
+use tls::Layer;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream of bytes.
@@ -24,6 +26,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
+    /// TLS over one of them.
+    Tls(Box<Layer>),
 }
 
 /// What stands at the front of a stream, seen without reading it.
@@ -53,18 +57,23 @@ impl Stream {
 
     /// Reads into `buffer` what is there, if an event has told of it. Fewer bytes than it holds mean that there are no more now: no
     /// further call is needed to learn that.
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Stream::Tls(layer) = self {
+            return layer.try_read(buffer);
+        }
+        let stream = &*self;
         let mut last = None;
-        let read = || match self.recv(buffer) {
+        let read = || match stream.recv(buffer) {
             Ok(count) if count > 0 && count < buffer.len() => {
                 last = Some(count);
                 Err(io::ErrorKind::WouldBlock.into()) // what a further call would say
             }
             done => done,
         };
-        let done = match self {
+        let done = match stream {
             Stream::Tcp(stream) => stream.try_io(Interest::READABLE, read),
             Stream::Unix(stream) => stream.try_io(Interest::READABLE, read),
+            Stream::Tls(_) => return Err(no_tls()),
         };
         last.map_or(done, Ok)
     }
@@ -75,6 +84,7 @@ impl Stream {
         let received = match self {
             Stream::Tcp(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
             Stream::Unix(stream) => rustix::net::recv(stream, buffer, RecvFlags::empty()),
+            Stream::Tls(_) => return Err(no_tls()),
         };
         Ok(received.map(|(count, _)| count)?)
     }
@@ -84,6 +94,7 @@ impl Stream {
         let sent = match self {
             Stream::Tcp(stream) => rustix::net::send(stream, bytes, SendFlags::empty()),
             Stream::Unix(stream) => rustix::net::send(stream, bytes, SendFlags::empty()),
+            Stream::Tls(_) => return Err(no_tls()),
         };
         Ok(sent?)
     }
@@ -91,6 +102,9 @@ impl Stream {
     /// Writes some of `bytes`. There is nearly always room, so that is tried before anybody asks to be woken, and
     /// before any event has told of it: a new connection need not be waited for once more.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Stream::Tls(layer) = self {
+            return layer.poll_write(cx, bytes);
+        }
         match self.send(bytes) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             done => return Poll::Ready(done),
@@ -98,6 +112,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(layer) => layer.poll_write(cx, bytes),
         }
     }
 
@@ -110,6 +125,15 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
             Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, pieces),
+            Stream::Tls(layer) => layer.poll_write_vectored(cx, pieces),
+        }
+    }
+
+    /// Sends what was written and has not left: TLS may keep sealed records that the kernel had no room for.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(layer) => layer.poll_flush(cx),
         }
     }
 
@@ -118,6 +142,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(layer) => layer.poll_end(cx),
         }
     }
 
@@ -126,29 +151,32 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Tls(layer) => layer.poll_readable(cx),
         }
     }
 
     /// What stands at the front. Asks the kernel only when an event said that there may be something.
-    pub fn front(&self) -> Front {
+    pub fn front(&mut self) -> Front {
         let mut byte = [MaybeUninit::uninit()];
         let seen = match self {
             Stream::Tcp(stream) => {
-                stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
+                stream.try_io(Interest::READABLE, || SockRef::from(&*stream).peek(&mut byte))
             }
             Stream::Unix(stream) => {
-                stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
+                stream.try_io(Interest::READABLE, || SockRef::from(&*stream).peek(&mut byte))
             }
+            Stream::Tls(layer) => return layer.front(false),
         };
         front_of(seen)
     }
 
     /// What stands at the front. Asks the kernel even when no event said so: for requests that must not meet a dead connection.
-    pub fn front_now(&self) -> Front {
+    pub fn front_now(&mut self) -> Front {
         let mut byte = [MaybeUninit::uninit()];
         front_of(match self {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Tcp(stream) => SockRef::from(&*stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(&*stream).peek(&mut byte),
+            Stream::Tls(layer) => return layer.front(true),
         })
     }
 
@@ -157,17 +185,22 @@ impl Stream {
         let queued = match self {
             Stream::Tcp(stream) => rustix::io::ioctl_fionread(stream),
             Stream::Unix(stream) => rustix::io::ioctl_fionread(stream),
+            Stream::Tls(layer) => return layer.queued(),
         };
         queued.ok().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0)
     }
 
     /// Makes the kernel reset the connection when it is dropped, so that the peer sees that something was cut off.
-    pub fn reset_on_drop(&self) {
+    pub fn reset_on_drop(&mut self) {
         let linger = Some(Duration::ZERO);
         // When it cannot be set the peer still sees a close, only a gentler one.
         let _ = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).set_linger(linger),
+            Stream::Tcp(stream) => SockRef::from(&*stream).set_linger(linger),
             Stream::Unix(_) => Ok(()),
+            Stream::Tls(layer) => {
+                layer.reset_on_drop();
+                Ok(())
+            }
         };
     }
 }
@@ -187,6 +220,7 @@ impl Stream {
         Ok(match self {
             Stream::Tcp(stream) => Detached::Tcp(stream.into_std()?),
             Stream::Unix(stream) => Detached::Unix(stream.into_std()?),
+            Stream::Tls(_) => return Err(io::ErrorKind::Unsupported.into()), // its buffers belong to this worker
         })
     }
 
@@ -203,6 +237,11 @@ impl Stream {
 pub fn descriptors_max() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     limit.current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(1 << 20)
+}
+
+/// TLS is not put over TLS, and what is below it is asked by itself.
+fn no_tls() -> io::Error {
+    io::ErrorKind::Unsupported.into()
 }
 
 fn front_of(seen: io::Result<usize>) -> Front {
@@ -270,4 +309,30 @@ fn keep_alive() -> TcpKeepalive {
         .with_time(Duration::from_secs(15))
         .with_interval(Duration::from_secs(10))
         .with_retries(3)
+}
+
+/// For whoever is not in a hurry: the control plane's questions to hosts.
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Stream::poll_read(self.get_mut(), cx, buffer.initialize_unfilled());
+        read.map_ok(|count| buffer.advance(count))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Stream::poll_write(self.get_mut(), cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Stream::poll_flush(self.get_mut(), cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_end(cx)
+    }
 }

@@ -10,8 +10,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod again;
+mod tls;
 
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency};
+pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsSettings, TlsVersion};
 
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -256,6 +258,9 @@ pub struct PoolPlan {
     #[serde(with = "portunus_message::duration")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
+    /// How its hosts are spoken with over TLS; none: plainly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<PoolTls>,
     /// When a request is sent to another host.
     #[serde(default)]
     pub retry: Retry,
@@ -453,6 +458,9 @@ pub struct ServerPlan {
     /// The zone it stands in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// The name that its address was found by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_by: Option<String>,
 }
 
 /// Where a server is.
@@ -500,6 +508,9 @@ pub struct SitePlan {
     pub names: Vec<HostPattern>,
     /// Where it listens.
     pub listen: Vec<Listen>,
+    /// How it speaks TLS; none: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SiteTls>,
     /// Its routes, as written; the site's own `proxy` or answer is the last one, for every path.
     pub routes: Vec<RoutePlan>,
 }

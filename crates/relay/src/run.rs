@@ -158,7 +158,12 @@ impl RunPool {
             );
             let same = before.and_then(|pool| pool.hosts.iter().find(|old| old.host.address == host.address));
             match same {
-                Some(same) => new.after(same),
+                Some(same) => {
+                    if !host.is_secured_like(&same.host) {
+                        same.clear(); // they were made by other rules
+                    }
+                    new.after(same)
+                }
                 None => Rc::new(new),
             }
         });

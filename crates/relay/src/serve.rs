@@ -27,7 +27,14 @@ pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch,
         forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut scratch.told, &mut x.id);
     x.client_ip = Some(client_ip);
     x.asked.push_str(x.request.target.path_and_query());
-    let found = run.find(client.listen.as_ref(), &x.request, client_ip);
+    let mut found = run.find(client.listen.as_ref(), &x.request, client_ip);
+    if let (Some(secured), Ok((_, route))) = (&client.secured, &found) {
+        let front = run.snapshot.fronts.site(route.site);
+        if !secured.is_good_for(x.request.target.host(), front.map(|front| &**front)) {
+            client.keep_alive = false; // another connection may be another one's
+            found = Err(Crime::Misdirected);
+        }
+    }
     let done = match found {
         Err(crime) => refuse(x, client, Error::client(Phase::Head, crime), worker).await,
         Ok((at, route)) => {
@@ -113,7 +120,9 @@ async fn filter(
     }
     let (peer, client_ip, id, now) = (x.peer, x.client_ip(), x.id, x.times.began);
     let later = &mut scratch.later;
-    let mut cx = Context { peer, client_ip, id, now, bounds, upstream: None, later, access_granted: false };
+    let proof = x.proof.as_deref();
+    let mut cx =
+        Context { peer, proof, client_ip, id, now, bounds, upstream: None, later, access_granted: false };
     let mut step = route.chain.request(0, &mut x.request, &mut cx);
     loop {
         step = match step {
@@ -156,7 +165,9 @@ fn turn_back(
         let upstream = answered.map(|answered| &*answered.answer.lease.pool().host.name);
         let (peer, client_ip, id, now) = (x.peer, x.client_ip(), x.id, x.times.began);
         let later = &mut scratch.later;
-        let mut cx = Context { peer, client_ip, id, now, bounds, upstream, later, access_granted: true };
+        let proof = x.proof.as_deref();
+        let mut cx =
+            Context { peer, proof, client_ip, id, now, bounds, upstream, later, access_granted: true };
         route.chain.response(ran, &mut x.response, &x.request, &mut cx);
     }
     if !scratch.later.is_empty() {

@@ -13,11 +13,12 @@ use crate::members::{Members, Wish};
 use crate::mirror::Mirror;
 use crate::pick::{self, Pick};
 use crate::plan::{
-    CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RouteHedge, RoutePlan, ServerPlan, Urgency,
+    Address, CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RouteHedge, RoutePlan, ServerPlan, Urgency,
 };
 use crate::retry::{Budget, Rule};
 use crate::split::{By, Split};
 use crate::sticky::Sticky;
+use crate::tls::{Back, Behind, Certificates, Fronts};
 use portunus_message::{Limits, Tick};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,6 +29,9 @@ use std::time::Duration;
 pub struct Snapshot {
     plan: Arc<Plan>,
     members: Arc<Members>,
+    certificates: Arc<Certificates>,
+    /// How its sites speak TLS.
+    pub fronts: Arc<Fronts>,
     /// Which route a request takes.
     pub table: Arc<Table>,
     /// Whose forwarding headers are believed.
@@ -42,6 +46,8 @@ pub struct Snapshot {
 pub struct Route {
     /// What it is called.
     pub name: Box<str>,
+    /// Its site, as an index into the plan's.
+    pub site: u32,
     /// What may look at its requests.
     pub chain: Chain,
     /// The pools that get its requests.
@@ -102,6 +108,8 @@ pub struct Pool {
     pub judge: Judge,
     /// The cookie that brings a client back to its host.
     pub sticky: Option<Sticky>,
+    /// How hands are shaken with its hosts.
+    tls: Option<Arc<Back>>,
     /// What every Snapshot shares of it.
     pub live: Arc<PoolLive>,
 }
@@ -134,7 +142,8 @@ impl PoolLive {
 impl Pool {
     /// Whether connections to its hosts are made and kept in the same way as those of `other`.
     pub fn connects_like(&self, other: &Pool) -> bool {
-        self.keep_alive == other.keep_alive && self.connect_timeout == other.connect_timeout
+        let same_tls = self.tls.as_ref().map(Arc::as_ptr) == other.tls.as_ref().map(Arc::as_ptr);
+        same_tls && self.keep_alive == other.keep_alive && self.connect_timeout == other.connect_timeout
     }
 }
 
@@ -143,13 +152,15 @@ impl Snapshot {
     /// counters; pools of which nothing has changed are the same.
     pub fn compile(plan: &Plan, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileMistake>> {
         let members = previous.map(|previous| Arc::clone(&previous.members)).unwrap_or_default();
-        Snapshot::compile_with(plan, members, previous)
+        let certificates = previous.map(|previous| Arc::clone(&previous.certificates)).unwrap_or_default();
+        Snapshot::compile_with(plan, members, certificates, previous)
     }
 
-    /// The same with these members.
+    /// The same with these members and certificates.
     pub fn compile_with(
         plan: &Plan,
         members: Arc<Members>,
+        certificates: Arc<Certificates>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, Vec<CompileMistake>> {
         let mut mistakes = Vec::new();
@@ -157,7 +168,7 @@ impl Snapshot {
         let old = Old::new(previous);
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
-            match compile_pool(pool, plan.settings.zone.as_deref(), &members, &old, &alarm) {
+            match compile_pool(pool, plan.settings.zone.as_deref(), &members, &certificates, &old, &alarm) {
                 Ok(pool) => pools.push(pool),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -168,9 +179,11 @@ impl Snapshot {
         let mut shared = Shared::default();
         let plans = Pools { plans: &plan.pools, index };
         let mut routes = Vec::new();
-        for route in plan.sites.iter().flat_map(|site| &site.routes) {
+        let all_routes =
+            (0..).zip(&plan.sites).flat_map(|(at, site)| site.routes.iter().map(move |route| (at, route)));
+        for (site, route) in all_routes {
             let before = canaries.get(&*route.name).copied();
-            match compile_route(route, &plans, before, &mut shared) {
+            match compile_route(site, route, &plans, before, &mut shared) {
                 Ok(route) => routes.push(route),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -179,10 +192,16 @@ impl Snapshot {
             mistakes.extend(more);
             Table::default()
         });
+        let fronts = Fronts::compile(plan, &certificates, previous.map(|previous| &*previous.fronts));
+        let fronts = fronts.unwrap_or_else(|more| {
+            mistakes.extend(more);
+            Fronts::default()
+        });
         if mistakes.is_empty() {
             let trust = Arc::new(Trust::new(&plan.settings.trusted_proxies));
             let (plan, table, routes) = (Arc::new(plan.clone()), Arc::new(table), routes.into());
-            Ok(Snapshot { plan, members, table, trust, alarm, routes, pools })
+            let fronts = Arc::new(fronts);
+            Ok(Snapshot { plan, members, certificates, fronts, table, trust, alarm, routes, pools })
         } else {
             Err(mistakes)
         }
@@ -192,7 +211,9 @@ impl Snapshot {
     pub fn with_members(&self, members: Arc<Members>) -> Result<Snapshot, Vec<CompileMistake>> {
         let old = Old::new(Some(self));
         let zone = self.plan.settings.zone.as_deref();
-        let pools = self.plan.pools.iter().map(|pool| compile_pool(pool, zone, &members, &old, &self.alarm));
+        let given = &self.certificates;
+        let pools =
+            self.plan.pools.iter().map(|pool| compile_pool(pool, zone, &members, given, &old, &self.alarm));
         Ok(Snapshot {
             plan: Arc::clone(&self.plan),
             table: Arc::clone(&self.table),
@@ -201,7 +222,38 @@ impl Snapshot {
             routes: Arc::clone(&self.routes),
             pools: pools.collect::<Result<_, _>>().map_err(|mistake| vec![mistake])?,
             members,
+            certificates: Arc::clone(&self.certificates),
+            fronts: Arc::clone(&self.fronts),
         })
+    }
+
+    /// The same with other certificates.
+    pub fn with_certificates(
+        &self,
+        certificates: Arc<Certificates>,
+    ) -> Result<Snapshot, Vec<CompileMistake>> {
+        let fronts = Fronts::compile(&self.plan, &certificates, Some(&self.fronts))?;
+        let (old, zone) = (Old::new(Some(self)), self.plan.settings.zone.as_deref());
+        let pools = self.plan.pools.iter();
+        let pools =
+            pools.map(|pool| compile_pool(pool, zone, &self.members, &certificates, &old, &self.alarm));
+        let pools = pools.collect::<Result<_, _>>().map_err(|mistake| vec![mistake])?;
+        Ok(Snapshot {
+            plan: Arc::clone(&self.plan),
+            members: Arc::clone(&self.members),
+            certificates,
+            fronts: Arc::new(fronts),
+            table: Arc::clone(&self.table),
+            trust: Arc::clone(&self.trust),
+            alarm: Arc::clone(&self.alarm),
+            routes: Arc::clone(&self.routes),
+            pools,
+        })
+    }
+
+    /// The certificates of its sites.
+    pub fn certificates(&self) -> &Arc<Certificates> {
+        &self.certificates
     }
 
     /// Who is in the pools beside what the plan says.
@@ -275,13 +327,20 @@ impl<'a> Old<'a> {
         zone: Option<&str>,
         servers: &[ServerPlan],
         members: &Members,
+        tls: Option<&Arc<Back>>,
     ) -> Option<Arc<Pool>> {
         let (old_plan, old) = self.pools.get(&*plan.name)?;
         let snapshot = self.snapshot?;
         let same_wishes = snapshot.members.wishes_of(&plan.name) == members.wishes_of(&plan.name);
         let same_zone = snapshot.plan.settings.zone.as_deref() == zone;
-        let same = same_wishes && same_zone && *old_plan == plan && old.servers == servers;
+        let same_tls = tls.map(Arc::as_ptr) == old.tls.as_ref().map(Arc::as_ptr);
+        let same = same_tls && same_wishes && same_zone && *old_plan == plan && old.servers == servers;
         same.then(|| Arc::clone(old))
+    }
+
+    /// How hands were shaken with its hosts.
+    fn tls(&self, pool: &str) -> Option<&Arc<Back>> {
+        self.pools.get(pool).and_then(|(_, pool)| pool.tls.as_ref())
     }
 
     /// What is shared of a pool.
@@ -290,19 +349,23 @@ impl<'a> Old<'a> {
     }
 
     /// The old host for a server: itself when nothing about it has changed, or with its state.
-    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan) -> Arc<Host> {
+    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan, tls: Option<Behind>) -> Arc<Host> {
         let known = self.pools.get(pool).and_then(|(_, pool)| {
             let hosts = pool.servers.iter().zip(pool.hosts.iter());
             hosts.map(|(plan, (_, host))| (plan, host)).find(|(plan, _)| plan.address == server.address)
         });
         // Whoever has no zone, proxy or server, is near everybody.
         let far = zone.zip(server.zone.as_deref()).is_some_and(|(own, its)| own != its);
+        let same_tls = |host: &Host| match (&host.tls, &tls) {
+            (Some(old), Some(new)) => old.is_same(new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
         match known {
-            Some((plan, host)) if plan == server && host.far == far => Arc::clone(host),
+            Some((plan, host)) if plan == server && host.far == far && same_tls(host) => Arc::clone(host),
             _ => {
                 let live = known.map(|(_, host)| Arc::clone(&host.live));
                 let host = Host::new(server.address.clone(), server.weight, server.backup, live);
-                Arc::new(host.placed(far).bounded(server.max_in_flight))
+                Arc::new(host.placed(far).bounded(server.max_in_flight).behind(tls))
             }
         }
     }
@@ -312,18 +375,25 @@ fn compile_pool(
     plan: &PoolPlan,
     zone: Option<&str>,
     members: &Members,
+    certificates: &Certificates,
     old: &Old<'_>,
     alarm: &Arc<Alarm>,
 ) -> Result<Arc<Pool>, CompileMistake> {
+    let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let servers = members.of(plan);
-    if let Some(same) = old.same(plan, zone, &servers, members) {
+    let tls = plan.tls.as_ref().map(|tls| Back::compile(tls, certificates, old.tls(&plan.name)));
+    let tls = tls.transpose().map_err(&mistake)?;
+    if let Some(same) = old.same(plan, zone, &servers, members, tls.as_ref()) {
         return Ok(same);
     }
-    let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let entry = pick::LIST.iter().find(|entry| entry.name == plan.balance.name);
     let entry = entry.ok_or_else(|| mistake(format!("there is no policy `{}`", plan.balance.name)))?;
     let mut pick = (entry.build)(&plan.balance.args).map_err(|wrong| mistake(wrong.reason))?;
-    let hosts: Vec<_> = servers.iter().map(|server| old.host(&plan.name, zone, server)).collect();
+    let mut hosts = Vec::with_capacity(servers.len());
+    for server in &servers {
+        let behind = tls.as_ref().map(|back| back.behind(&proved_by(server)));
+        hosts.push(old.host(&plan.name, zone, server, behind.transpose().map_err(&mistake)?));
+    }
     for host in &hosts {
         let wishes = members.wishes_of(&plan.name);
         let wish = wishes.and_then(|wishes| wishes.get(&host.address)).copied().unwrap_or_default();
@@ -351,7 +421,19 @@ fn compile_pool(
         drain: plan.drain,
         judge,
         sticky,
+        tls,
     }))
+}
+
+/// What a server has to prove by its certificate, unless its pool says so: its name or address.
+fn proved_by(server: &ServerPlan) -> String {
+    match (&server.found_by, &server.address) {
+        (Some(name), _) => name.clone(),
+        (None, Address::Socket(address)) => address.ip().to_string(),
+        (None, Address::Name { host, .. }) => host.clone(),
+        (None, Address::Srv(name)) => name.clone(),
+        (None, Address::Unix(_)) => "localhost".to_owned(),
+    }
 }
 
 /// What an operator wants of a host holds from the moment that the Snapshot is made, also for exchanges of an earlier one.
@@ -390,6 +472,7 @@ impl Pools<'_> {
 }
 
 fn compile_route(
+    site: u32,
     plan: &RoutePlan,
     pools: &Pools<'_>,
     previous: Option<&Canary>,
@@ -410,7 +493,7 @@ fn compile_route(
     let mirror = mirror.and_then(|(pool, share)| Mirror::new(pool, share));
     let again = compile_again(plan, &split, pools);
     let name = plan.name.as_str().into();
-    Ok(Route { name, chain, split, mirror, again, urgency: plan.urgency, limits, bounds })
+    Ok(Route { name, site, chain, split, mirror, again, urgency: plan.urgency, limits, bounds })
 }
 
 /// What the route wants of trying again, on each of its pools; nothing when that is what they do by themselves.

@@ -9,6 +9,54 @@ pub const BUCKETS: [f64; 14] =
 /// Why a client's connection may be refused, as in metrics.
 pub const REFUSALS: [&str; 4] = ["too-many-connections", "unfair-share", "low-memory", "overloaded"];
 
+/// How a TLS handshake with a client has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// Well, and in full.
+    Full,
+    /// Well, by an earlier session.
+    Resumed,
+    /// Not within its time.
+    Timeout,
+    /// The client left.
+    ClientGone,
+    /// What came was no TLS.
+    NotTls,
+    /// The ClientHello broke the grammar, or was too long.
+    BadHello,
+    /// No site has the host that was asked for.
+    UnknownName,
+    /// No version, suite or group that both know.
+    NothingInCommon,
+    /// No protocol inside that both speak (ALPN).
+    NoProtocol,
+    /// The client did not like what it was shown; most often the certificate.
+    ClientRefused,
+    /// The client's certificate was missing or not good.
+    ClientCertificate,
+    /// The program was about to end.
+    Stopping,
+    /// The client broke the rules of TLS.
+    Other,
+}
+
+/// The words for them in metrics, in their order.
+pub const HANDSHAKES: [&str; 13] = [
+    "full",
+    "resumed",
+    "timeout",
+    "client-gone",
+    "not-tls",
+    "bad-hello",
+    "unknown-name",
+    "nothing-in-common",
+    "no-protocol",
+    "client-refused",
+    "client-certificate",
+    "stopping",
+    "other",
+];
+
 /// The same in microseconds.
 const BUCKETS_US: [u64; BUCKETS.len()] = {
     let mut us = [0; BUCKETS.len()];
@@ -31,6 +79,10 @@ pub struct Stats {
     pub connections_refused: [u64; REFUSALS.len()],
     /// Times that accepting failed for want of descriptors or memory.
     pub accept_failures: u64,
+    /// TLS handshakes under way with clients.
+    pub handshakes_open: u64,
+    /// TLS handshakes with clients that have ended, in the order of [`HANDSHAKES`].
+    pub handshakes: [u64; HANDSHAKES.len()],
     /// Requests under way now.
     pub active: u64,
     /// By route, in the order of [`Stats::route_names`] of the Snapshot in force; kept by name over reloads.
@@ -50,6 +102,8 @@ impl Stats {
         self.connections_open += other.connections_open;
         add_lists_of(&mut self.connections_refused, &other.connections_refused);
         self.accept_failures += other.accept_failures;
+        self.handshakes_open += other.handshakes_open;
+        add_lists_of(&mut self.handshakes, &other.handshakes);
         self.active += other.active;
         self.underscores_dropped += other.underscores_dropped;
         add_lists(&mut self.crimes, &other.crimes);

@@ -48,6 +48,16 @@ pub const VARIABLES: &[VariableEntry] = &[
     entry("cookie.NAME", "The first cookie of this name."),
     entry("method", "The request's method."),
     entry("scheme", "`http` or `https`."),
+    entry("tls.version", "`TLSv1.3` or `TLSv1.2`; empty over plain HTTP."),
+    entry("tls.sni", "The host that the client asked for when it shook hands."),
+    entry(
+        "tls.client.subject",
+        "The subject of the client's certificate, `CN=app, O=Example`; empty without one.",
+    ),
+    entry(
+        "tls.client.names",
+        "The alternative names of the client's certificate, with their kinds: `DNS:app.internal,URI:spiffe://example/app`.",
+    ),
     entry("request.id", "The request's number: 32 hexadecimal digits."),
     entry("server.port", "The port of ours that the connection reached."),
     entry("upstream.address", "The host that answered; only on the way back."),
@@ -83,6 +93,10 @@ enum Variable {
     Scheme,
     RequestId,
     ServerPort,
+    TlsVersion,
+    TlsName,
+    TlsSubject,
+    TlsNames,
     UpstreamAddress,
     ResponseStatus,
     ResponseHeader(FieldName),
@@ -206,6 +220,10 @@ impl Variable {
             "uri" => Some(Variable::Uri),
             "method" => Some(Variable::Method),
             "scheme" => Some(Variable::Scheme),
+            "tls.version" => Some(Variable::TlsVersion),
+            "tls.sni" => Some(Variable::TlsName),
+            "tls.client.subject" => Some(Variable::TlsSubject),
+            "tls.client.names" => Some(Variable::TlsNames),
             "request.id" => Some(Variable::RequestId),
             "server.port" => Some(Variable::ServerPort),
             "upstream.address" => Some(Variable::UpstreamAddress),
@@ -237,6 +255,7 @@ impl Variable {
     fn append(&self, scope: &Scope<'_>, out: &mut Vec<u8>) {
         let request = scope.request;
         let response = scope.response;
+        let client = scope.proof.and_then(|proof| proof.client.as_ref());
         let text = match self {
             Variable::ClientIp => return write(out, format_args!("{}", scope.client_ip)),
             Variable::ClientPort => return write(out, format_args!("{}", scope.peer.client.port())),
@@ -249,6 +268,12 @@ impl Variable {
             Variable::ResponseHeader(name) => {
                 return response.map_or((), |response| join(response.fields.get_all(name), out));
             }
+            Variable::TlsNames => {
+                return client.map_or((), |client| out.extend_from_slice(client.names.join(",").as_bytes()));
+            }
+            Variable::TlsSubject => client.map_or("", |client| &client.subject).as_bytes(),
+            Variable::TlsVersion => scope.proof.map_or("", |proof| proof.version).as_bytes(),
+            Variable::TlsName => scope.proof.and_then(|proof| proof.name.as_deref()).unwrap_or("").as_bytes(),
             Variable::Host => request.target.host().as_bytes(),
             Variable::Path => request.target.path().as_bytes(),
             Variable::Query => request.target.query().unwrap_or("").as_bytes(),
@@ -305,7 +330,9 @@ fn hint_for(name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use portunus_message::fields::is_value_byte;
-    use portunus_message::{FieldValue, Known as Name, Peer, Request, RequestId, Response, Status};
+    use portunus_message::{
+        FieldValue, Identity, Known as Name, Peer, Proof, Request, RequestId, Response, Status,
+    };
     use proptest::prelude::*;
 
     fn request() -> Request {
@@ -325,10 +352,14 @@ mod tests {
         response.fields.add(Name::ETAG, FieldValue::new(b"\"e\"").unwrap());
         let mut peer = Peer::default();
         peer.client.set_port(5);
+        let names = vec!["DNS:c.test".to_owned(), "URI:spiffe://x/c".to_owned()];
+        let client = Some(Identity { subject: "CN=c".to_owned(), names });
+        let proof = Proof { name: Some("a.test".into()), version: "TLSv1.3", client };
         let scope = Scope {
             request: &request,
             response: Some(&response),
             peer,
+            proof: Some(&proof),
             client_ip: "192.0.2.7".parse().unwrap(),
             id: RequestId(0xab),
             upstream: Some("10.0.0.1:80"),
@@ -342,6 +373,8 @@ mod tests {
     fn every_variable_is_filled_in() {
         for (text, filled) in [
             ("${client.ip}:${client.port}", "192.0.2.7:5"),
+            ("${tls.version} ${tls.sni}", "TLSv1.3 a.test"),
+            ("${tls.client.subject} ${tls.client.names}", "CN=c DNS:c.test,URI:spiffe://x/c"),
             ("${scheme}://${host}${uri}", "http://example.com/a%2Fb/c?x=1&y=%2Fz:/&x=2"),
             ("${path}|${query}|${query.x}|${query.none}", "/a%2Fb/c|x=1&y=%2Fz:/&x=2|1|"),
             ("${header.x-odd}", "one, t/w <o>\"ä"),
@@ -406,7 +439,7 @@ mod tests {
             if let Ok(template) = Template::compile(&text) {
                 let request = request();
                 let scope = Scope {
-                    request: &request, response: None, peer: Peer::default(),
+                    request: &request, response: None, peer: Peer::default(), proof: None,
                     client_ip: "::1".parse().unwrap(), id: RequestId(1), upstream: None,
                 };
                 let (mut value, mut path) = (Vec::new(), Vec::new());

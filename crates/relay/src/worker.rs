@@ -411,6 +411,8 @@ impl Worker {
             connections_open: self.open() as u64,
             connections_refused: self.cells.connections_refused.each_ref().map(Count::get),
             accept_failures: self.cells.accept_failures.get(),
+            handshakes_open: self.cells.handshakes_open.get(),
+            handshakes: self.cells.handshakes.each_ref().map(Count::get),
             active: self.cells.active.get(),
             crimes: self.cells.crimes(),
             underscores_dropped: self.cells.underscores_dropped.get(),

@@ -41,7 +41,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("conduct", &[]),
     ("latency", &[]),
     ("silence", &[]),
-    ("hosts", &["conduct", "latency", "plan", "silence", "standing"]),
+    ("hosts", &["conduct", "latency", "plan", "silence", "standing", "tls"]),
     ("candidates", &["hosts", "standing"]),
     // what a worker has
     ("members", &["plan", "standing"]),
@@ -52,8 +52,9 @@ const RELAY: &[(&str, &[&str])] = &[
     ("cells", &[]),
     ("census", &[]),
     ("net", &[]),
+    ("tls", &["plan"]),
     ("link", &["buffers", "net"]),
-    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net"]),
+    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net", "tls"]),
     // what decides, and does no I/O
     ("dispatch", &[]),
     ("filter", &[]),
@@ -68,11 +69,14 @@ const RELAY: &[(&str, &[&str])] = &[
     ("sticky", &[]),
     (
         "snapshot",
-        &["breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky"],
+        &[
+            "breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky",
+            "tls",
+        ],
     ),
     ("asker", &["filter"]),
     ("mirror", &["cells", "clock", "deadlines", "pool"]),
-    ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net"]),
+    ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net", "tls"]),
     ("run", &["breaker", "buffers", "cells", "pool", "snapshot"]),
     (
         "worker",
@@ -126,7 +130,22 @@ const RELAY: &[(&str, &[&str])] = &[
         ],
     ),
     ("decode", &["client", "link", "net", "pressure", "reply", "run", "serve", "tally", "worker"]),
-    ("accept", &["client", "decode", "link", "net", "reply", "seats", "tally", "worker"]),
+    (
+        "accept",
+        &[
+            "client",
+            "deadlines",
+            "decode",
+            "link",
+            "net",
+            "reply",
+            "seats",
+            "snapshot",
+            "tally",
+            "tls",
+            "worker",
+        ],
+    ),
     ("doors", &["accept", "net", "worker"]),
     ("workers", &["accept", "clock", "deadlines", "doors", "net", "pressure", "snapshot", "worker"]),
 ];

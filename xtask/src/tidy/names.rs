@@ -77,6 +77,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         places: &["crates/"],
+        except: &[
+            "crates/relay/src/accept/tls",
+            "crates/relay/src/net/tls",
+            "crates/relay/src/pool/tls",
+            "crates/relay/src/tls/",
+        ],
+        words: &["rustls", "aws_lc_rs"],
+        why: "the TLS library is named where hands are shaken, where records are sealed, and where certificates are",
+    },
+    Rule {
+        places: &["crates/"],
         except: &["crates/wire/src/h1/tests"],
         words: &["httparse"],
         why: "heads are split by our own code; the other parser is a judge in tests",

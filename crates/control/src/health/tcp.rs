@@ -1,7 +1,9 @@
 //! tcp: whether a host accepts a connection.
 
 use portunus_relay::hosts::Host;
+use portunus_relay::net;
 use portunus_relay::plan::Address;
+use portunus_relay::pool::tls;
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -10,12 +12,19 @@ use tokio::net::{TcpStream, UnixStream};
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A connection to the host.
+/// A connection to the host, over TLS where requests go over TLS.
 pub async fn connect(host: &Host) -> Result<Box<dyn Stream>, String> {
     let said = |error: io::Error| error.to_string();
-    match &host.address {
-        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(said)?)),
-        Address::Socket(address) => Ok(Box::new(TcpStream::connect(address).await.map_err(said)?)),
-        Address::Name { .. } | Address::Srv(_) => Err("it has no address".to_owned()),
+    let stream = match &host.address {
+        Address::Unix(path) => net::Stream::Unix(UnixStream::connect(path).await.map_err(said)?),
+        Address::Socket(address) => net::Stream::Tcp(TcpStream::connect(address).await.map_err(said)?),
+        Address::Name { .. } | Address::Srv(_) => return Err("it has no address".to_owned()),
+    };
+    match &host.tls {
+        None => Ok(Box::new(stream)),
+        Some(behind) => match tls::secure(stream, behind).await {
+            Ok(secured) => Ok(Box::new(secured)),
+            Err(why) => Err(why.to_string()),
+        },
     }
 }

@@ -9,7 +9,9 @@ use crate::observe::process::Process;
 use crate::state::State;
 use portunus_message::Crime;
 use portunus_relay::pressure::Level;
-use portunus_relay::stats::{BUCKETS, Histogram, HostStats, PoolStats, REFUSALS, RouteStats, Stats};
+use portunus_relay::stats::{
+    BUCKETS, HANDSHAKES, Histogram, HostStats, PoolStats, REFUSALS, RouteStats, Stats,
+};
 use std::fmt::{Display, Write};
 
 /// What the control plane knows beside the workers' counters.
@@ -37,6 +39,12 @@ pub struct Facts {
     pub hosts: Vec<HostFacts>,
     /// Every name of a server.
     pub names: Vec<NameFacts>,
+    /// Every certificate, and when it ends, in seconds since 1970.
+    pub certificates: Vec<(String, i64)>,
+    /// Changed certificates that were taken, and that were refused.
+    pub certificate_changes: [u64; 2],
+    /// Certificates whose files cannot be used now.
+    pub certificates_failing: usize,
     /// What the kernel says.
     pub process: Process,
 }
@@ -78,6 +86,7 @@ pub fn text(stats: &Stats, facts: &Facts) -> String {
     upstreams(&mut page, stats);
     hosts(&mut page, facts);
     connections(&mut page, stats);
+    tls(&mut page, stats, facts);
     program(&mut page, facts);
     process(&mut page, &facts.process);
     page.out
@@ -235,6 +244,28 @@ fn connections(page: &mut Page, stats: &Stats) {
     }
     let help = "Times that accepting failed for want of descriptors or memory.";
     page.single("portunus_accept_failures_total", "counter", help, stats.accept_failures);
+}
+
+fn tls(page: &mut Page, stats: &Stats, facts: &Facts) {
+    let name = "portunus_tls_handshakes_total";
+    page.family(name, "counter", "TLS handshakes with clients that have ended, by how.");
+    for (end, count) in HANDSHAKES.iter().zip(stats.handshakes) {
+        page.sample(name, &[("result", end)], count);
+    }
+    let help = "TLS handshakes with clients that are under way.";
+    page.single("portunus_tls_handshakes", "gauge", help, stats.handshakes_open);
+    let name = "portunus_certificate_not_after_seconds";
+    page.family(name, "gauge", "When the certificate in use ends, in seconds since 1970.");
+    for (certificate, until) in &facts.certificates {
+        page.sample(name, &[("certificate", certificate)], until);
+    }
+    let name = "portunus_certificate_changes_total";
+    page.family(name, "counter", "Certificates that have changed on disk, by what became of that.");
+    for (result, count) in ["ok", "refused"].iter().zip(facts.certificate_changes) {
+        page.sample(name, &[("result", result)], count);
+    }
+    let help = "Certificates whose files cannot be used now; the ones before go on.";
+    page.single("portunus_certificates_failing", "gauge", help, facts.certificates_failing);
 }
 
 fn program(page: &mut Page, facts: &Facts) {

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 mod refuse;
+mod tls;
 
 /// How many connections are accepted in one go, before the worker turns to those it has.
 const AT_ONCE: u32 = 64;
@@ -30,7 +31,7 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
     let (mut refused, mut accepted, mut at_once) = (0, 0, AT_ONCE);
     loop {
         if accepted >= at_once {
-            (accepted, at_once) = (0, rest(&listener, &worker).await);
+            (accepted, at_once) = (0, rest(&listener, &listen, &worker).await);
         }
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, client)) => {
@@ -57,7 +58,7 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
 /// Lets everybody else have a turn, and says how many connections may be accepted after that: one now and then, when the worker
 /// has enough to do for those it has. The others wait in the kernel's queue, which costs nobody anything; when that lasts, a
 /// small part of the time is spent on telling them that they wait in vain.
-async fn rest(listener: &Listener, worker: &Rc<Worker>) -> u32 {
+async fn rest(listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
     let most = worker.limits().worker_lag;
     if !worker.turnstile.is_crowded(most) {
         tokio::task::yield_now().await;
@@ -70,7 +71,7 @@ async fn rest(listener: &Listener, worker: &Rc<Worker>) -> u32 {
     while now < until && worker.turnstile.is_overrun(now, most) {
         let Ok((stream, _)) = listener.accept_now() else { break };
         worker.cells.connections.add(1);
-        refuse::refuse(stream, NoSeat::Overloaded, worker);
+        refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
         now = worker.clock.refresh();
     }
     1
@@ -105,15 +106,21 @@ pub fn serve(stream: Stream, peer: Peer, listen: Rc<Listen>, worker: &Rc<Worker>
     let seat = match Seat::take(worker, &peer, &listen) {
         Ok(seat) => seat,
         Err(why) => {
-            refuse::refuse(stream, why, worker);
+            refuse::refuse(stream, &listen, why, worker);
             return false;
         }
     };
     worker.wake_sweeper();
     let worker = Rc::clone(worker);
     let opened = worker.clock.refresh();
-    let quiet = Quiet { stream, deadline: worker.deadlines.add(), peer, listen, opened, requests: 0 };
-    tokio::task::spawn_local(decode::h1::connection(quiet, worker, seat));
+    let deadline = worker.deadlines.add();
+    let secures = worker.run().snapshot.fronts.speaks(&listen);
+    let quiet = Quiet { stream, deadline, peer, listen, secured: None, opened, requests: 0 };
+    if secures {
+        tokio::task::spawn_local(tls::greet(quiet, worker, seat));
+    } else {
+        tokio::task::spawn_local(decode::h1::connection(quiet, worker, seat));
+    }
     true
 }
 

@@ -1,6 +1,8 @@
 //! refuse: tells a client that there is no room for its connection, without waiting for anything it does.
 
+use super::tls;
 use crate::net::Stream;
+use crate::plan::Listen;
 use crate::reply::own;
 use crate::seats::NoSeat;
 use crate::worker::Worker;
@@ -17,7 +19,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Says that there is no room, as far as that can be said without waiting. What the client has sent is read, and for a moment what it
 /// sends yet, because its answer would be lost to a reset otherwise (RFC 9112 §9.6); but not of many at a time: they have no
 /// seats.
-pub fn refuse(mut stream: Stream, why: NoSeat, worker: &Rc<Worker>) {
+pub fn refuse(mut stream: Stream, listen: &Listen, why: NoSeat, worker: &Rc<Worker>) {
     let [full, unfair, memory, overloaded] = &worker.cells.connections_refused;
     match why {
         NoSeat::Full => full.add(1),
@@ -29,7 +31,8 @@ pub fn refuse(mut stream: Stream, why: NoSeat, worker: &Rc<Worker>) {
     let mut dropped = [0; 1024];
     let is_all =
         matches!(stream.poll_read(&mut cx, &mut dropped), Poll::Ready(Ok(count)) if count < dropped.len());
-    let _ = stream.poll_write(&mut cx, own::FULL);
+    let secures = worker.run().snapshot.fronts.speaks(listen);
+    let _ = stream.poll_write(&mut cx, if secures { tls::FULL } else { own::FULL });
     let _ = stream.poll_end(&mut cx);
     if is_all || worker.refused_lingering.get() >= LINGERING_MAX {
         return;

@@ -106,6 +106,7 @@ pub fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker)
             request: &x.request,
             response: None,
             peer: x.peer,
+            proof: x.proof.as_deref(),
             client_ip: x.client_ip(),
             id: x.id,
             upstream: None,

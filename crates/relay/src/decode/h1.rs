@@ -13,6 +13,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -120,6 +121,7 @@ async fn next_head(
     let limits = worker.limits();
     let bounds = HeadBounds::request(&limits);
     let fresh = client.requests == 0;
+    let scheme = if client.secured.is_some() { Scheme::Https } else { Scheme::Http };
     let mut began = client.link.has_more().then(|| worker.clock.now());
     client.began = worker.clock.now();
     let quiet_since = worker.clock.now();
@@ -133,7 +135,7 @@ async fn next_head(
             if std::mem::replace(&mut again, true) {
                 x.request.clear();
             }
-            read(bytes, &mut x.request, &limits)
+            read(bytes, &mut x.request, scheme, &limits)
         });
         match found {
             Poll::Ready(Ok(Some(head))) => {
@@ -179,8 +181,13 @@ async fn next_head(
     .await
 }
 
-fn read(bytes: &[u8], request: &mut Request, limits: &Limits) -> Result<(RequestHead, usize), Error> {
-    match parse::request(bytes, request, Scheme::Http, limits) {
+fn read(
+    bytes: &[u8],
+    request: &mut Request,
+    scheme: Scheme,
+    limits: &Limits,
+) -> Result<(RequestHead, usize), Error> {
+    match parse::request(bytes, request, scheme, limits) {
         Ok(head) => Ok((head, head.length)),
         Err(crime) => Err(Error::client(Phase::Head, crime)),
     }
@@ -234,6 +241,7 @@ async fn refuse(x: &mut Exchange, client: &mut Client, error: Error, run: &Run, 
 fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
     client.deadline.allow_usual();
     x.peer = client.peer;
+    x.proof = client.secured.as_ref().map(|secured| Arc::clone(&secured.proof));
     x.id = RequestId(u128::from(worker.random()) << 64 | u128::from(worker.random()));
     x.times.began = client.began;
     client.begin();

@@ -61,6 +61,11 @@ impl Table {
         paths.find(request, client_ip).ok_or(Crime::NoRoute)
     }
 
+    /// The index of the site for `host`, which is in its normal form, among those that listen at `listen`.
+    pub fn site_at(&self, listen: &Listen, host: &str) -> Option<u32> {
+        self.site(self.listens.binary_search(listen).ok()?, host)
+    }
+
     /// The index of the site for `host`, which is in its normal form (attacks F5, F13). Nobody falls into a site that
     /// does not name the host (attack F12).
     fn site(&self, listen: usize, host: &str) -> Option<u32> {

@@ -12,6 +12,7 @@ pub mod chain;
 mod cors;
 pub mod forwarded;
 mod header;
+mod hsts;
 #[cfg(test)]
 mod panics;
 pub mod password;
@@ -30,6 +31,7 @@ pub const LIST: &[Entry<dyn Filter>] = &[
     basic_auth::ENTRY,
     body_limit::ENTRY,
     cors::ENTRY,
+    hsts::ENTRY,
     #[cfg(test)]
     panics::ENTRY,
     redirect::ENTRY,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::args::tests::{args, example};
 use crate::context::Bounds;
-use portunus_message::{FieldName, FieldValue, Fields, Peer, RequestId, Tick};
+use portunus_message::{FieldName, FieldValue, Fields, Peer, Proof, RequestId, Tick};
 use std::net::IpAddr;
 
 /// A request with everything around it that a filter may see.
@@ -13,6 +13,7 @@ pub(super) struct Stage {
     pub(super) later: Fields,
     pub(super) client_ip: IpAddr,
     pub(super) granted: bool,
+    pub(super) proof: Option<Proof>,
 }
 
 impl Stage {
@@ -24,7 +25,7 @@ impl Stage {
         let second = Duration::from_secs(1);
         let bounds = Bounds { request: None, first_byte: second, upstream_idle: second, body_bytes: 100 };
         let client_ip = "192.0.2.1".parse().unwrap();
-        Stage { request, bounds, later: Fields::new(), client_ip, granted: false }
+        Stage { request, bounds, later: Fields::new(), client_ip, granted: false, proof: None }
     }
 
     /// The same with another request field.
@@ -38,6 +39,7 @@ impl Stage {
     pub(super) fn with<T>(&mut self, run: impl FnOnce(&mut Request, &mut Context<'_>) -> T) -> T {
         let mut cx = Context {
             peer: Peer::default(),
+            proof: self.proof.as_ref(),
             client_ip: self.client_ip,
             id: RequestId(1),
             now: Tick(0),

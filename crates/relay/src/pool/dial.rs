@@ -5,6 +5,7 @@ use crate::deadlines::Deadline;
 use crate::hosts::Host;
 use crate::net::{self, Stream};
 use crate::plan::Address;
+use crate::pool::tls::{self, NoHandshake};
 use portunus_message::{Crime, Error, Phase, Retry};
 use std::future::poll_fn;
 use std::io;
@@ -37,7 +38,11 @@ pub async fn dial(
     let failed = |crime| Error::upstream(Phase::Connect, crime, Retry::Untouched);
     match done {
         Some(Ok(stream)) => Ok(stream),
-        Some(Err(error)) if is_ours(&error) => {
+        Some(Err(Failed::Handshake(why))) => Err(failed(match why {
+            NoHandshake::Certificate(_) => Crime::UpstreamCertificate,
+            NoHandshake::Other(_) => Crime::UpstreamHandshake,
+        })),
+        Some(Err(Failed::Connect(error))) if is_ours(&error) => {
             let ours = Error::proxy(Phase::Connect, Crime::ConnectFailed);
             Err(Error { retry: Retry::Untouched, ..ours })
         }
@@ -55,7 +60,21 @@ fn is_ours(error: &io::Error) -> bool {
     kind || matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS))
 }
 
-async fn open(host: &Host, keep: bool) -> io::Result<Stream> {
+/// Why there is no connection.
+enum Failed {
+    Connect(io::Error),
+    Handshake(NoHandshake),
+}
+
+async fn open(host: &Host, keep: bool) -> Result<Stream, Failed> {
+    let stream = connect(host, keep).await.map_err(Failed::Connect)?;
+    match &host.tls {
+        None => Ok(stream),
+        Some(behind) => Box::pin(tls::secure(stream, behind)).await.map_err(Failed::Handshake),
+    }
+}
+
+async fn connect(host: &Host, keep: bool) -> io::Result<Stream> {
     match &host.address {
         Address::Socket(address) => net::connect_tcp(*address, keep).await,
         Address::Unix(path) => net::connect_unix(path).await,

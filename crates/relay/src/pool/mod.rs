@@ -1,6 +1,7 @@
 //! A stream to a host, borrowed: idle connections are kept for each host and worker, and given out once they have proved clean.
 
 pub mod dial;
+pub mod tls;
 
 use crate::buffers::Buffers;
 use crate::cells::HostCells;
@@ -154,7 +155,7 @@ impl HostPool {
         }
         let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
         loop {
-            let found = self.idle.borrow_mut().pop()?;
+            let mut found = self.idle.borrow_mut().pop()?;
             if now.since(found.since) > limit {
                 if careful && now.since(found.since) <= self.idle_time() {
                     self.idle.borrow_mut().push(found); // good enough for a request that may be repeated
@@ -165,7 +166,7 @@ impl HostPool {
             let quiet = if careful {
                 found.link.stream.front_now() == Front::Quiet
             } else {
-                is_quiet(&found.link.stream)
+                is_quiet(&mut found.link.stream)
             };
             if quiet {
                 let Idle { link, opened, .. } = found;
@@ -214,7 +215,9 @@ impl HostPool {
     /// Drops what has been idle too long, or was closed by the upstream.
     pub fn sweep(&self, now: Tick) {
         let limit = self.idle_time();
-        self.idle.borrow_mut().retain(|idle| now.since(idle.since) <= limit && is_quiet(&idle.link.stream));
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| now.since(idle.since) <= limit && is_quiet(&mut idle.link.stream));
     }
 
     /// Looks, once a second, whether the host has answered this worker since the last time, and tells all others.
@@ -257,7 +260,7 @@ impl Drop for Busy {
 
 /// Whether no event said that there is something to read: a byte or an end on an idle connection taints it (attack A39).
 /// Not by polling: a task that has used up its budget is told `Pending` whatever there is.
-fn is_quiet(stream: &Stream) -> bool {
+fn is_quiet(stream: &mut Stream) -> bool {
     stream.front() == Front::Quiet
 }
 
@@ -276,6 +279,9 @@ impl Lease {
     pub fn give_back(mut self, now: Tick) {
         let Some(mut link) = self.link.take() else { return };
         let pool = self.busy.0.latest();
+        if !pool.host.is_secured_like(&self.busy.0.host) {
+            return; // it was made by other rules
+        }
         let mut idle = pool.idle.borrow_mut();
         if link.is_clean() && idle.len() < pool.idle_max && pool.retired().is_none() {
             link.rest();

@@ -51,10 +51,12 @@ impl Proxy {
                 backup: false,
                 max_in_flight: None,
                 zone: None,
+                found_by: None,
             }],
             balance: directive("round-robin"),
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
+            tls: None,
             retry: crate::plan::Retry { tries: 1, ..Default::default() },
             queue: Default::default(),
             hedge: None,
@@ -68,6 +70,7 @@ impl Proxy {
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
             listen: vec![listen.clone()],
+            tls: None,
             routes: vec![RoutePlan {
                 name: "all".into(),
                 matcher: Matcher::default(),

@@ -1,0 +1,5 @@
+//! Certificates that run stay those that are asked for.
+
+mod files;
+
+pub use files::watch;

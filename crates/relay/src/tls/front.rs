@@ -1,0 +1,191 @@
+//! Fronts: how each site shakes hands — its policy with its tickets, and its certificates.
+
+use super::{Certificates, Choices, Roots, provider};
+use crate::plan::{CompileMistake, Listen, Plan, SiteTls, TlsSettings, TlsVersion};
+use portunus_message::Proof;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How the sites of one Snapshot shake hands.
+#[derive(Debug, Default)]
+pub struct Fronts {
+    /// Where TLS is spoken, sorted.
+    listens: Vec<Listen>,
+    /// In the order of the plan's sites.
+    sites: Vec<Option<Arc<Front>>>,
+}
+
+/// How one site shakes hands.
+#[derive(Debug)]
+pub struct Front {
+    /// What the handshake is made with.
+    pub config: Arc<ServerConfig>,
+    /// What it has to be like.
+    pub policy: Arc<Policy>,
+    choices: Arc<Choices>,
+}
+
+/// What handshakes of some sites have to be like. A session belongs to the policy that it began with: others cannot read its ticket,
+/// so a client that shows one shakes hands in full (attack D7).
+#[derive(Debug)]
+pub struct Policy {
+    settings: TlsSettings,
+    /// Whose clients' certificates are believed.
+    clients: Option<Arc<Roots>>,
+    config: ServerConfig,
+}
+
+/// What a client's connection was secured by.
+#[derive(Debug)]
+pub struct Secured {
+    /// What is known of it, for those who serve it.
+    pub proof: Arc<Proof>,
+    /// How hands were shaken.
+    pub front: Arc<Front>,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+}
+
+impl Fronts {
+    /// Those of `plan`; policies that `previous` has are kept, with their tickets.
+    pub fn compile(
+        plan: &Plan,
+        certificates: &Certificates,
+        previous: Option<&Fronts>,
+    ) -> Result<Fronts, Vec<CompileMistake>> {
+        let mut policies = Policies::of(previous);
+        let mut mistakes = Vec::new();
+        let mut sites = Vec::with_capacity(plan.sites.len());
+        let mut listens = Vec::new();
+        for site in &plan.sites {
+            let front = site.tls.as_ref().map(|tls| compile(tls, certificates, &mut policies));
+            let front = front.transpose().map_err(|reason| {
+                let name = site.names.first().map(ToString::to_string).unwrap_or_default();
+                mistakes.push(CompileMistake { place: format!("site {name}"), reason });
+            });
+            sites.push(front.ok().flatten());
+            listens.extend(site.tls.iter().flat_map(|tls| tls.listen.iter().cloned()));
+        }
+        listens.sort();
+        listens.dedup();
+        if mistakes.is_empty() { Ok(Fronts { listens, sites }) } else { Err(mistakes) }
+    }
+
+    /// Whether TLS is spoken at this address.
+    pub fn speaks(&self, listen: &Listen) -> bool {
+        !self.listens.is_empty() && self.listens.binary_search(listen).is_ok()
+    }
+
+    /// How this site of the plan shakes hands.
+    pub fn site(&self, at: u32) -> Option<&Arc<Front>> {
+        self.sites.get(at as usize)?.as_ref()
+    }
+}
+
+/// The policies of a Snapshot, each once.
+struct Policies(HashMap<TlsSettings, Arc<Policy>>);
+
+impl Policies {
+    fn of(previous: Option<&Fronts>) -> Policies {
+        let known = previous.into_iter().flat_map(|fronts| fronts.sites.iter().flatten());
+        Policies(known.map(|front| (front.policy.settings.clone(), Arc::clone(&front.policy))).collect())
+    }
+
+    fn get(&mut self, settings: &TlsSettings, certificates: &Certificates) -> Result<Arc<Policy>, String> {
+        let clients = match &settings.client_auth {
+            None => None,
+            Some(auth) => {
+                let missing = || format!("the authorities in `{}` have not been read", auth.ca.display());
+                Some(certificates.roots.get(&Some(auth.ca.clone())).ok_or_else(missing)?)
+            }
+        };
+        let is_same =
+            |known: &&Arc<Policy>| known.clients.as_ref().map(Arc::as_ptr) == clients.map(Arc::as_ptr);
+        if let Some(known) = self.0.get(settings).filter(is_same) {
+            return Ok(Arc::clone(known));
+        }
+        let policy = Arc::new(Policy::new(settings.clone(), clients.cloned())?);
+        self.0.insert(settings.clone(), Arc::clone(&policy));
+        Ok(policy)
+    }
+}
+
+impl Policy {
+    fn new(settings: TlsSettings, clients: Option<Arc<Roots>>) -> Result<Policy, String> {
+        let versions: &[_] = match settings.from {
+            TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::V13 => &[&rustls::version::TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
+        let builder = builder.map_err(|error| error.to_string())?;
+        let builder = match (&clients, &settings.client_auth) {
+            (Some(clients), Some(auth)) => {
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.store), provider());
+                let verifier = if auth.required { verifier } else { verifier.allow_unauthenticated() };
+                builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::<Choices>::default());
+        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
+        // Sessions live in tickets alone: nothing is kept for clients that may never come back.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if clients.is_some() {
+            // Whoever has to prove who it is does so each time (attack D7).
+            config.send_tls13_tickets = 0;
+        } else {
+            // Its keys are replaced every 6 hours; the ones before are still read for as long.
+            config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
+        }
+        Ok(Policy { settings, clients, config })
+    }
+}
+
+fn compile(
+    tls: &SiteTls,
+    certificates: &Certificates,
+    policies: &mut Policies,
+) -> Result<Arc<Front>, String> {
+    let mut own = Vec::with_capacity(tls.certificates.len());
+    for files in &tls.certificates {
+        let certificate = certificates.pairs.get(files);
+        let missing = || format!("the certificate `{}` has not been read", files.certificate.display());
+        own.push(Arc::clone(certificate.ok_or_else(missing)?));
+    }
+    let policy = policies.get(&tls.settings, certificates)?;
+    let choices = Arc::new(Choices::new(own.into_iter()));
+    let mut config = policy.config.clone();
+    config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
+    Ok(Arc::new(Front { config: Arc::new(config), policy, choices }))
+}
+
+impl Front {
+    /// A handshake with this client.
+    pub fn connection(&self) -> Result<rustls::server::UnbufferedServerConnection, rustls::Error> {
+        rustls::server::UnbufferedServerConnection::new(Arc::clone(&self.config))
+    }
+}
+
+impl Secured {
+    /// Whether a request for `host`, whose site shakes hands like `front`, may come by this connection: when another handshake would have been
+    /// the same (attack D6), and its certificate proves that host, too.
+    pub fn is_good_for(&self, host: &str, front: Option<&Front>) -> bool {
+        let Some(front) = front else { return false };
+        let same_policy = Arc::ptr_eq(&self.front.policy, &front.policy);
+        let name = &self.proof.name;
+        let named = match name {
+            Some(name) => **name == *host,
+            None => false,
+        };
+        let proved = || self.front.choices.of(name.as_deref()).iter().any(|one| one.proves(host));
+        // Whoever named no host has been given what its site has for all.
+        same_policy && (named || name.is_none() || proved())
+    }
+}
+
+/// What is spoken inside (RFC 7301).
+const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
