@@ -290,12 +290,11 @@ pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
     Ok(Stream::Unix(UnixStream::connect(path).await?))
 }
 
-/// What a connection that lasts needs: to hear of it when the peer is gone. Within the machine its kernel says so by itself; there
-/// nothing is lost or congested either, and the simplest control of that is the cheapest.
+/// What a connection that lasts needs: to hear of it when the peer is gone. One that stays within the machine has no congestion to
+/// control, and the simplest way of doing that is the cheapest.
 fn hold(socket: &SockRef<'_>, address: SocketAddr) -> io::Result<()> {
     if address.ip().is_loopback() {
         let _ = socket.set_tcp_congestion(b"reno"); // where that is not allowed the usual one does as well
-        return Ok(());
     }
     socket.set_tcp_keepalive(&keep_alive())?;
     socket.set_tcp_user_timeout(Some(UNHEARD))
