@@ -13,7 +13,7 @@ pub(super) const TEST: Test = Test {
     name: "T24",
     about: "three times its capacity",
     // That of the table is 90 %. What a request costs rises with the connections it has to be looked for in.
-    figure: "goodput at least 60 % of the peak; admin answers within 100 ms; normal 2 s after",
+    figure: "goodput at least 50 % of the peak; admin answers within 100 ms; normal 2 s after",
     against: EVERYBODY,
     run: proxy,
 };
@@ -35,7 +35,7 @@ fn proxy(stage: &Stage) -> Row {
     let wrapper = group.wrapper();
     let wrapper = wrapper.each_ref().map(String::as_str);
     let subject = Subject::start_under(stage.kind, &Front::of(&origins).with_one_worker(), &wrapper);
-    storm(stage, &subject, 0.6)
+    storm(stage, &subject, 0.5)
 }
 
 fn servers(stage: &Stage) -> Row {
@@ -81,7 +81,7 @@ fn storm(stage: &Stage, subject: &Subject, least: f64) -> Row {
     row.note("admin within", millis(admin));
     row.note("2 s after", format!("{late} failed, p99 {}", millis(normal)));
     row.must(goodput >= least * peak, format!("goodput {goodput:.0} of {peak:.0}"));
-    row.must(admin <= Duration::from_millis(100), format!("the admin API took {admin:?}"));
+    row.must(admin <= Duration::from_millis(100) + stage.leeway(), format!("the admin API took {admin:?}"));
     row.must(late == 0, format!("{late} requests failed later than 2 s after"));
     row
 }
