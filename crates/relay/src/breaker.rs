@@ -18,12 +18,16 @@ use spread::Spread;
 const WAIT: Duration = Duration::from_secs(1);
 /// A line in which somebody waited no longer than this is one that gets empty: a burst, no overload.
 const CALM: Duration = Duration::from_millis(2);
-/// How long the shortest wait has to be above [`CALM`] until the line is held to be standing.
+/// How often the line is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The same when that was so lately: a line that has just been cut short grows again at once while too many come.
+/// How long the shortest wait of every look has to be above [`CALM`] until the line is held to be standing: what is over
+/// before, nobody is refused for.
+const STANDING: Duration = Duration::from_secs(1);
+/// How often the line is looked at, and for how long it has to be so, when that was so lately: a line that has just been cut
+/// short grows again at once while too many come.
 const AGAIN: Duration = Duration::from_millis(10);
 /// How long it is "lately".
-const LATELY: Duration = Duration::from_secs(1);
+const LATELY: Duration = Duration::from_secs(10);
 /// How long a request may wait in a standing line. Waiting longer would make every answer late and serve nobody more.
 const STANDING_WAIT: Duration = Duration::from_millis(5);
 
@@ -194,6 +198,8 @@ struct Waits {
     interval_ends: Tick,
     /// The shortest wait of this interval; none when nobody was called.
     shortest: Option<Duration>,
+    /// Since when everybody who was called had waited.
+    late_since: Option<Tick>,
     is_standing: bool,
     lately_until: Tick,
     is_controlled: bool,
@@ -318,7 +324,10 @@ impl Waits {
     fn look(&mut self, now: Tick) {
         // When nobody at all was called nothing is known: a pause looks like that, and so does a line in which nobody was.
         let shortest = self.shortest.take().filter(|_| now.since(self.interval_ends) < INTERVAL);
-        self.is_standing = self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
+        let is_late = self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
+        self.late_since = is_late.then(|| self.late_since.unwrap_or(now));
+        let needed = if now < self.lately_until { Duration::ZERO } else { STANDING };
+        self.is_standing = self.late_since.is_some_and(|since| now.since(since) >= needed);
         if self.is_standing {
             self.lately_until = now + LATELY;
         }
@@ -445,12 +454,12 @@ mod tests {
         assert_eq!(gate.in_flight(), 3);
     }
 
-    /// Arrivals every millisecond against one that is called every `step` milliseconds, for a second; how long the
+    /// Arrivals every millisecond against one that is called every `step` milliseconds, for three seconds; how long the
     /// ones who were called had waited at most in the second half of it, and how many were shed.
     fn overload(step: u64, wait: Option<Duration>) -> (Duration, usize) {
         let (line, bound) = (Line::default(), bound(10_000, wait));
         let mut places = Vec::new();
-        for at in 0..1000 {
+        for at in 0..3000 {
             places.extend(line.join(&bound, Urgency::Normal, None, Tick(at * MS)).map(|place| (place, None)));
             if at % step == 0 {
                 line.call_next();
@@ -462,7 +471,7 @@ mod tests {
             }
         }
         let waits = places.iter().filter_map(|(place, called)| Some((*called)?.since(place.since())));
-        let late = waits.skip(500 / step as usize).max().unwrap_or_default();
+        let late = waits.skip(1500 / step as usize).max().unwrap_or_default();
         (late, places.iter().filter(|(place, _)| turn(place) == Turn::Shed).count())
     }
 
@@ -510,7 +519,7 @@ mod tests {
 
     #[test]
     fn a_line_that_was_cut_short_does_not_grow_long_again_while_too_many_come() {
-        let [storm, calm] = servers(&[7, 2])[..] else { panic!("two phases") };
+        let [_, storm, calm] = servers(&[7, 7, 2])[..] else { panic!("three phases") };
         let (longest, shed, called) = storm;
         assert!(longest <= Duration::from_millis(40), "{longest:?}");
         assert!(shed > 2000 && called > 1100, "{shed} shed, {called} called");
@@ -560,7 +569,7 @@ mod tests {
         let (line, bound) = (Line::default(), bound(10_000, None));
         let mut urgent = Vec::new();
         let mut others = Vec::new();
-        for at in 0..1000 {
+        for at in 0..3000 {
             let urgency = if at % 4 == 0 { Urgency::High } else { Urgency::Normal };
             let place = line.join(&bound, urgency, None, Tick(at * MS)).unwrap();
             if at % 4 == 0 {

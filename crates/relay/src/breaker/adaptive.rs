@@ -20,6 +20,8 @@ const SAMPLES: u32 = 16;
 const LOW: u32 = 25;
 /// How much longer than usual is still fine: half as long again, and this many microseconds.
 const SLACK: f64 = 5_000.0;
+/// For how long answers have to take too long: what is over before is worked off without refusing anybody.
+const LATE: Duration = Duration::from_secs(1);
 /// How fast the usual time follows a longer one, in seconds.
 const FOLLOWS: f64 = 300.0;
 
@@ -40,6 +42,8 @@ pub struct Adaptive {
     silence: Duration,
     /// Answers a second, of late.
     rate: f64,
+    /// Since when answers have taken too long.
+    late_since: Option<Tick>,
     /// How many requests there were, and how many answers a second, when it was first made less.
     before: Option<(f64, f64)>,
 }
@@ -56,6 +60,7 @@ impl Default for Adaptive {
             heard: Tick::default(),
             silence: WINDOW.0,
             rate: 0.0,
+            late_since: None,
             before: None,
         }
     }
@@ -98,8 +103,12 @@ impl Adaptive {
         let rate = f64::from(self.seen.len()) / passed.max(0.001);
         let fine = self.usual * 1.5 + SLACK;
         if low > fine {
-            self.take_away(low, fine, most, rate);
+            let since = *self.late_since.get_or_insert(self.looked);
+            if now.since(since) >= LATE {
+                self.take_away(low, fine, most, rate);
+            }
         } else {
+            self.late_since = None;
             self.before = None;
             if most >= self.limit * 0.8 {
                 self.limit *= 1.25;
