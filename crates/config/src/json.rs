@@ -12,6 +12,7 @@ use portunus_relay::plan::{
     Admin, Check, Directive, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RouteHedge, RoutePlan,
     SitePlan, Sticky, Text, ValueTest,
 };
+use portunus_relay::prefaces::Prefaces;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::SystemTime;
@@ -51,7 +52,7 @@ pub fn read(
         }
     };
     let mut checker = Checker {
-        scene: Scene { registry, outside, findings },
+        scene: Scene { registry, outside, findings, trusts_nobody: plan.settings.trusted_proxies.is_empty() },
         file,
         pools: HashSet::new(),
         secure: HashMap::new(),
@@ -99,6 +100,10 @@ impl Checker<'_, '_> {
         for (at, pool) in plan.pools.iter_mut().enumerate() {
             self.scene.findings.place = format!("pools[{at}]");
             self.pool(pool);
+        }
+        self.scene.findings.place = "sites".to_owned();
+        if let Err(mistake) = Prefaces::compile(plan) {
+            self.wrong(&mistake.reason);
         }
         let mut sites = HashSet::new();
         let mut routes = HashSet::new();
@@ -251,6 +256,18 @@ impl Checker<'_, '_> {
             let (text, bare) = (name.to_string(), name.to_string().trim_start_matches("*.").to_owned());
             if text != "*" && values::host(&bare).as_ref() != Ok(&bare) {
                 self.wrong(&format!("`{text}` is not a host name in its normal form"));
+            }
+        }
+        for one in &site.prefaced {
+            if !site.listen.contains(&one.listen) {
+                self.wrong("`prefaced` names an address that the site does not listen at");
+            }
+            let is_open = matches!(one.listen, Listen::Tcp(_)) && self.scene.trusts_nobody;
+            if one.from.is_empty() && is_open {
+                self.wrong("it is not known whose PROXY headers are to be believed: `from` is empty");
+            }
+            if one.from.iter().any(|network| network.prefix_len() == 0) {
+                self.wrong("`from` believes anybody: every address could be claimed");
             }
         }
         let tls = site.tls.as_ref();
