@@ -281,15 +281,15 @@ fn a_chain_of_two_proxies_tells_the_last_host() {
     let origin = Origin::says("hello");
     for (version, tls) in [("v1", false), ("v2", false), ("v2", true)] {
         let (place, authority) = (Place::new(), Authority::new("inner"));
-        authority.issue(&["inner.test"]).write(&place, "a");
+        authority.issue(&["a"]).write(&place, "a");
         let own = if tls { "tls a.pem a.key" } else { "" };
         let inner = Proxy::start_in(
             place,
             &format!("site * {{ listen @listen proxy-protocol from=127.0.0.1; {own}; proxy {origin} }}\n"),
         );
         let place = Place::new();
-        place.write("ca.pem", &authority.certificate);
-        let to = if tls { "tls ca=ca.pem name=inner.test" } else { "" };
+        place.write("ca.pem", authority.certificate());
+        let to = if tls { "tls ca=ca.pem name=a" } else { "" };
         let outer = Proxy::start_in(
             place,
             &format!(
@@ -337,7 +337,7 @@ fn what_is_written_wrongly_is_told() {
     told("site * { listen :1 proxy-protocl; respond 200 x }", "perhaps `tls` and `proxy-protocol`");
     told(
         "site a.test { listen :1 proxy-protocol from=10.0.0.1; respond 200 x }\nsite b.test { listen :1; respond 200 x }",
-        "wants the PROXY protocol at [::]:1, and another one does",
+        "this site does not want the PROXY protocol at [::]:1, and another one does",
     );
     told("pool p { server 127.0.0.1:1; proxy-protocol v3 }\nsite :1 { proxy p }", "`v3`");
     told("site :1 { proxy 127.0.0.1:1 proxy-protocol=v3 }", "`v3`");

@@ -674,6 +674,26 @@ pub const FORMS: &[Form] = &[
                     "The oldest version of TLS that is spoken, `1.2` unless written. 1.2 is spoken with authenticated encryption and forward \
                      secrecy only.",
                 ),
+                param(
+                    "versions",
+                    Place::Option,
+                    Kind::Text,
+                    "The versions that are spoken, in place of `from`: `1.2,1.3`, or one of them.",
+                ),
+                param(
+                    "suites",
+                    Place::Option,
+                    Kind::Text,
+                    "The cipher suites that are spoken, the preferred first, with commas between them, by their names in the IANA registry or in OpenSSL. Without it all \
+                     that encrypt and authenticate in one step, with forward secrecy. A client that puts ChaCha20 first gets it, if it is among them.",
+                ),
+                param(
+                    "curves",
+                    Place::Option,
+                    Kind::Text,
+                    "How keys may be agreed on, the preferred first: `X25519MLKEM768`, `SecP256r1MLKEM768`, `x25519`, `secp256r1`, `secp384r1`. Without it \
+                     `X25519MLKEM768,x25519,secp256r1,secp384r1`; the first of them holds against quantum computers, too.",
+                ),
             ],
             "What the site proves its names with. There may be several: each client gets the one that names the host it asks for, first one with that very name, \
              then one with a wildcard, and of two for the same name the one with an elliptic curve when it knows that kind. A client that asks for a host of no site \

@@ -5,7 +5,7 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
-use crate::{canary, choosing, health, route, tls, values};
+use crate::{canary, choosing, handshake, health, route, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
@@ -282,6 +282,12 @@ impl Checker<'_, '_> {
         }
         if tls.is_some_and(|tls| tls.certificates.is_empty()) {
             self.wrong("`tls` has no certificate");
+        }
+        let proved = tls.into_iter().flat_map(|tls| &tls.certificates);
+        let proved = proved.filter_map(|files| tls::prove(files, self.scene.outside).ok());
+        let proved: Vec<_> = proved.collect();
+        if let Some(wrong) = tls.and_then(|tls| handshake::contradiction(&tls.settings, &proved)) {
+            self.wrong(&wrong.reason);
         }
         if let Some(auth) = tls.and_then(|tls| tls.settings.client_auth.as_ref())
             && let Err(wrong) = tls::roots(Some(auth.ca.clone()), self.scene.outside)

@@ -15,7 +15,7 @@ mod tls;
 
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency};
 pub use preface::{PrefaceVersion, Prefaced};
-pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsSettings, TlsVersion};
+pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsCurve, TlsSettings, TlsSuite, TlsVersion};
 
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -40,6 +40,7 @@ pub fn record(peer: Peer, crime: Crime, opened: Tick, worker: &Worker) {
     x.error = Some(Error::client(Phase::Accept, crime));
     worker.cells.active.add(1);
     tally::close(&mut x, &worker.run(), worker);
+    worker.wake_sweeper(); // so that the record leaves
 }
 
 /// Reads the header and nothing behind it; otherwise why there is none, if that is to be told.
