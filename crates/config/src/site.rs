@@ -209,7 +209,8 @@ impl Listens {
         }
         self.marked.extend(tls.map(|mark| (listen.clone(), mark.span)));
         if let Some(mark) = prefaced {
-            if from.is_empty() && scene.trusts_nobody && matches!(listen, Listen::Tcp(_)) {
+            let tried = draft.options.iter().any(|(key, _)| &**key == "from");
+            if !tried && scene.trusts_nobody && matches!(listen, Listen::Tcp(_)) {
                 let reason = "it is not known whose PROXY headers are to be believed";
                 let hint = "name the proxies in front: `from=10.0.0.0/8`, or `trusted-proxies` at the top";
                 scene.findings.error(mark.span, reason).hint(hint);
