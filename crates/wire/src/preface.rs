@@ -1,6 +1,5 @@
 //! preface: the PROXY protocol, versions 1 and 2 — whom a connection is from, told by a proxy before its first byte (attack A47).
 
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What such a header says.
@@ -49,8 +48,8 @@ pub fn write_v1(preface: &Preface, out: &mut Vec<u8>) {
         Some((client, ours)) => {
             let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
             let (from, to, from_port, to_port) = (client.ip(), ours.ip(), client.port(), ours.port());
-            // Writing to a vector does not fail.
-            let _ = write!(out, "PROXY {family} {from} {to} {from_port} {to_port}\r\n");
+            let line = format!("PROXY {family} {from} {to} {from_port} {to_port}\r\n");
+            out.extend_from_slice(line.as_bytes());
         }
     }
 }
