@@ -322,7 +322,7 @@ fn a_site_says_which_versions_suites_and_curves() {
     has(says("a.test", &["-ciphersuites", phone]), "Cipher is TLS_CHACHA20_POLY1305_SHA256");
     has(says("b.test", &["-ciphersuites", phone]), "alert");
     has(says("b.test", &["-ciphersuites", all]), "Cipher is TLS_AES_256_GCM_SHA384");
-    has(says("b.test", &["-groups", "P-256:P-384"]), "P-384");
+    has(says("b.test", &["-groups", "P-256:P-384"]), ", 384 bits");
     has(says("b.test", &["-groups", "X25519"]), "alert");
     has(says("b.test", &["-tls1_2"]), "alert");
     has(says("c.test", &["-tls1_3"]), "alert");
