@@ -10,6 +10,7 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("python3", "python3", "scenarios: an origin"),
     ("node", "nodejs", "scenarios: an origin"),
     ("nginx", "nginx-light", "scenarios: an origin; faults: a rival"),
+    ("haproxy", "haproxy", "scenarios: PROXY headers from it and for it; faults: a rival"),
     ("prlimit", "util-linux", "faults: few descriptors"),
     ("wrk", "wrk", "scenarios: load"),
     ("strace", "strace", "budgets: system calls"),

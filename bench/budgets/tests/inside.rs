@@ -162,6 +162,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         keep_alive: KeepAlive { idle: 256, time: None },
         connect_timeout: Duration::from_secs(2),
         tls: None,
+        proxy_protocol: None,
         retry: Default::default(),
         queue: Default::default(),
         hedge: None,
@@ -190,6 +191,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
     let site = SitePlan {
         names: vec![HostPattern::Any],
         listen: vec![Listen::Tcp("127.0.0.1:0".parse().unwrap())],
+        prefaced: Vec::new(),
         tls: None,
         routes: routes.collect(),
     };

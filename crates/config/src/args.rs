@@ -33,6 +33,8 @@ pub struct Scene<'a, 'o> {
     pub outside: &'a mut Outside<'o>,
     /// Where mistakes go.
     pub findings: &'a mut Findings,
+    /// Whether there are no trusted proxies.
+    pub trusts_nobody: bool,
 }
 
 impl Scene<'_, '_> {

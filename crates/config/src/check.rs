@@ -17,9 +17,10 @@ pub fn check(
     outside: &mut Outside<'_>,
     findings: &mut Findings,
 ) -> Plan {
-    let mut scene = Scene { registry, outside, findings };
+    let mut scene = Scene { registry, outside, findings, trusts_nobody: true };
     let top = scene.known(drafts, Scope::Top);
     let settings = settings::read(&top, &mut scene);
+    scene.trusts_nobody = settings.trusted_proxies.is_empty();
 
     // Defaults hold wherever they are written, and names may be used before they are given: so defaults first, then pools, then sites.
     let mut pool_defaults = pool::PoolSettings::new(&settings.limits);

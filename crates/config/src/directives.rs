@@ -413,6 +413,19 @@ pub const FORMS: &[Form] = &[
         "tls insecure name=internal.example",
     ),
     form(
+        "proxy-protocol",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[param(
+            "version",
+            Place::Word,
+            Kind::OneOf(&["v1", "v2", "off"]),
+            "`v1` is a line of text, `v2` is binary; `off` is none, whatever `defaults` say.",
+        )],
+        "Tells the servers whom each connection is from, by a PROXY header before anything else, before TLS, too. Such a connection belongs to one client: it is made for a \
+         request and closed after it. Health checks say that they are from the proxy itself. The servers have to expect the header, and to believe it from this proxy only.",
+        "proxy-protocol v2",
+    ),
+    form(
         "slow-start",
         &[Scope::Pool, Scope::DefaultPool],
         &[param(
@@ -618,6 +631,19 @@ pub const FORMS: &[Form] = &[
                     Kind::OneOf(&["tls"]),
                     "TLS is spoken here, and plain HTTP at the site's other addresses. Without it on any of them, a site with a certificate speaks TLS at all.",
                 ),
+                param(
+                    "proxy-protocol",
+                    Place::OptionalWord,
+                    Kind::OneOf(&["proxy-protocol"]),
+                    "Every connection begins with a PROXY header, version 1 or 2, before TLS. What it says of the client is believed, and holds wherever a client's \
+                     address is asked for. A connection without one, or with a broken one, or from anybody who is not believed, is closed.",
+                ),
+                param(
+                    "from",
+                    Place::Option,
+                    Kind::Text,
+                    "Who is believed: addresses and networks with commas between them. Without it the `trusted-proxies` are. At a unix socket it is whoever may open it.",
+                ),
             ],
             "Where the site listens, in place of what its names say. Sites may listen at the same address when their names differ.",
             "listen 127.0.0.1:8080",
@@ -647,6 +673,26 @@ pub const FORMS: &[Form] = &[
                     Kind::OneOf(&["1.2", "1.3"]),
                     "The oldest version of TLS that is spoken, `1.2` unless written. 1.2 is spoken with authenticated encryption and forward \
                      secrecy only.",
+                ),
+                param(
+                    "versions",
+                    Place::Option,
+                    Kind::Text,
+                    "The versions that are spoken, in place of `from`: `1.2,1.3`, or one of them.",
+                ),
+                param(
+                    "suites",
+                    Place::Option,
+                    Kind::Text,
+                    "The cipher suites that are spoken, the preferred first, with commas between them, by their names in the IANA registry or in OpenSSL. Without it all \
+                     that encrypt and authenticate in one step, with forward secrecy. A client that puts ChaCha20 first gets it, if it is among them.",
+                ),
+                param(
+                    "curves",
+                    Place::Option,
+                    Kind::Text,
+                    "How keys may be agreed on, the preferred first: `X25519MLKEM768`, `SecP256r1MLKEM768`, `x25519`, `secp256r1`, `secp384r1`. Without it \
+                     `X25519MLKEM768,x25519,secp256r1,secp384r1`; the first of them holds against quantum computers, too.",
                 ),
             ],
             "What the site proves its names with. There may be several: each client gets the one that names the host it asks for, first one with that very name, \
@@ -755,6 +801,12 @@ pub const FORMS: &[Form] = &[
                     Place::Option,
                     Kind::Number,
                     "For addresses: how many attempts a request may take in all.",
+                ),
+                param(
+                    "proxy-protocol",
+                    Place::Option,
+                    Kind::OneOf(&["v1", "v2", "off"]),
+                    "For addresses: as in a pool.",
                 ),
                 param(
                     "tls",

@@ -5,13 +5,14 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
-use crate::{canary, choosing, health, route, tls, values};
+use crate::{canary, choosing, handshake, health, route, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
     Admin, Check, Directive, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RouteHedge, RoutePlan,
     SitePlan, Sticky, Text, ValueTest,
 };
+use portunus_relay::prefaces::Prefaces;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::SystemTime;
@@ -51,7 +52,7 @@ pub fn read(
         }
     };
     let mut checker = Checker {
-        scene: Scene { registry, outside, findings },
+        scene: Scene { registry, outside, findings, trusts_nobody: plan.settings.trusted_proxies.is_empty() },
         file,
         pools: HashSet::new(),
         secure: HashMap::new(),
@@ -99,6 +100,10 @@ impl Checker<'_, '_> {
         for (at, pool) in plan.pools.iter_mut().enumerate() {
             self.scene.findings.place = format!("pools[{at}]");
             self.pool(pool);
+        }
+        self.scene.findings.place = "sites".to_owned();
+        if let Err(mistake) = Prefaces::compile(plan) {
+            self.wrong(&mistake.reason);
         }
         let mut sites = HashSet::new();
         let mut routes = HashSet::new();
@@ -253,6 +258,18 @@ impl Checker<'_, '_> {
                 self.wrong(&format!("`{text}` is not a host name in its normal form"));
             }
         }
+        for one in &site.prefaced {
+            if !site.listen.contains(&one.listen) {
+                self.wrong("`prefaced` names an address that the site does not listen at");
+            }
+            let is_open = matches!(one.listen, Listen::Tcp(_)) && self.scene.trusts_nobody;
+            if one.from.is_empty() && is_open {
+                self.wrong("it is not known whose PROXY headers are to be believed: `from` is empty");
+            }
+            if one.from.iter().any(|network| network.prefix_len() == 0) {
+                self.wrong("`from` believes anybody: every address could be claimed");
+            }
+        }
         let tls = site.tls.as_ref();
         for listen in &site.listen {
             let secure = tls.is_some_and(|tls| tls.listen.contains(listen));
@@ -265,6 +282,12 @@ impl Checker<'_, '_> {
         }
         if tls.is_some_and(|tls| tls.certificates.is_empty()) {
             self.wrong("`tls` has no certificate");
+        }
+        let proved = tls.into_iter().flat_map(|tls| &tls.certificates);
+        let proved = proved.filter_map(|files| tls::prove(files, self.scene.outside).ok());
+        let proved: Vec<_> = proved.collect();
+        if let Some(wrong) = tls.and_then(|tls| handshake::contradiction(&tls.settings, &proved)) {
+            self.wrong(&wrong.reason);
         }
         if let Some(auth) = tls.and_then(|tls| tls.settings.client_auth.as_ref())
             && let Err(wrong) = tls::roots(Some(auth.ca.clone()), self.scene.outside)

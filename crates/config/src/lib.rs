@@ -12,6 +12,7 @@ mod choosing;
 mod draft;
 mod findings;
 mod fmt;
+mod handshake;
 mod health;
 mod json;
 mod outside;

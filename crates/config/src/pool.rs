@@ -14,7 +14,8 @@ use crate::tls::ToServers;
 use crate::values;
 use portunus_message::Limits;
 use portunus_relay::plan::{
-    Address, Args, Directive, Eject, Health, Hedge, KeepAlive, PoolPlan, Queue, Retry, ServerPlan, Text,
+    Address, Args, Directive, Eject, Health, Hedge, KeepAlive, PoolPlan, PrefaceVersion, Queue, Retry,
+    ServerPlan, Text,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub struct PoolSettings {
     health: Option<Health>,
     choosing: Choosing,
     tls: ToServers,
+    proxy_protocol: Option<PrefaceVersion>,
 }
 
 impl PoolSettings {
@@ -55,6 +57,7 @@ impl PoolSettings {
             health: None,
             choosing: Choosing::default(),
             tls: ToServers::default(),
+            proxy_protocol: None,
         }
     }
 
@@ -106,6 +109,9 @@ impl PoolSettings {
             "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
             "queue" => again::queue(draft, &mut self.queue, scene),
             "tls" => self.tls.read(draft, scene),
+            "proxy-protocol" => {
+                self.proxy_protocol = draft.words.first().and_then(|word| preface(&word.text.value));
+            }
             "hedge" => again::read_hedge(draft, &mut self.hedge, scene),
             _ => self.choosing.statement(draft, name, scene),
         }
@@ -159,8 +165,18 @@ impl PoolSettings {
             "tries" => {
                 self.retry.tries = scene.parse(value, again::tries).unwrap_or(self.retry.tries);
             }
+            "proxy-protocol" => self.proxy_protocol = preface(&value.text.value),
             _ => _ = self.tls.option(key, value, scene),
         }
+    }
+}
+
+/// `v1`, `v2` or `off`, as its description has it.
+fn preface(text: &str) -> Option<PrefaceVersion> {
+    match text {
+        "v1" => Some(PrefaceVersion::V1),
+        "v2" => Some(PrefaceVersion::V2),
+        _ => None,
     }
 }
 
@@ -348,6 +364,7 @@ impl PoolSettings {
             choosing,
             drain,
             tls,
+            proxy_protocol,
         } = self;
         let tls = tls.finish(&servers.schemes, scene);
         let servers = servers.list;
@@ -368,6 +385,7 @@ impl PoolSettings {
             sticky,
             drain,
             tls,
+            proxy_protocol,
         }
     }
 }

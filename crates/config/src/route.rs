@@ -287,7 +287,7 @@ fn named(name: String, test: Option<ValueTest>) -> Option<ValueMatch> {
 }
 
 /// `a,b,c`, each part as `parse` reads it.
-fn list<T: PartialEq>(
+pub fn list<T: PartialEq>(
     value: &Value,
     parse: impl Fn(&str) -> Result<T, Wrong>,
     scene: &mut Scene<'_, '_>,

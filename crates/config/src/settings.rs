@@ -82,7 +82,8 @@ fn state(text: &str) -> Result<PathBuf, Wrong> {
     }
 }
 
-fn trusted(text: &str) -> Result<ipnet::IpNet, Wrong> {
+/// A network that somebody is believed in who speaks for others.
+pub fn trusted(text: &str) -> Result<ipnet::IpNet, Wrong> {
     let anybody = || {
         Wrong::new("cannot stand here: anybody could claim any address")
             .hint("name the networks of the proxies in front of this one")

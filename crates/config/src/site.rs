@@ -4,17 +4,19 @@ use crate::again::{self, OfRoute};
 use crate::args::Scene;
 use crate::bounds;
 use crate::canary;
-use crate::directives::Scope;
+use crate::directives::{self, Scope};
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::outside::Wrong;
 use crate::place::{Found, Seen};
 use crate::pool::Pools;
 use crate::route::{self, Forwards, Routes};
+use crate::settings;
 use crate::tls::Tls;
 use crate::values;
+use ipnet::IpNet;
 use portunus_message::Limits;
-use portunus_relay::plan::{Directive, HostPattern, Listen, Matcher, SitePlan, SiteTls};
+use portunus_relay::plan::{Directive, HostPattern, Listen, Matcher, Prefaced, SitePlan, SiteTls};
 use std::collections::{HashMap, HashSet};
 
 /// What every site begins with.
@@ -134,7 +136,7 @@ pub fn read(
             .findings
             .error(draft.span, "this site has neither a `route` nor a `proxy`, and nothing in it answers");
     }
-    SitePlan { names, listen: listen.list, tls, routes: all.into_plans() }
+    SitePlan { names, listen: listen.list, prefaced: listen.prefaced, tls, routes: all.into_plans() }
 }
 
 /// What sites are called in the names of their routes, which are labels of metrics and so differ.
@@ -177,6 +179,8 @@ struct Listens {
     marked: Vec<(Listen, Span)>,
     /// Those of names that want plain HTTP.
     plain: Vec<Listen>,
+    /// Those where connections begin with a PROXY header.
+    prefaced: Vec<Prefaced>,
     /// Whether one was written that could not be read.
     tried: bool,
 }
@@ -188,24 +192,49 @@ impl Listens {
             scene.findings.error(draft.span, "`listen` needs an address").hint("write `listen :8080`");
             return;
         };
-        let mark = draft.words.get(1).filter(|more| more.text.value == "tls");
-        if let Some(more) = draft.words.get(1 + usize::from(mark.is_some())) {
-            let reason = match more.text.value.as_str() {
-                "proxy-protocol" => "the PROXY protocol is not supported yet",
-                _ => "`listen` takes one address, and perhaps `tls`",
-            };
+        let mark = |name: &str| draft.words.iter().skip(1).find(|more| more.text.value == name);
+        let (tls, prefaced) = (mark("tls"), mark("proxy-protocol"));
+        let marks = 1 + usize::from(tls.is_some()) + usize::from(prefaced.is_some());
+        let known = |more: &&Value| matches!(more.text.value.as_str(), "tls" | "proxy-protocol");
+        let more = draft.words.iter().skip(1).find(|more| !known(more)).or(draft.words.get(marks));
+        if let Some(more) = more {
+            let reason = "`listen` takes one address, and perhaps `tls` and `proxy-protocol`";
             scene.findings.error(more.span, reason);
         }
-        if let Some((key, option)) = draft.options.first() {
-            scene.unknown_option(draft, key, option, &[]);
-        }
+        let from = self.from(draft, prefaced, scene);
         let Some(listen) = scene.parse(word, values::listen) else { return };
         if let Some(first) = self.seen.insert(listen.clone(), word.span) {
             scene.twice(word.span, &format!("`listen {}`", word.text.value), first);
             return;
         }
-        self.marked.extend(mark.map(|mark| (listen.clone(), mark.span)));
+        self.marked.extend(tls.map(|mark| (listen.clone(), mark.span)));
+        if let Some(mark) = prefaced {
+            let tried = draft.options.iter().any(|(key, _)| &**key == "from");
+            if !tried && scene.trusts_nobody && matches!(listen, Listen::Tcp(_)) {
+                let reason = "it is not known whose PROXY headers are to be believed";
+                let hint = "name the proxies in front: `from=10.0.0.0/8`, or `trusted-proxies` at the top";
+                scene.findings.error(mark.span, reason).hint(hint);
+            }
+            self.prefaced.push(Prefaced { listen: listen.clone(), from });
+        }
         self.list.push(listen);
+    }
+
+    /// Whose PROXY headers are believed, where they are wanted.
+    fn from(&self, draft: &Draft, prefaced: Option<&Value>, scene: &mut Scene<'_, '_>) -> Vec<IpNet> {
+        let params = directives::find("listen", Scope::Site).map_or(&[][..], |form| form.params);
+        let mut from = Vec::new();
+        for (key, value) in &draft.options {
+            match (&**key, prefaced) {
+                ("from", Some(_)) => from = route::list(value, settings::trusted, scene),
+                ("from", None) => {
+                    let reason = "`from=` says who may send a PROXY header, and none is wanted here";
+                    scene.findings.error(value.span, reason).hint("write `proxy-protocol` before it");
+                }
+                _ => scene.unknown_option(draft, key, value, params),
+            }
+        }
+        from
     }
 
     fn add(&mut self, listen: Listen) {
@@ -377,6 +406,8 @@ pub struct Sites {
     seen: HashMap<(Listen, HostPattern), Span>,
     /// Whether TLS is spoken at an address, and which site was the first to say so.
     secure: HashMap<Listen, (bool, Span)>,
+    /// Whose PROXY headers are wanted there, likewise.
+    prefaced: HashMap<Listen, (Option<Prefaced>, Span)>,
 }
 
 impl Sites {
@@ -391,6 +422,23 @@ impl Sites {
                 let reason =
                     format!("this site speaks {} at {listen}, and another one {}", words[0], words[1]);
                 scene.findings.error(draft.span, reason).earlier(other);
+                told = true;
+            }
+            let prefaced = plan.prefaced.iter().find(|one| one.listen == *listen).cloned();
+            let (first, other) =
+                self.prefaced.entry(listen.clone()).or_insert_with(|| (prefaced.clone(), draft.span));
+            if *first != prefaced && !told {
+                let reason = match (first, prefaced) {
+                    (None, _) => {
+                        format!("this site wants the PROXY protocol at {listen}, and another one does not")
+                    }
+                    (_, None) => format!(
+                        "this site does not want the PROXY protocol at {listen}, and another one does"
+                    ),
+                    _ => format!("two sites believe different senders of PROXY headers at {listen}"),
+                };
+                let hint = "a connection has its header before it is known which site it is for";
+                scene.findings.error(draft.span, reason).earlier(*other).hint(hint);
                 told = true;
             }
             for name in &plan.names {

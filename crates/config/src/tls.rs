@@ -3,11 +3,10 @@
 use crate::args::Scene;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
+use crate::handshake::Settings;
 use crate::outside::{Outside, Wrong};
 use crate::values;
-use portunus_relay::plan::{
-    Address, CertificateFiles, ClientAuth, HostPattern, PoolTls, SiteTls, TlsVersion,
-};
+use portunus_relay::plan::{Address, CertificateFiles, ClientAuth, HostPattern, PoolTls, SiteTls};
 use portunus_relay::tls::{Certificate, Flaw, Part, Roots};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +22,8 @@ pub struct Tls {
     /// Where the first `tls` stands.
     pub span: Option<Span>,
     certificates: Vec<Arc<Certificate>>,
+    /// What it says of versions, suites and curves.
+    settings: Settings,
     /// Where `client-auth` stands.
     asks_clients: Option<Span>,
 }
@@ -31,10 +32,7 @@ impl Tls {
     /// `tls CERTIFICATE [KEY] [from=1.3]`.
     pub fn read(&mut self, draft: &Draft, scene: &mut Scene<'_, '_>) {
         self.span.get_or_insert(draft.span);
-        if let Some((_, value)) = draft.options.iter().find(|(key, _)| &**key == "from") {
-            self.plan.settings.from =
-                if value.text.value == "1.3" { TlsVersion::V13 } else { TlsVersion::V12 };
-        }
+        self.settings.read(draft, &mut self.plan.settings, scene);
         let (Some(chain), key) = (draft.words.first(), draft.words.get(1)) else { return };
         if matches!(chain.text.value.as_str(), "auto" | "internal") && key.is_none() {
             let reason = format!("`tls {}` is not supported yet", chain.text.value);
@@ -91,6 +89,7 @@ impl Tls {
                 scene.findings.warning(span, reason);
             }
         }
+        self.settings.contradictions(&self.plan.settings, &self.certificates, scene);
         let proved = |name: &str| self.certificates.iter().any(|certificate| certificate.proves(name));
         for name in names {
             let named = match name {

@@ -60,6 +60,12 @@ macro_rules! crimes {
 }
 
 crimes! {
+    /// A connection at a `listen … proxy-protocol` is from nobody who is believed (attack A47).
+    UntrustedProxy "untrusted-proxy" 403,
+    /// A PROXY header is missing, breaks the grammar, or is longer than limit `proxy-header-bytes` (attack A47).
+    BadProxyHeader "bad-proxy-header" 400,
+    /// Limit `proxy-header-time`: the PROXY header did not arrive in time.
+    ProxyHeaderTimeout "proxy-header-timeout" 408,
     /// The head breaks the grammar of RFC 9112.
     MalformedHead "malformed-head" 400,
     /// The framing fields are contradictory, doubled or not understood (attacks A1–A7).

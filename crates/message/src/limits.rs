@@ -9,6 +9,12 @@ use std::time::Duration;
 pub struct Limits {
     /// Client connections at one time; 0 means: from the descriptor limit, with a tenth kept back.
     pub connections: usize,
+    /// A PROXY header, from accept to its end.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub proxy_header_time: Duration,
+    /// A PROXY header, with its extensions.
+    pub proxy_header_bytes: usize,
     /// A TLS handshake with a client, from accept to its end.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
@@ -127,6 +133,8 @@ impl Default for Limits {
         let seconds = Duration::from_secs;
         Limits {
             connections: 0,
+            proxy_header_time: seconds(3),
+            proxy_header_bytes: 4 << 10,
             handshake_time: seconds(10),
             handshake_time_pressed: seconds(2),
             handshakes: 1000,

@@ -2,7 +2,7 @@
 
 use crate::conduct::Conduct;
 use crate::latency::Latency;
-use crate::plan::Address;
+use crate::plan::{Address, PrefaceVersion};
 use crate::silence::Silence;
 use crate::standing::Standing;
 use crate::tls::Behind;
@@ -51,6 +51,8 @@ pub struct Host {
     pub far: bool,
     /// How hands are shaken with it; none: it is spoken with plainly.
     pub tls: Option<Behind>,
+    /// The PROXY header that it is told by whom a connection is from.
+    pub preface: Option<PrefaceVersion>,
     /// What every Snapshot shares of it.
     pub live: Arc<Live>,
 }
@@ -91,7 +93,8 @@ impl Host {
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
         let live = live.unwrap_or_default();
         let name = address.to_string().into();
-        Host { name, address, weight, backup, far: false, max_in_flight: u32::MAX, tls: None, live }
+        let max_in_flight = u32::MAX;
+        Host { name, address, weight, backup, far: false, max_in_flight, tls: None, preface: None, live }
     }
 
     /// The same host, in another zone than this proxy or not.
@@ -104,6 +107,11 @@ impl Host {
         Host { tls, ..self }
     }
 
+    /// The same, told whom its connections are from or not.
+    pub fn prefaced(self, preface: Option<PrefaceVersion>) -> Host {
+        Host { preface, ..self }
+    }
+
     /// The same with a bound on the requests that may be on it at one time.
     pub fn bounded(self, max_in_flight: Option<u32>) -> Host {
         Host { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
@@ -111,10 +119,11 @@ impl Host {
 
     /// Whether a connection to one of them is as good as one to the other.
     pub fn is_secured_like(&self, other: &Host) -> bool {
-        match (&self.tls, &other.tls) {
+        let same_tls = match (&self.tls, &other.tls) {
             (Some(own), Some(its)) => own.is_same(its),
             (own, its) => own.is_none() && its.is_none(),
-        }
+        };
+        same_tls && self.preface == other.preface
     }
 
     /// Whether as many requests are on it as may be.

@@ -30,6 +30,7 @@ pub mod net;
 pub mod pick;
 pub mod plan;
 pub mod pool;
+pub mod prefaces;
 pub mod pressure;
 pub mod pump;
 pub mod remembered;

@@ -4,11 +4,12 @@ use crate::cells::PoolCells;
 use crate::clock::Clock;
 use crate::deadlines::{Deadline, Deadlines};
 use crate::plan::Share;
-use crate::pool::{HostPool, Lease};
+use crate::pool::{HostPool, Lease, dial};
 use portunus_message::fields::FieldValue;
 use portunus_message::{Crime, Error, Exchange, FieldName, Limits, Method, Phase, Response, Retry, Tick};
 use portunus_wire::h1::parse::{self, ResponseHead};
 use portunus_wire::h1::{Framing, HeadBounds, emit};
+use portunus_wire::preface::Preface;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ impl Mirror {
         bytes.extend_from_slice(body);
         let copy = Copy {
             host: Rc::clone(host),
+            from: dial::preface_of(x),
             bytes,
             method: x.request.method,
             limits: Arc::clone(limits),
@@ -105,6 +107,7 @@ impl Drop for Open {
 /// What has to be sent, and to whom.
 struct Copy {
     host: Rc<HostPool>,
+    from: Preface,
     bytes: Vec<u8>,
     method: Method,
     limits: Arc<Limits>,
@@ -125,7 +128,7 @@ impl Copy {
         // Careful: a copy is sent once and no second time, so an old connection had better be alive.
         let lease = match self.host.take_idle(self.clock.now(), true) {
             Some(lease) => lease,
-            None => self.host.connect(&self.deadline, &self.clock).await?,
+            None => self.host.connect(self.from, &self.deadline, &self.clock).await?,
         };
         self.over(lease, until).await
     }

@@ -78,6 +78,20 @@ impl Stream {
         last.map_or(done, Ok)
     }
 
+    /// Looks at what is there without taking it, if an event has told of it. TLS has nothing to look at.
+    pub fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let flags = RecvFlags::PEEK;
+        match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || {
+                Ok(rustix::net::recv(stream, buffer, flags).map(|(count, _)| count)?)
+            }),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, || {
+                Ok(rustix::net::recv(stream, buffer, flags).map(|(count, _)| count)?)
+            }),
+            Stream::Tls(_) => Err(no_tls()),
+        }
+    }
+
     // The two go to the kernel without a detour: what the C library adds for threads that may be cancelled is of no use here.
 
     fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {

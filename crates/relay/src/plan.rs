@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod again;
+mod preface;
 mod tls;
 
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency};
-pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsSettings, TlsVersion};
+pub use preface::{PrefaceVersion, Prefaced};
+pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsCurve, TlsSettings, TlsSuite, TlsVersion};
 
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -261,6 +263,10 @@ pub struct PoolPlan {
     /// How its hosts are spoken with over TLS; none: plainly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<PoolTls>,
+    /// The PROXY header that its hosts are told by whom a connection is from; none: they are not. Such a connection is for one
+    /// request, because it belongs to one client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<PrefaceVersion>,
     /// When a request is sent to another host.
     #[serde(default)]
     pub retry: Retry,
@@ -508,6 +514,9 @@ pub struct SitePlan {
     pub names: Vec<HostPattern>,
     /// Where it listens.
     pub listen: Vec<Listen>,
+    /// Where connections begin with a PROXY header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefaced: Vec<Prefaced>,
     /// How it speaks TLS; none: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<SiteTls>,

@@ -90,17 +90,27 @@ impl Seats {
         if self.pressure.level() >= Level::Refusing {
             return Err(NoSeat::LowMemory);
         }
-        let source = client.map(|client| self.sources.source(client));
-        if let Some(source) = source {
-            let share = if taken >= max / 2 { max / self.sources.count().max(1) } else { usize::MAX };
-            if !self.sources.add(source, share.max(SHARE_MIN)) {
-                return Err(NoSeat::UnfairShare);
-            }
-        }
+        let source = client.map(|client| self.count(client, taken)).transpose()?;
         if let Some(open) = self.open.get(worker) {
             open.fetch_add(1, Relaxed);
         }
         Ok(Place { worker, source })
+    }
+
+    /// Counts a place that was taken for nobody yet for `client`.
+    pub fn learn(&self, place: &mut Place, client: IpAddr) -> Result<(), NoSeat> {
+        let source = self.count(client, self.taken())?;
+        if let Some(before) = place.source.replace(source) {
+            self.sources.remove(before);
+        }
+        Ok(())
+    }
+
+    /// Counts one more for `client`, if it may have it while so many places are taken.
+    fn count(&self, client: IpAddr, taken: usize) -> Result<Source, NoSeat> {
+        let (source, max) = (self.sources.source(client), self.max());
+        let share = if taken >= max / 2 { max / self.sources.count().max(1) } else { usize::MAX };
+        if self.sources.add(source, share.max(SHARE_MIN)) { Ok(source) } else { Err(NoSeat::UnfairShare) }
     }
 
     /// Takes it back.
@@ -249,6 +259,18 @@ mod tests {
         }
         seats.take(0, None).unwrap();
         drop(others);
+    }
+
+    #[test]
+    fn whom_a_place_is_for_may_be_heard_later() {
+        let seats = seats(40);
+        let mut places: Vec<Place> = (0..25).map(|_| seats.take(0, None).unwrap()).collect();
+        let (client, other) = (ip("10.9.9.9").unwrap(), ip("10.0.0.1"));
+        seats.take(0, other).unwrap();
+        let learned = places.iter_mut().map(|place| seats.learn(place, client)).filter(Result::is_ok).count();
+        assert_eq!(learned, 20, "half of all are taken, and two ask");
+        places.iter().for_each(|place| seats.give_back(place));
+        assert_eq!((seats.taken(), seats.sources.count()), (1, 1));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::pick::{self, Pick};
 use crate::plan::{
     Address, CompileMistake, Hedge, KeepAlive, Plan, PoolPlan, RouteHedge, RoutePlan, ServerPlan, Urgency,
 };
+use crate::prefaces::Prefaces;
 use crate::retry::{Budget, Rule};
 use crate::split::{By, Split};
 use crate::sticky::Sticky;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     certificates: Arc<Certificates>,
     /// How its sites speak TLS.
     pub fronts: Arc<Fronts>,
+    /// Where connections begin with a PROXY header.
+    pub prefaces: Arc<Prefaces>,
     /// Which route a request takes.
     pub table: Arc<Table>,
     /// Whose forwarding headers are believed.
@@ -197,11 +200,16 @@ impl Snapshot {
             mistakes.extend(more);
             Fronts::default()
         });
+        let prefaces = Prefaces::compile(plan).unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
+            Prefaces::default()
+        });
         if mistakes.is_empty() {
+            let prefaces = Arc::new(prefaces);
             let trust = Arc::new(Trust::new(&plan.settings.trusted_proxies));
             let (plan, table, routes) = (Arc::new(plan.clone()), Arc::new(table), routes.into());
             let fronts = Arc::new(fronts);
-            Ok(Snapshot { plan, members, certificates, fronts, table, trust, alarm, routes, pools })
+            Ok(Snapshot { plan, members, certificates, fronts, prefaces, table, trust, alarm, routes, pools })
         } else {
             Err(mistakes)
         }
@@ -216,6 +224,7 @@ impl Snapshot {
             self.plan.pools.iter().map(|pool| compile_pool(pool, zone, &members, given, &old, &self.alarm));
         Ok(Snapshot {
             plan: Arc::clone(&self.plan),
+            prefaces: Arc::clone(&self.prefaces),
             table: Arc::clone(&self.table),
             trust: Arc::clone(&self.trust),
             alarm: Arc::clone(&self.alarm),
@@ -240,6 +249,7 @@ impl Snapshot {
         let pools = pools.collect::<Result<_, _>>().map_err(|mistake| vec![mistake])?;
         Ok(Snapshot {
             plan: Arc::clone(&self.plan),
+            prefaces: Arc::clone(&self.prefaces),
             members: Arc::clone(&self.members),
             certificates,
             fronts: Arc::new(fronts),
@@ -349,8 +359,14 @@ impl<'a> Old<'a> {
     }
 
     /// The old host for a server: itself when nothing about it has changed, or with its state.
-    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan, tls: Option<Behind>) -> Arc<Host> {
-        let known = self.pools.get(pool).and_then(|(_, pool)| {
+    fn host(
+        &self,
+        pool: &PoolPlan,
+        zone: Option<&str>,
+        server: &ServerPlan,
+        tls: Option<Behind>,
+    ) -> Arc<Host> {
+        let known = self.pools.get(&*pool.name).and_then(|(_, pool)| {
             let hosts = pool.servers.iter().zip(pool.hosts.iter());
             hosts.map(|(plan, (_, host))| (plan, host)).find(|(plan, _)| plan.address == server.address)
         });
@@ -361,11 +377,19 @@ impl<'a> Old<'a> {
             (old, new) => old.is_none() && new.is_none(),
         };
         match known {
-            Some((plan, host)) if plan == server && host.far == far && same_tls(host) => Arc::clone(host),
+            Some((plan, host))
+                if plan == server
+                    && host.far == far
+                    && same_tls(host)
+                    && host.preface == pool.proxy_protocol =>
+            {
+                Arc::clone(host)
+            }
             _ => {
                 let live = known.map(|(_, host)| Arc::clone(&host.live));
                 let host = Host::new(server.address.clone(), server.weight, server.backup, live);
-                Arc::new(host.placed(far).bounded(server.max_in_flight).behind(tls))
+                let host = host.placed(far).bounded(server.max_in_flight).behind(tls);
+                Arc::new(host.prefaced(pool.proxy_protocol))
             }
         }
     }
@@ -392,7 +416,7 @@ fn compile_pool(
     let mut hosts = Vec::with_capacity(servers.len());
     for server in &servers {
         let behind = tls.as_ref().map(|back| back.behind(&proved_by(server)));
-        hosts.push(old.host(&plan.name, zone, server, behind.transpose().map_err(&mistake)?));
+        hosts.push(old.host(plan, zone, server, behind.transpose().map_err(&mistake)?));
     }
     for host in &hosts {
         let wishes = members.wishes_of(&plan.name);

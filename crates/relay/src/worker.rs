@@ -19,6 +19,7 @@ use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -470,10 +471,26 @@ impl Seat {
     /// no share of their own: nobody knows how many they are.
     pub fn take(worker: &Rc<Worker>, peer: &Peer, listen: &Listen) -> Result<Seat, NoSeat> {
         let ip = peer.client.ip();
-        let alone = matches!(listen, Listen::Tcp(_)) && !worker.run.borrow().snapshot.trust.has(ip);
+        let alone = matches!(listen, Listen::Tcp(_)) && is_alone(worker, ip);
         let place = worker.shared.seats.take(worker.index, alone.then_some(ip))?;
         Ok(Seat(Rc::clone(worker), place))
     }
+
+    /// Takes a place for a client of whom nothing is known yet.
+    pub fn for_nobody_yet(worker: &Rc<Worker>) -> Result<Seat, NoSeat> {
+        let place = worker.shared.seats.take(worker.index, None)?;
+        Ok(Seat(Rc::clone(worker), place))
+    }
+
+    /// Hears which client the place is for, who may have too many of them.
+    pub fn learn(&mut self, client: IpAddr) -> Result<(), NoSeat> {
+        if is_alone(&self.0, client) { self.0.shared.seats.learn(&mut self.1, client) } else { Ok(()) }
+    }
+}
+
+/// Whether no proxy that is trusted is at this address.
+fn is_alone(worker: &Worker, client: IpAddr) -> bool {
+    !worker.run.borrow().snapshot.trust.has(client.to_canonical())
 }
 
 impl Drop for Seat {

@@ -10,6 +10,8 @@ pub struct Hello {
     pub name: Option<String>,
     /// The protocols that it would speak, the preferred first (RFC 7301).
     pub protocols: Vec<Vec<u8>>,
+    /// The suite that it prefers to all others (RFC 8446 §4.1.2), but for numbers that mean nothing (RFC 8701).
+    pub suite: Option<u16>,
 }
 
 /// Why there will be no ClientHello.
@@ -80,7 +82,10 @@ fn parse(hello: &mut Reader<'_>) -> Option<Hello> {
     let mut found = Hello::default();
     hello.take(2 + 32)?; // version, random
     hello.list(1)?; // session
-    hello.list(2)?; // suites
+    let mut suites = hello.list(2)?;
+    while let (None, Some(suite)) = (found.suite, suites.number(2)) {
+        found.suite = u16::try_from(suite).ok().filter(|suite| !is_grease(*suite));
+    }
     hello.list(1)?; // compression
     if hello.0.is_empty() {
         return Some(found);
@@ -108,6 +113,12 @@ fn parse(hello: &mut Reader<'_>) -> Option<Hello> {
         }
     }
     Some(found)
+}
+
+/// Whether a number is there only so that nobody forgets to ignore what he does not know (RFC 8701 §2).
+fn is_grease(number: u16) -> bool {
+    let [high, low] = number.to_be_bytes();
+    high == low && low & 0xf == 0xa
 }
 
 /// The one host name of the extension; an address is no name (RFC 6066 §3).
@@ -201,6 +212,20 @@ mod tests {
                 assert_eq!(read(&bytes[..end]), Ok(None), "{step} {end}");
             }
         }
+    }
+
+    #[test]
+    fn the_preferred_suite_is_the_first_that_means_something() {
+        let plain = hello(&[], 999);
+        assert_eq!(read(&plain).unwrap().unwrap().suite, Some(0x1301));
+        let mut more = plain.clone();
+        more.splice(45..47, [0, 4, 0x7a, 0x7a]); // two suites now, and so two bytes more at all
+        for at in [4, 8] {
+            more[at] += 2;
+        }
+        assert_eq!(read(&more).unwrap().unwrap().suite, Some(0x1301));
+        more[46] = 2; // the second is none any more
+        assert_eq!(read(&more).map(|hello| hello.map(|hello| hello.suite)), Err(NoHello::Broken));
     }
 
     #[test]

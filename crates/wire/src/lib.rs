@@ -3,4 +3,5 @@
 pub mod h1;
 pub mod hello;
 pub mod hop;
+pub mod preface;
 pub mod websocket;

@@ -3,6 +3,7 @@
 pub mod chunks;
 pub mod config_text;
 pub mod hello;
+pub mod preface;
 pub mod request_head;
 pub mod response_head;
 pub mod split;

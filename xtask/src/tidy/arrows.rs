@@ -56,6 +56,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("link", &["buffers", "net"]),
     ("client", &["buffers", "clock", "deadlines", "filter", "link", "net", "tls"]),
     // what decides, and does no I/O
+    ("prefaces", &["filter"]),
     ("dispatch", &[]),
     ("filter", &[]),
     ("find", &[]),
@@ -70,8 +71,8 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "snapshot",
         &[
-            "breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky",
-            "tls",
+            "breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "prefaces", "retry",
+            "split", "sticky", "tls",
         ],
     ),
     ("asker", &["filter"]),

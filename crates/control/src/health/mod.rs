@@ -13,7 +13,7 @@ use count::Count;
 use portunus_relay::clock;
 use portunus_relay::conduct::Reason;
 use portunus_relay::eject;
-use portunus_relay::hosts::{Host, Live};
+use portunus_relay::hosts::Host;
 use portunus_relay::plan::{Check, Health};
 use portunus_relay::snapshot::Snapshot;
 use portunus_relay::standing::Probe;
@@ -53,7 +53,7 @@ pub async fn run(supervisor: Arc<Supervisor>) {
 /// A host that is being checked.
 struct Checked {
     plan: Health,
-    live: Arc<Live>,
+    host: Arc<Host>,
     task: JoinHandle<()>,
 }
 
@@ -70,7 +70,11 @@ fn sync_checks(snapshot: &Snapshot, checks: &mut BTreeMap<Name, Checked>, superv
         let Some(plan) = &plan.health else { continue };
         for (_, host) in pool.hosts.iter() {
             let name = (pool.name.to_string(), host.name.to_string());
-            let same = |known: &Checked| known.plan == *plan && Arc::ptr_eq(&known.live, &host.live);
+            let same = |known: &Checked| {
+                known.plan == *plan
+                    && Arc::ptr_eq(&known.host.live, &host.live)
+                    && known.host.is_secured_like(host)
+            };
             if !checks.get(&name).is_some_and(same) {
                 let asker = Asker {
                     name: name.clone(),
@@ -79,8 +83,8 @@ fn sync_checks(snapshot: &Snapshot, checks: &mut BTreeMap<Name, Checked>, superv
                     board: Arc::clone(supervisor.checks()),
                     bell: snapshot.alarm.listen(),
                 };
-                let (plan, live) = (plan.clone(), Arc::clone(&host.live));
-                checks.insert(name.clone(), Checked { plan, live, task: tokio::spawn(asker.run()) });
+                let (plan, host) = (plan.clone(), Arc::clone(host));
+                checks.insert(name.clone(), Checked { plan, host, task: tokio::spawn(asker.run()) });
             }
             wanted.insert(name);
         }
@@ -89,7 +93,7 @@ fn sync_checks(snapshot: &Snapshot, checks: &mut BTreeMap<Name, Checked>, superv
         let stays = wanted.contains(name);
         if !stays {
             // What nobody looks at any more is not held against it.
-            checked.live.standing.set_probe(Probe::Unknown);
+            checked.host.live.standing.set_probe(Probe::Unknown);
             supervisor.checks().forget(name);
         }
         stays

@@ -3,7 +3,7 @@
 use portunus_relay::hosts::Host;
 use portunus_relay::net;
 use portunus_relay::plan::Address;
-use portunus_relay::pool::tls;
+use portunus_relay::pool::{dial, tls};
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -15,11 +15,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// A connection to the host, over TLS where requests go over TLS.
 pub async fn connect(host: &Host) -> Result<Box<dyn Stream>, String> {
     let said = |error: io::Error| error.to_string();
-    let stream = match &host.address {
+    let mut stream = match &host.address {
         Address::Unix(path) => net::Stream::Unix(UnixStream::connect(path).await.map_err(said)?),
         Address::Socket(address) => net::Stream::Tcp(TcpStream::connect(address).await.map_err(said)?),
         Address::Name { .. } | Address::Srv(_) => return Err("it has no address".to_owned()),
     };
+    dial::introduce_us(&mut stream, host).await.map_err(said)?;
     match &host.tls {
         None => Ok(Box::new(stream)),
         Some(behind) => match tls::secure(stream, behind).await {

@@ -6,13 +6,14 @@ use crate::net::{Listener, Stream};
 use crate::plan::Listen;
 use crate::seats::NoSeat;
 use crate::worker::{Seat, Worker};
-use portunus_message::Peer;
+use portunus_message::{Crime, Peer};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+mod preface;
 mod refuse;
 mod tls;
 
@@ -36,7 +37,7 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, client)) => {
                 accepted += 1;
-                if arrive(stream, Peer { client, ours }, &listen, &worker) {
+                if arrive(stream, Peer::seen(client, ours), &listen, &worker) {
                     refused = 0;
                 } else {
                     refused += 1;
@@ -81,7 +82,7 @@ async fn rest(listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 
 pub fn empty(listener: &Listener, listen: &Rc<Listen>, ours: SocketAddr, worker: &Rc<Worker>) {
     loop {
         match listener.accept_now() {
-            Ok((stream, client)) => drop(serve(stream, Peer { client, ours }, Rc::clone(listen), worker)),
+            Ok((stream, client)) => drop(serve(stream, Peer::seen(client, ours), Rc::clone(listen), worker)),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => return,
         }
@@ -103,7 +104,16 @@ fn arrive(stream: Stream, peer: Peer, listen: &Rc<Listen>, worker: &Rc<Worker>) 
 /// Serves a connection on this worker, if there is room for it; says whether there is.
 pub fn serve(stream: Stream, peer: Peer, listen: Rc<Listen>, worker: &Rc<Worker>) -> bool {
     worker.cells.connections.add(1);
-    let seat = match Seat::take(worker, &peer, &listen) {
+    let believed = worker.run().snapshot.prefaces.believes(&listen, peer.client.ip());
+    if believed == Some(false) {
+        preface::record(peer, Crime::UntrustedProxy, worker.clock.refresh(), worker);
+        return true;
+    }
+    let seat = match believed {
+        None => Seat::take(worker, &peer, &listen),
+        Some(_) => Seat::for_nobody_yet(worker),
+    };
+    let seat = match seat {
         Ok(seat) => seat,
         Err(why) => {
             refuse::refuse(stream, &listen, why, worker);
@@ -114,14 +124,22 @@ pub fn serve(stream: Stream, peer: Peer, listen: Rc<Listen>, worker: &Rc<Worker>
     let worker = Rc::clone(worker);
     let opened = worker.clock.refresh();
     let deadline = worker.deadlines.add();
-    let secures = worker.run().snapshot.fronts.speaks(&listen);
     let quiet = Quiet { stream, deadline, peer, listen, secured: None, opened, requests: 0 };
-    if secures {
+    if believed.is_some() {
+        tokio::task::spawn_local(preface::greet(quiet, worker, seat));
+    } else {
+        go_on(quiet, worker, seat);
+    }
+    true
+}
+
+/// Serves a connection whose ends are known: over TLS, or as it is.
+fn go_on(quiet: Quiet, worker: Rc<Worker>, seat: Seat) {
+    if worker.run().snapshot.fronts.speaks(&quiet.listen) {
         tokio::task::spawn_local(tls::greet(quiet, worker, seat));
     } else {
         tokio::task::spawn_local(decode::h1::connection(quiet, worker, seat));
     }
-    true
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {

@@ -59,7 +59,7 @@ impl Greeting<'_> {
         let hello = hello.await.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
         let found = self.front(&listen, &peer, &hello);
         let (name, front) = found.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
-        let connection = front.connection().map_err(|_| Handshake::Other)?;
+        let connection = front.connection(hello.suite).map_err(|_| Handshake::Other)?;
         let mut layer = Layer::server(stream, connection, read);
         drop(hello);
         layer.begin().map_err(|error| why(&error))?;

@@ -3,7 +3,7 @@
 use super::{Ask, bad_response, choice::choose, closed, connect::open};
 use crate::client::Scratch;
 use crate::hosts::HostId;
-use crate::pool::{HostPool, Lease};
+use crate::pool::{HostPool, Lease, dial};
 use crate::run::RunPool;
 use crate::tally;
 use crate::worker::Worker;
@@ -11,6 +11,7 @@ use portunus_message::{Crime, Error, Limits, Method, Phase, Response, Retry, Sid
 use portunus_wire::h1::emit;
 use portunus_wire::h1::parse::{self, ResponseHead};
 use portunus_wire::h1::{Framing, HeadBounds};
+use portunus_wire::preface::Preface;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -116,6 +117,7 @@ fn begin<'a>(ask: &Ask<'a>, mine: &RunPool, id: HostId) -> Result<Try<'a>, Error
     emit::request_head(&ask.x.request, Framing::None, !host.keeps(), &mut head);
     let run = Box::pin(send(
         Rc::clone(host),
+        dial::preface_of(ask.x),
         head,
         ask.limits,
         ask.worker,
@@ -157,6 +159,7 @@ impl Try<'_> {
 /// turns out to be dead, over a new one.
 async fn send(
     host: Rc<HostPool>,
+    from: Preface,
     head: Vec<u8>,
     limits: &Limits,
     worker: &Worker,
@@ -169,7 +172,7 @@ async fn send(
             done => return done,
         }
     }
-    let lease = open(host, deadline, worker).await?;
+    let lease = open(host, from, deadline, worker).await?;
     over(lease, &head, method, limits).await
 }
 

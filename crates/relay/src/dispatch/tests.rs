@@ -41,7 +41,7 @@ fn listen(port: u16) -> Listen {
 }
 
 fn site(names: Vec<HostPattern>, routes: Vec<RoutePlan>) -> SitePlan {
-    SitePlan { names, listen: vec![listen(80)], tls: None, routes }
+    SitePlan { names, listen: vec![listen(80)], prefaced: Vec::new(), tls: None, routes }
 }
 
 fn plan(routes: Vec<RoutePlan>) -> Plan {

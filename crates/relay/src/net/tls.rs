@@ -98,8 +98,10 @@ impl Layer {
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let is_over = !self.agreed().is_handshaking();
-            // A client's last word goes along with its first request.
-            if is_over && matches!(self.side, Conn::Client(_)) {
+            // A client's last word goes along with its first request, and the tickets of a server, which nobody waits for, with its
+            // first answer; in TLS 1.2 the last word may be the server's, and is waited for.
+            let is_new = self.agreed().protocol_version() == Some(ProtocolVersion::TLSv1_3);
+            if is_over && (is_new || matches!(self.side, Conn::Client(_))) {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_flush(cx))?;

@@ -4,19 +4,22 @@ use crate::clock::Clock;
 use crate::deadlines::Deadline;
 use crate::hosts::Host;
 use crate::net::{self, Stream};
-use crate::plan::Address;
+use crate::plan::{Address, PrefaceVersion};
 use crate::pool::tls::{self, NoHandshake};
-use portunus_message::{Crime, Error, Phase, Retry};
+use portunus_message::{Crime, Error, Exchange, Phase, Retry};
+use portunus_wire::preface::{self, Preface};
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 /// Connects to `host`; nothing has been sent when it fails. Where `deadline` stands, the whole request is over.
 pub async fn dial(
     host: &Host,
     keep: bool,
+    from: Preface,
     timeout: Duration,
     deadline: &Deadline,
     clock: &Clock,
@@ -24,7 +27,7 @@ pub async fn dial(
     let until = clock.now() + timeout;
     let before = deadline.at();
     deadline.set(until.min(before));
-    let mut attempt = pin!(open(host, keep));
+    let mut attempt = pin!(open(host, keep, from));
     let done = poll_fn(|cx| match attempt.as_mut().poll(cx) {
         Poll::Ready(done) => {
             clock.refresh();
@@ -66,13 +69,57 @@ enum Failed {
     Handshake(NoHandshake),
 }
 
-async fn open(host: &Host, keep: bool) -> Result<Stream, Failed> {
-    let stream = connect(host, keep).await.map_err(Failed::Connect)?;
+async fn open(host: &Host, keep: bool, from: Preface) -> Result<Stream, Failed> {
+    let mut stream = connect(host, keep).await.map_err(Failed::Connect)?;
+    if let Some(version) = host.preface {
+        Box::pin(introduce(&mut stream, version, from)).await.map_err(Failed::Connect)?;
+    }
     match &host.tls {
         None => Ok(stream),
         Some(behind) => Box::pin(tls::secure(stream, behind)).await.map_err(Failed::Handshake),
     }
 }
+
+/// Whom the request of `x` is from, for hosts that want to be told.
+pub fn preface_of(x: &Exchange) -> Preface {
+    let (client, ip) = (x.peer.client, x.client_ip());
+    if ip.to_canonical() != client.ip().to_canonical() {
+        // Another proxy has told so by a header field, which names no port.
+        return Preface::Of { client: SocketAddr::new(ip, 0), ours: x.peer.ours };
+    }
+    if x.peer.is_unknown() { Preface::Unknown } else { Preface::Of { client, ours: x.peer.ours } }
+}
+
+/// Says that a connection is our own, to hosts that want to be told.
+pub async fn introduce_us(stream: &mut Stream, host: &Host) -> io::Result<()> {
+    match host.preface {
+        Some(version) => introduce(stream, version, Preface::Local).await,
+        None => Ok(()),
+    }
+}
+
+/// Says whom a connection is from, before anything else is said on it.
+async fn introduce(stream: &mut Stream, version: PrefaceVersion, from: Preface) -> io::Result<()> {
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    match version {
+        PrefaceVersion::V1 => preface::write_v1(&from, &mut header),
+        PrefaceVersion::V2 => preface::write_v2(&from, &mut header),
+    }
+    let mut sent = 0;
+    poll_fn(|cx| {
+        while let Some(left) = header.get(sent..).filter(|left| !left.is_empty()) {
+            match ready!(stream.poll_write(cx, left))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => sent += count,
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// The longest header that is sent.
+const HEADER_BYTES: usize = 107;
 
 async fn connect(host: &Host, keep: bool) -> io::Result<Stream> {
     match &host.address {

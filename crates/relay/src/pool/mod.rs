@@ -13,6 +13,7 @@ use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
 use crate::silence;
 use portunus_message::{Crime, Error, Phase, Side, Tick};
+use portunus_wire::preface::Preface;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -75,7 +76,9 @@ impl HostPool {
         workers: usize,
         buffers: Rc<Buffers>,
     ) -> HostPool {
-        let idle_max = keep_alive.idle.div_ceil(workers.max(1));
+        // A connection that says whom it is from belongs to that client.
+        let idle = if host.preface.is_some() { 0 } else { keep_alive.idle };
+        let idle_max = idle.div_ceil(workers.max(1));
         HostPool {
             host,
             cells: Rc::default(),
@@ -186,10 +189,15 @@ impl HostPool {
         self.distrusted_until.set(now + DISTRUST);
     }
 
-    /// A new connection. `queue-full`: the host has as many requests as it may have.
-    pub async fn connect(self: &Rc<HostPool>, deadline: &Deadline, clock: &Clock) -> Result<Lease, Error> {
+    /// A new connection for whom `from` names. `queue-full`: the host has as many requests as it may have.
+    pub async fn connect(
+        self: &Rc<HostPool>,
+        from: Preface,
+        deadline: &Deadline,
+        clock: &Clock,
+    ) -> Result<Lease, Error> {
         let busy = Busy::new(self).ok_or(Error::proxy(Phase::Pick, Crime::QueueFull))?;
-        match dial::dial(&self.host, self.keeps(), self.connect_timeout, deadline, clock).await {
+        match dial::dial(&self.host, self.keeps(), from, self.connect_timeout, deadline, clock).await {
             Ok(stream) => {
                 self.cells.connects.add(1);
                 // Boxed: it moves often between the pool and exchanges.

@@ -81,6 +81,11 @@ impl Certificate {
         self.key.cert == other.key.cert
     }
 
+    /// Whether its key is one of RSA.
+    pub fn is_rsa(&self) -> bool {
+        self.key.key.algorithm() == SignatureAlgorithm::RSA
+    }
+
     /// How far it stands behind others for the same name: a signature with an elliptic curve costs a tenth of one with RSA.
     pub(super) fn rank(&self) -> u8 {
         match self.key.key.algorithm() {

@@ -116,6 +116,31 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_certificates_are_one_lookup() {
+        let one = certificate(&["x.example"], &rcgen::PKCS_ECDSA_P256_SHA256);
+        let named = |name: String| {
+            Arc::new(Certificate {
+                key: Arc::clone(&one.key),
+                names: vec![name],
+                not_before: 0,
+                not_after: 0,
+                dates: Default::default(),
+            })
+        };
+        let all: Vec<_> = (0..10_000)
+            .map(|at| named(if at % 2 == 0 { format!("x{at}.example") } else { format!("*.y{at}.example") }))
+            .collect();
+        let choices = Choices::new(all.iter().cloned());
+        for (at, own) in all.iter().enumerate() {
+            let name = if at % 2 == 0 { format!("x{at}.example") } else { format!("a.y{at}.example") };
+            // One that fits and nothing to choose among: what a handshake looks at does not grow.
+            let [found] = choices.of(Some(&name)) else { panic!("{name}") };
+            assert!(Arc::ptr_eq(found, own), "{name}");
+        }
+        assert_eq!((choices.exact.len(), choices.under.len(), choices.other.len()), (5000, 5000, 1));
+    }
+
+    #[test]
     fn elliptic_curves_go_before_rsa_and_both_are_kept() {
         let rsa = certificate(&["x.example"], &rcgen::PKCS_RSA_SHA256);
         let ecdsa = certificate(&["x.example"], &rcgen::PKCS_ECDSA_P256_SHA256);

@@ -1,11 +1,13 @@
 //! Fronts: how each site shakes hands — its policy with its tickets, and its certificates.
 
-use super::{Certificates, Choices, Roots, provider};
-use crate::plan::{CompileMistake, Listen, Plan, SiteTls, TlsSettings, TlsVersion};
+use super::{Certificates, Choices, Roots, offer};
+use crate::plan::{CompileMistake, Listen, Plan, SiteTls, TlsSettings};
 use portunus_message::Proof;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection, WebPkiClientVerifier,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,7 +24,9 @@ pub struct Fronts {
 #[derive(Debug)]
 pub struct Front {
     /// What the handshake is made with.
-    pub config: Arc<ServerConfig>,
+    config: Arc<ServerConfig>,
+    /// The same in the order that the client prefers.
+    obliging: Arc<ServerConfig>,
     /// What it has to be like.
     pub policy: Arc<Policy>,
     choices: Arc<Choices>,
@@ -115,22 +119,21 @@ impl Policies {
 
 impl Policy {
     fn new(settings: TlsSettings, clients: Option<Arc<Roots>>) -> Result<Policy, String> {
-        let versions: &[_] = match settings.from {
-            TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
-            TlsVersion::V13 => &[&rustls::version::TLS13],
-        };
-        let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions);
+        let provider = offer::provider_of(&settings);
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_protocol_versions(&offer::versions(&settings));
         let builder = builder.map_err(|error| error.to_string())?;
         let builder = match (&clients, &settings.client_auth) {
             (Some(clients), Some(auth)) => {
                 let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.store), provider());
+                    WebPkiClientVerifier::builder_with_provider(Arc::clone(&clients.store), provider);
                 let verifier = if auth.required { verifier } else { verifier.allow_unauthenticated() };
                 builder.with_client_cert_verifier(verifier.build().map_err(|error| error.to_string())?)
             }
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::<Choices>::default());
+        config.ignore_client_order = true;
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         // Sessions live in tickets alone: nothing is kept for clients that may never come back.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -160,13 +163,18 @@ fn compile(
     let choices = Arc::new(Choices::new(own.into_iter()));
     let mut config = policy.config.clone();
     config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
-    Ok(Arc::new(Front { config: Arc::new(config), policy, choices }))
+    let mut obliging = config.clone();
+    obliging.ignore_client_order = false;
+    let (config, obliging) = (Arc::new(config), Arc::new(obliging));
+    Ok(Arc::new(Front { config, obliging, policy, choices }))
 }
 
 impl Front {
-    /// A handshake with this client.
-    pub fn connection(&self) -> Result<rustls::server::UnbufferedServerConnection, rustls::Error> {
-        rustls::server::UnbufferedServerConnection::new(Arc::clone(&self.config))
+    /// A handshake with a client that prefers this suite to all others. Who has no AES in his processor puts ChaCha20 first, and gets it.
+    pub fn connection(&self, preferred: Option<u16>) -> Result<UnbufferedServerConnection, rustls::Error> {
+        let prefers_chacha = preferred.is_some_and(|suite| CHACHA20.contains(&suite));
+        let config = if prefers_chacha { &self.obliging } else { &self.config };
+        UnbufferedServerConnection::new(Arc::clone(config))
     }
 }
 
@@ -187,5 +195,7 @@ impl Secured {
     }
 }
 
+/// The suites with ChaCha20: of TLS 1.3 (RFC 8446 §B.4), and of 1.2 (RFC 7905).
+const CHACHA20: [u16; 3] = [0x1303, 0xcca8, 0xcca9];
 /// What is spoken inside (RFC 7301).
 const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];

@@ -4,6 +4,7 @@ mod back;
 mod certificate;
 mod choices;
 mod front;
+mod offer;
 mod roots;
 
 pub use back::{Back, Behind};

@@ -57,6 +57,7 @@ impl Proxy {
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
             tls: None,
+            proxy_protocol: None,
             retry: crate::plan::Retry { tries: 1, ..Default::default() },
             queue: Default::default(),
             hedge: None,
@@ -70,6 +71,7 @@ impl Proxy {
         plan.sites.push(SitePlan {
             names: vec![HostPattern::Any],
             listen: vec![listen.clone()],
+            prefaced: Vec::new(),
             tls: None,
             routes: vec![RoutePlan {
                 name: "all".into(),

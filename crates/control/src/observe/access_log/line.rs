@@ -4,7 +4,7 @@
 //!
 //! One object a line. Always there: `time` (when the exchange ended, RFC 3339 in UTC with milliseconds), `id`,
 //! `client`, `status` (`null` when nothing was sent), `bytes_up`, `bytes_down` (of bodies), `tries`, `total`.
-//! There when known: `client_port` (absent behind a trusted proxy), `method`, `host`, `path` (as asked, before any
+//! There when known: `client_port` (absent behind a trusted proxy), `via` (the proxy that has told who the client is by a PROXY header), `method`, `host`, `path` (as asked, before any
 //! rewriting), `protocol`, `websocket` (`true` only), `referer`, `user_agent`, `route`, `pool`, `upstream` (of the last attempt),
 //! `retry` (`refused-by-budget` only), the timers `queue` (head complete → host chosen), `connect` (→ connection there), `first_byte` (→ head of the
 //! answer there), and, when the exchange did not come to its natural end, `error` (the reason's word), `side`
@@ -37,6 +37,9 @@ pub fn json(exchange: &Exchange, names: &Names<'_>, time: &[u8], value_bytes_max
     let peer = exchange.peer.client;
     if peer.port() != 0 && exchange.client_ip().to_canonical() == peer.ip().to_canonical() {
         object.number("client_port", peer.port().into());
+    }
+    if let Some(via) = exchange.peer.via {
+        object.word("via", &via.to_canonical().to_string());
     }
     let path = path(exchange);
     if !path.is_empty() {
