@@ -84,6 +84,8 @@ crimes! {
     BadUpgrade "bad-upgrade" 400,
     /// `PRI * HTTP/2.0`, CONNECT or TRACE.
     MethodRefused "method-refused" 405,
+    /// An extended CONNECT for anything but a websocket (attack B23).
+    UnknownProtocol "unknown-protocol" 501,
     /// A method nobody registered.
     UnknownMethod "unknown-method" 501,
     /// Another major version of HTTP.

@@ -75,7 +75,7 @@ const RELAY: &[(&str, &[&str])] = &[
         ],
     ),
     ("asker", &["filter"]),
-    ("mirror", &["cells", "clock", "deadlines", "pool"]),
+    ("mirror", &["cells", "clock", "deadlines", "link", "pool"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net", "tls"]),
     ("run", &["breaker", "buffers", "cells", "pool", "snapshot"]),
     (
@@ -100,7 +100,7 @@ const RELAY: &[(&str, &[&str])] = &[
     // the verbs that wait
     ("tally", &["canary", "cells", "eject", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["census", "client", "clock", "link", "net", "pressure", "worker"]),
-    ("reply", &["client", "filter", "worker"]),
+    ("reply", &["client", "filter", "link", "worker"]),
     (
         "attempt",
         &[

@@ -1,6 +1,7 @@
 //! HTTP/1: heads are read one after the other, each exchange is served to its end before the next is looked at.
 
 use crate::client::{Active, Client, Quiet, Scratch};
+use crate::link::Link;
 use crate::net::Front;
 use crate::pressure::Level;
 use crate::run::Run;
@@ -56,7 +57,7 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
 /// Gives the memory back; the connection too, when it goes on.
 fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet> {
     let quiet = match then {
-        Then::Doze => active.client.take().map(Client::doze),
+        Then::Doze => active.client.take().and_then(Client::doze),
         Then::Close => {
             active.client = None;
             None
@@ -128,10 +129,11 @@ async fn next_head(
     let doze_at = quiet_since + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
     let mut first = true;
     let mut again = false;
+    let Link::H1(link) = &mut client.link else { return Ok(None) };
     poll_fn(|cx| {
         // The first look follows at once on what came before, whose time is still good.
         let now = if std::mem::take(&mut first) { worker.clock.now() } else { worker.clock.refresh() };
-        let found = client.link.poll_head(cx, &bounds, |bytes| {
+        let found = link.poll_head(cx, &bounds, |bytes| {
             if std::mem::replace(&mut again, true) {
                 x.request.clear();
             }
@@ -149,7 +151,7 @@ async fn next_head(
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }
-        if began.is_none() && client.link.has_more() {
+        if began.is_none() && link.has_more() {
             began = Some(now);
         }
         match began {
@@ -210,7 +212,9 @@ async fn exchange(
     };
     client.keep_alive = head.keep_alive;
     client.expects_continue = head.expects_continue;
-    client.link.expect_body(head.framing, &run.limits);
+    if let Some(link) = client.link.h1() {
+        link.expect_body(head.framing, &run.limits);
+    }
     worker.cells.underscores_dropped.add(head.underscores_dropped.into());
     x.times.head = Some(worker.clock.now());
     if worker.level() >= Level::Refusing {
@@ -251,30 +255,31 @@ fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
 /// Ends the connection so that the last answer is not lost to a reset: our half first, then what the client still
 /// sends is read for a while (RFC 9112 §9.6).
 async fn linger(client: &mut Client, worker: &Worker) {
-    if client.link.is_read() && !client.link.has_more() && client.link.stream.front() == Front::Quiet {
+    let Link::H1(link) = &mut client.link else { return };
+    if link.is_read() && !link.has_more() && link.stream.front() == Front::Quiet {
         return;
     }
     let limits = worker.limits();
     let until = worker.clock.now() + worker.at_most(limits.linger);
     client.deadline.set(until);
-    client.link.forget();
-    client.link.expect_raw();
+    link.forget();
+    link.expect_raw();
     let mut left = limits.drain_bytes * 16;
     let mut ended = false;
     poll_fn(|cx| {
         client.deadline.wakes(cx);
         if !ended {
-            match client.link.stream.poll_end(cx) {
+            match link.stream.poll_end(cx) {
                 Poll::Ready(Ok(())) => ended = true,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }
         loop {
-            match client.link.poll_data(cx) {
+            match link.poll_data(cx) {
                 Poll::Ready(Ok(true)) => {
-                    let count = client.link.data().len();
-                    client.link.consume(count);
+                    let count = link.data().len();
+                    link.consume(count);
                     left = left.saturating_sub(count);
                     if left == 0 {
                         return Poll::Ready(());
@@ -302,7 +307,7 @@ async fn after(crime: Crime, mut active: Box<Active>, worker: &Worker) {
         client.keep_alive = false;
         let _ = serve::refuse(x, client, error, worker).await;
     } else if is_under_way {
-        client.link.stream.reset_on_drop(); // a plain end might look like the end of the body (attack A45)
+        client.link.reset_on_drop(); // a plain end might look like the end of the body (attack A45)
     }
     if is_under_way {
         x.error = Some(error);

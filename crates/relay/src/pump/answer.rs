@@ -168,6 +168,6 @@ fn poll_own(cx: &mut Context<'_>, link: &mut Link, body: &[u8], sent: &mut usize
     while let Some(rest) = body.get(*sent..).filter(|rest| !rest.is_empty()) {
         *sent += ready!(link.poll_send(cx, rest))?;
     }
-    link.finish()?;
+    link.finish(None)?;
     link.poll_flush(cx)
 }
