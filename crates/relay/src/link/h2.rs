@@ -283,7 +283,10 @@ impl H2 {
     }
 
     /// Hands over what waits; the connection sends it by itself.
-    pub fn poll_flush(&mut self) -> Poll<Result<(), Error>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.ended && matches!(self.outlet, Outlet::Body(_)) && self.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(self.write_error())); // nobody waits for the rest
+        }
         if self.head.is_some() && self.outgoing == Outgoing::Done && self.waiting.is_empty() {
             return Poll::Ready(self.send_head(true));
         }
@@ -298,8 +301,7 @@ impl H2 {
     }
 
     fn send_head(&mut self, end: bool) -> Result<(), Error> {
-        let (Some(AnswerHead { 0: head }), Outlet::Answer(sender)) = (self.head.take(), &mut self.outlet)
-        else {
+        let (Some(AnswerHead(head)), Outlet::Answer(sender)) = (self.head.take(), &mut self.outlet) else {
             return Ok(());
         };
         match sender.send_response(head, end) {
