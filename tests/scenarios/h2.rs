@@ -19,7 +19,7 @@ fn many_requests_share_a_connection() {
     let mut answers = 0;
     let mut ended = 0;
     while ended < streams.len() {
-        let frame = client.next().expect("an answer");
+        let frame = client.next_frame().expect("an answer");
         answers += usize::from(frame.kind == kind::HEADERS);
         ended += usize::from(frame.kind == kind::DATA && frame.flags & 1 != 0);
     }
@@ -66,7 +66,7 @@ fn bodies_move_at_the_pace_of_the_slower_side() {
     while sent < BYTES {
         let count = (BYTES - sent).min(16_384).min(room[0]).min(room[1]);
         if count == 0 {
-            let frame = client.next().expect("room");
+            let frame = client.next_frame().expect("room");
             if frame.kind == kind::WINDOW_UPDATE {
                 let more = u32::from_be_bytes(frame.payload[..4].try_into().unwrap()) as usize;
                 room[usize::from(frame.stream != 0)] += more;
@@ -119,7 +119,7 @@ fn an_early_answer_is_whole_and_stops_the_upload() {
     let outcome = client.outcome(stream).expect(413);
     assert_eq!(outcome.body, b"big");
     let reset = eventually("a reset", SOON, || {
-        let frame = client.next().expect("a frame");
+        let frame = client.next_frame().expect("a frame");
         (frame.kind == kind::RST_STREAM && frame.stream == stream).then(|| frame.code())
     });
     assert_eq!(reset, code::NO_ERROR);
@@ -238,13 +238,13 @@ fn a_stopping_program_finishes_what_was_begun_and_takes_nothing_else() {
     assert_eq!(client.answered(stream).status, 200);
     proxy.signal("TERM");
     let goaway = eventually("GOAWAY", SOON, || {
-        let frame = client.next().expect("a frame");
+        let frame = client.next_frame().expect("a frame");
         (frame.kind == kind::GOAWAY).then_some(frame)
     });
     assert_eq!((goaway.code(), &goaway.payload[..4]), (code::NO_ERROR, &[0x7f, 0xff, 0xff, 0xff][..]));
     // The second one names the last stream, once the client has heard the first (attack B21).
     let goaway = eventually("a second GOAWAY", SOON, || {
-        let frame = client.next().expect("a frame");
+        let frame = client.next_frame().expect("a frame");
         (frame.kind == kind::GOAWAY).then_some(frame)
     });
     assert_eq!(goaway.payload[..4], stream.to_be_bytes());

@@ -179,7 +179,7 @@ impl H2 {
     }
 
     /// The next frame; settings are acknowledged on the way.
-    pub fn next(&mut self) -> Result<Frame, Fault> {
+    pub fn next_frame(&mut self) -> Result<Frame, Fault> {
         let head = self.wire.exactly(9)?;
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
@@ -224,7 +224,7 @@ impl H2 {
     /// Takes one frame in.
     #[track_caller]
     pub fn step(&mut self, stream: u32, outcome: &mut Outcome) {
-        let frame = match self.next() {
+        let frame = match self.next_frame() {
             Ok(frame) => frame,
             Err(Fault::Timeout) => panic!("nothing came of stream {stream}: {outcome:?}"),
             Err(_) => {
@@ -259,7 +259,7 @@ impl H2 {
     pub fn end(&mut self) -> Option<u32> {
         let mut last = None;
         loop {
-            match self.next() {
+            match self.next_frame() {
                 Ok(frame) if frame.kind == kind::GOAWAY => last = Some(frame.code()),
                 Ok(_) => {}
                 Err(Fault::Timeout) => panic!("the connection goes on; last GOAWAY: {last:?}"),
