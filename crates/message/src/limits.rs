@@ -72,11 +72,11 @@ pub struct Limits {
     /// The same, while the worker has more to do than it can, or memory is short: further ones wait.
     pub streams_pressed: usize,
     /// What a client may send of one body over HTTP/2 before any of it has been taken.
-    pub stream_window: u32,
+    pub stream_window: usize,
     /// The same for all bodies of a connection together.
-    pub connection_window: u32,
+    pub connection_window: usize,
     /// Requests of an HTTP/2 connection that a client may take back unanswered, in `resets_time`.
-    pub resets: u32,
+    pub resets: usize,
     /// In which time they are counted.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
@@ -84,7 +84,7 @@ pub struct Limits {
     /// Requests of an HTTP/2 connection that are so wrong that they are reset.
     pub resets_sent: usize,
     /// Frames of an HTTP/2 connection that carry nothing, in `idle_frames_time`.
-    pub idle_frames: u32,
+    pub idle_frames: usize,
     /// In which time they are counted.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]

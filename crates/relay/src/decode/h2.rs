@@ -135,14 +135,18 @@ fn settings(limits: &Limits, streams: usize) -> Builder {
     let fields = limits.header_bytes + limits.url_bytes + PSEUDO_BYTES;
     builder
         .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
-        .initial_window_size(limits.stream_window.min(WINDOW_MAX))
-        .initial_connection_window_size(limits.connection_window.clamp(WINDOW_MIN, WINDOW_MAX))
+        .initial_window_size(window(limits.stream_window))
+        .initial_connection_window_size(window(limits.connection_window).max(WINDOW_MIN))
         .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
         .header_table_size(TABLE_BYTES)
         .max_send_buffer_size(BUFFERED_MAX)
         .max_local_error_reset_streams(Some(limits.resets_sent))
         .enable_connect_protocol();
     builder
+}
+
+fn window(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(WINDOW_MAX).min(WINDOW_MAX)
 }
 
 /// What drives a connection.

@@ -46,12 +46,12 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 struct Window {
     since: Cell<Tick>,
-    count: Cell<u32>,
+    count: Cell<usize>,
 }
 
 impl Window {
     /// Counts one more; says how many that makes.
-    fn add(&self, now: Tick, time: Duration) -> u32 {
+    fn add(&self, now: Tick, time: Duration) -> usize {
         if now.since(self.since.get()) >= time {
             self.since.set(now);
             self.count.set(0);
