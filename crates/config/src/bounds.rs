@@ -32,8 +32,19 @@ const BY_ROUTE: &[&str] = &[
 ];
 
 /// Numbers that count something else than bytes.
-const COUNTS: &[&str] =
-    &["connections", "handshakes", "header-count", "informational", "requests", "upstream-header-count"];
+const COUNTS: &[&str] = &[
+    "connections",
+    "handshakes",
+    "header-count",
+    "idle-frames",
+    "informational",
+    "requests",
+    "resets",
+    "resets-sent",
+    "streams",
+    "streams-pressed",
+    "upstream-header-count",
+];
 
 /// Those that may be 0, because that means something: none, at once, or never.
 const ZERO: &[&str] = &[
@@ -49,6 +60,7 @@ const ZERO: &[&str] = &[
     "linger",
     "log-queue",
     "replay-bytes",
+    "streams",
     "response-rate",
     "response-rate-after",
     "worker-lag",

@@ -22,14 +22,16 @@ pub enum Protocol {
     Http10,
     #[default]
     Http11,
+    Http2,
 }
 
 impl Protocol {
-    /// As a request line spells it.
+    /// As a request line spells it, where there is one.
     pub const fn as_str(self) -> &'static str {
         match self {
             Protocol::Http10 => "HTTP/1.0",
             Protocol::Http11 => "HTTP/1.1",
+            Protocol::Http2 => "HTTP/2",
         }
     }
 }

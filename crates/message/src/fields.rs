@@ -163,17 +163,20 @@ impl Fields {
 
     /// Adds a field at the end. The value is a [`FieldValue`], so it cannot split the message (attack A42).
     pub fn add(&mut self, name: impl AsName, value: FieldValue<'_>) {
-        let known = name.known();
-        let text = name.text().as_bytes();
+        self.push(name.known(), name.text().as_bytes(), value);
+    }
+
+    /// The same for a name of which the caller has checked that it is a token, and `known` its number.
+    pub fn push(&mut self, known: Known, name: &[u8], value: FieldValue<'_>) {
         let name_at = self.block.len();
-        let value_at = name_at + text.len() + 2;
-        self.block.reserve(text.len() + value.0.len() + 4);
-        for part in [text, b": ", value.0, b"\r\n"] {
+        let value_at = name_at + name.len() + 2;
+        self.block.reserve(name.len() + value.0.len() + 4);
+        for part in [name, b": ", value.0, b"\r\n"] {
             self.block.extend_from_slice(part);
         }
-        // Invariant: a FieldName has at most 256 bytes, and the block is bounded by the header limits.
+        // Invariant: names and the block are bounded by the header limits.
         let (Ok(name_len), Ok(name_at), Ok(value_at), Ok(value_len)) = (
-            u16::try_from(text.len()),
+            u16::try_from(name.len()),
             u32::try_from(name_at),
             u32::try_from(value_at),
             u32::try_from(value.0.len()),

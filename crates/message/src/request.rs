@@ -15,6 +15,8 @@ pub struct Request {
     pub body: Body,
     /// The protocol asked for by an extended CONNECT, or by `Upgrade` in HTTP/1.1; `websocket` is the only one.
     pub websocket: bool,
+    /// Whether who asks understands trailers (`TE: trailers`).
+    pub trailers: bool,
 }
 
 impl Default for Request {
@@ -25,6 +27,7 @@ impl Default for Request {
             fields: Fields::new(),
             body: Body::empty(),
             websocket: false,
+            trailers: false,
         }
     }
 }
@@ -37,6 +40,7 @@ impl Request {
         self.fields.clear();
         self.body.clear();
         self.websocket = false;
+        self.trailers = false;
     }
 
     /// The value of cookie `name`, on any `Cookie` line (RFC 6265 §5.4).

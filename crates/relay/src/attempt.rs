@@ -3,6 +3,7 @@
 use crate::client::{Client, Scratch};
 use crate::context::Bounds;
 use crate::hosts::HostId;
+use crate::link::Link;
 use crate::mirror::{self, Mirror};
 use crate::plan::Urgency;
 use crate::pool::{HostPool, Lease};
@@ -338,7 +339,8 @@ impl Ask<'_> {
         let keeps = lease.pool().keeps();
         let host = Rc::clone(lease.pool());
         let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
-        emit::request_head(&self.x.request, framing, !keeps, link.begin_output());
+        let h1 = link.h1().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+        emit::request_head(&self.x.request, framing, !keeps, h1.begin_output());
         link.promise_body(framing);
         if !self.client.link.is_read() {
             self.client.welcome_body();
@@ -359,7 +361,9 @@ impl Ask<'_> {
                 self.inform();
                 continue;
             }
-            link.expect_body(head.framing, self.limits);
+            if let Some(h1) = link.h1() {
+                h1.expect_body(head.framing, self.limits);
+            }
             self.has_answered(&host, &head);
             return Ok(Answer::new(lease, &head, sending.up_failed.is_some()));
         }
@@ -395,7 +399,8 @@ impl Ask<'_> {
         let mut winner = hedge::race(self, scratch, mine, id, delay).await?;
         self.x.times.connected = Some(self.worker.clock.now());
         let host = Rc::clone(winner.lease.pool());
-        let link = winner.lease.link().ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
+        let link = winner.lease.link().and_then(Link::h1);
+        let link = link.ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
         link.expect_body(winner.head.framing, self.limits);
         self.x.response = winner.response;
         self.has_answered(&host, &winner.head);
@@ -425,11 +430,7 @@ impl Ask<'_> {
     /// Passes an informational head on: only 103, and only to those who know such things (RFC 8297, attack A37).
     fn inform(&mut self) {
         if self.x.response.status == Status::EARLY_HINTS && self.client.version == Version::Http11 {
-            emit::informational(
-                Status::EARLY_HINTS,
-                &self.x.response.fields,
-                self.client.link.begin_output(),
-            );
+            self.client.inform(Status::EARLY_HINTS, &self.x.response.fields);
         }
     }
 

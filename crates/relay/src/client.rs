@@ -1,4 +1,4 @@
-//! Client: the client's side of an exchange — its connection, what it may still expect, and whether it is still there.
+//! Client: the client's side of an exchange — its connection or stream, what it may still expect, and whether it is still there.
 
 use crate::buffers::Buffers;
 use crate::deadlines::Deadline;
@@ -8,8 +8,9 @@ use crate::link::Link;
 use crate::net::{Front, Stream};
 use crate::plan::Listen;
 use crate::tls::Secured;
-use portunus_message::{Crime, Error, Exchange, Fields, Peer, Phase, Side, Tick};
-use portunus_wire::h1::Version;
+use portunus_message::{Crime, Error, Exchange, Fields, Peer, Phase, Side, Status, Tick};
+use portunus_wire::convert;
+use portunus_wire::h1::{Version, emit};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -18,12 +19,12 @@ use std::time::Duration;
 /// send nothing more, or it may be gone.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
-/// One client connection that speaks HTTP/1.
+/// One client connection that speaks HTTP/1, or one stream of a connection that speaks HTTP/2.
 #[derive(Debug)]
 pub struct Client {
-    /// The connection.
+    /// The connection, or the stream.
     pub link: Link,
-    /// The one deadline of the connection's task.
+    /// The one deadline of its task.
     pub deadline: Deadline,
     /// Both ends.
     pub peer: Peer,
@@ -37,7 +38,7 @@ pub struct Client {
     pub began: Tick,
     /// How many requests it has made.
     pub requests: u64,
-    /// The version of the request under way.
+    /// The version of the request under way; those above HTTP/1.1 can do what that can.
     pub version: Version,
     /// Whether a further request may follow this exchange.
     pub keep_alive: bool,
@@ -115,10 +116,38 @@ impl Client {
         }
     }
 
-    /// The connection after an exchange, when nothing of another one has come yet.
-    pub fn doze(self) -> Quiet {
+    /// A stream on which a request has come.
+    pub fn of_stream(
+        link: Link,
+        deadline: Deadline,
+        peer: Peer,
+        listen: Rc<Listen>,
+        secured: Option<Rc<Secured>>,
+        opened: Tick,
+    ) -> Client {
+        Client {
+            link,
+            deadline,
+            peer,
+            listen,
+            secured,
+            opened,
+            began: opened,
+            requests: 1,
+            version: Version::Http11,
+            keep_alive: false,
+            expects_continue: false,
+            answered: false,
+            ended_at: None,
+            more: false,
+        }
+    }
+
+    /// The connection after an exchange, when nothing of another one has come yet. A stream has no further exchanges.
+    pub fn doze(self) -> Option<Quiet> {
         let Client { link, deadline, peer, listen, secured, opened, requests, .. } = self;
-        Quiet { stream: link.into_stream(), deadline, peer, listen, secured, opened, requests }
+        let Link::H1(link) = link else { return None };
+        Some(Quiet { stream: link.into_stream(), deadline, peer, listen, secured, opened, requests })
     }
 
     /// Forgets the last request.
@@ -134,14 +163,18 @@ impl Client {
         if let Some(ended_at) = self.ended_at {
             return if now.since(ended_at) >= HALF_CLOSED { Poll::Ready(gone()) } else { Poll::Pending };
         }
-        if self.more || self.link.has_more() {
+        let link = match &mut self.link {
+            Link::H1(link) => link,
+            Link::H2(link) => return link.poll_reset(cx).map(|()| gone()),
+        };
+        if self.more || link.has_more() {
             return Poll::Pending; // a further request has come: it is read when its turn comes
         }
         loop {
-            if ready!(self.link.stream.poll_readable(cx)).is_err() {
+            if ready!(link.stream.poll_readable(cx)).is_err() {
                 return Poll::Ready(gone());
             }
-            match self.link.stream.front() {
+            match link.stream.front() {
                 // An event without anything behind it: only another look asks to be woken by the next one.
                 Front::Quiet => continue,
                 Front::Data => self.more = true,
@@ -160,10 +193,18 @@ impl Client {
         self.ended_at.map_or(Tick::NEVER, |ended_at| ended_at + HALF_CLOSED)
     }
 
+    /// Puts an informational head in.
+    pub fn inform(&mut self, status: Status, fields: &Fields) {
+        match &mut self.link {
+            Link::H1(link) => emit::informational(status, fields, link.begin_output()),
+            Link::H2(link) => link.inform(convert::informational_to(status, fields)),
+        }
+    }
+
     /// Sends `100 Continue` when the client waits for it (RFC 9110 §10.1.1) and its body is really wanted.
     pub fn welcome_body(&mut self) {
         if std::mem::take(&mut self.expects_continue) && !self.link.has_more() && !self.link.is_read() {
-            self.link.begin_output().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.inform(Status::CONTINUE, &Fields::new());
         }
     }
 }

@@ -1,539 +1,250 @@
-//! Link: one HTTP/1 connection with its buffers; body bytes are taken out of it and put into it piece by piece.
+//! Link: what a message comes by and goes by — an HTTP/1 connection, or one stream of an HTTP/2 connection; bodies move through both in one way.
 
-use crate::buffers::{Buffers, Bytes, LARGE, SMALL};
+mod h1;
+mod h2;
+
+pub use h1::H1;
+pub use h2::H2;
+
+use crate::buffers::Buffers;
 use crate::net::Stream;
-use portunus_message::{Crime, Error, Limits, Phase, Retry, Side};
-use portunus_wire::h1::emit;
-use portunus_wire::h1::{Chunks, Framing, HeadBounds, Piece, Scan};
-use std::io::{self, IoSlice};
+use portunus_message::{Error, Fields, Side};
+use portunus_wire::h1::Framing;
+use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-/// Body pieces up to this size are copied behind what is waiting to be sent, so that they leave in the same write.
-const COALESCED: usize = 8 << 10;
-
-/// One HTTP/1 connection. It holds a read buffer only while there are bytes in it or a read is under way.
+/// What a message comes by and goes by. Heads differ between the two, and whoever reads or writes one asks which it is; nobody else does.
 #[derive(Debug)]
-pub struct Link {
-    /// The connection itself.
-    pub stream: Stream,
-    held: Held,
-    sent: usize,
-    /// Whether a byte of the message that is being written has left.
-    departed: bool,
-    start: usize,
-    end: usize,
-    filled: bool,
-    scan: Scan,
-    incoming: Incoming,
-    outgoing: Outgoing,
-    side: Side,
-}
-
-/// What is read into, what waits to be sent, and where the memory of both goes back to.
-#[derive(Debug)]
-struct Held {
-    input: Option<Bytes>,
-    output: Vec<u8>,
-    buffers: Rc<Buffers>,
-}
-
-/// What is still to come of the message that is being read.
-#[derive(Debug)]
-enum Incoming {
-    Done,
-    Length(u64),
-    Chunked {
-        chunks: Chunks,
-        ready: usize,
-    },
-    UntilClose,
-    /// It broke a rule or was cut short: what follows on the connection has no meaning (attack A36).
-    Broken,
-}
-
-/// What is still to be sent of the message that is being written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outgoing {
-    Done,
-    Length(u64),
-    Chunked { left: usize },
-    UntilClose,
+#[allow(clippy::large_enum_variant)] // the large one is the usual one
+pub enum Link {
+    /// A whole connection.
+    H1(H1),
+    /// A stream of one; boxed, so that the other is no larger for it.
+    H2(Box<H2>),
 }
 
 impl Link {
-    /// A link over `stream`, which leads to the client or to an upstream.
+    /// A link over an HTTP/1 connection, which leads to the client or to an upstream.
     pub fn new(stream: Stream, side: Side, buffers: Rc<Buffers>) -> Link {
-        Link {
-            stream,
-            held: Held { input: None, output: Vec::new(), buffers },
-            sent: 0,
-            departed: false,
-            start: 0,
-            end: 0,
-            filled: false,
-            scan: Scan::new(),
-            incoming: Incoming::Done,
-            outgoing: Outgoing::Done,
-            side,
+        Link::H1(H1::new(stream, side, buffers))
+    }
+
+    /// The connection, when it is a whole one.
+    #[inline]
+    pub fn h1(&mut self) -> Option<&mut H1> {
+        match self {
+            Link::H1(h1) => Some(h1),
+            Link::H2(_) => None,
         }
     }
 
-    /// Reads until a whole head is there, takes it away, and gives what `parse` made of it; `parse` says how long it
-    /// was. `None`: the peer ended before the first byte.
-    ///
-    /// Nearly every head comes whole, so it is parsed at once. Only when that fails does a scan find out whether more
-    /// is to come or a rule is broken, looking at each byte once however slowly they come.
-    pub fn poll_head<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        bounds: &HeadBounds,
-        mut parse: impl FnMut(&[u8]) -> Result<(T, usize), Error>,
-    ) -> Poll<Result<Option<T>, Error>> {
-        loop {
-            if self.start < self.end {
-                if self.scan.is_new()
-                    && let Ok((head, length)) = parse(self.here())
-                {
-                    self.take_head(length);
-                    return Poll::Ready(Ok(Some(head)));
-                }
-                if let Some(length) = self.scan_head(bounds)? {
-                    let (head, length) = parse(self.here().get(..length).unwrap_or(&[]))?;
-                    self.take_head(length);
-                    return Poll::Ready(Ok(Some(head)));
-                }
-            }
-            if ready!(self.poll_fill(cx)).map_err(|_| self.cut_error())? == 0 {
-                return Poll::Ready(if self.start == self.end { Ok(None) } else { Err(self.cut_error()) });
-            }
-        }
-    }
-
-    /// Looks for the end of the head in what is here.
-    fn scan_head(&mut self, bounds: &HeadBounds) -> Result<Option<usize>, Error> {
-        let here = self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[]);
-        if self.side == Side::Upstream && !is_status_line(here) {
-            return Err(self.head_error(Crime::BadResponse));
-        }
-        self.scan.advance(here, bounds).map_err(|crime| self.head_error(crime))
-    }
-
-    /// The bytes that were read and not yet taken.
-    fn here(&self) -> &[u8] {
-        self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[])
-    }
-
-    /// Takes a head of `length` bytes away and starts to look for the next one.
-    fn take_head(&mut self, length: usize) {
-        self.start = (self.start + length).min(self.end);
-        self.scan = Scan::new();
-        self.rest_input();
-    }
-
-    /// Says what follows the head that was taken.
-    pub fn expect_body(&mut self, framing: Framing, limits: &Limits) {
-        self.incoming = match framing {
-            Framing::None | Framing::Length(0) => Incoming::Done,
-            Framing::Length(length) => Incoming::Length(length),
-            Framing::Chunked => Incoming::Chunked { chunks: self.chunks(limits), ready: 0 },
-            Framing::UntilClose => Incoming::UntilClose,
-        };
-    }
-
-    fn chunks(&self, limits: &Limits) -> Chunks {
-        if self.side == Side::Upstream { Chunks::upstream(limits) } else { Chunks::new(limits) }
+    /// Whether it is one stream of several on a connection.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Link::H2(_))
     }
 
     /// Everything that follows is one body without frames, until the peer ends its half.
     pub fn expect_raw(&mut self) {
-        self.incoming = Incoming::UntilClose;
+        match self {
+            Link::H1(h1) => h1.expect_raw(),
+            Link::H2(h2) => h2.expect_raw(),
+        }
     }
 
-    /// Says what will follow the head that was put into `output`: a new message begins.
+    /// Says what will follow the head that was put into it: a new message begins.
+    #[inline]
     pub fn promise_body(&mut self, framing: Framing) {
-        self.departed = self.sent > 0;
-        self.outgoing = match framing {
-            Framing::None => Outgoing::Done,
-            Framing::Length(length) => Outgoing::Length(length),
-            Framing::Chunked => Outgoing::Chunked { left: 0 },
-            Framing::UntilClose => Outgoing::UntilClose,
-        };
+        match self {
+            Link::H1(h1) => h1.promise_body(framing),
+            Link::H2(h2) => h2.promise_body(framing),
+        }
     }
 
     /// Whether the message that is being read has been read to its end.
+    #[inline]
     pub fn is_read(&self) -> bool {
-        matches!(self.incoming, Incoming::Done)
+        match self {
+            Link::H1(h1) => h1.is_read(),
+            Link::H2(h2) => h2.is_read(),
+        }
     }
 
     /// How much is still to come, when that was declared.
     pub fn declared_left(&self) -> Option<u64> {
-        match self.incoming {
-            Incoming::Done => Some(0),
-            Incoming::Length(left) => Some(left),
-            Incoming::Chunked { .. } | Incoming::UntilClose | Incoming::Broken => None,
+        match self {
+            Link::H1(h1) => h1.declared_left(),
+            Link::H2(h2) => h2.is_read().then_some(0),
         }
     }
 
     /// Whether the message that is being read broke a rule, so that nothing after it may be read.
     pub fn is_broken(&self) -> bool {
-        matches!(self.incoming, Incoming::Broken)
+        match self {
+            Link::H1(h1) => h1.is_broken(),
+            Link::H2(h2) => h2.is_broken(),
+        }
     }
 
     /// How much of the body has been announced and has not been taken: of the chunk, or of the whole.
+    #[inline]
     pub fn announced(&self) -> u64 {
-        match &self.incoming {
-            Incoming::Done | Incoming::UntilClose | Incoming::Broken => 0,
-            Incoming::Length(left) => *left,
-            Incoming::Chunked { chunks, .. } => chunks.data_left(),
+        match self {
+            Link::H1(h1) => h1.announced(),
+            Link::H2(_) => 0,
         }
     }
 
     /// Whether a new message may be read: the last one is over and nothing came after it.
+    #[inline]
     pub fn is_clean(&self) -> bool {
-        self.is_read() && self.start == self.end && self.held.output.is_empty()
+        match self {
+            Link::H1(h1) => h1.is_clean(),
+            Link::H2(h2) => h2.is_clean(),
+        }
     }
 
-    /// Whether bytes of a further message are here already.
+    /// Whether bytes are here already that nobody has asked for.
+    #[inline]
     pub fn has_more(&self) -> bool {
-        self.start < self.end
+        match self {
+            Link::H1(h1) => h1.has_more(),
+            Link::H2(h2) => h2.has_more(),
+        }
     }
 
     /// Makes body bytes available in [`Link::data`]; `false` at the end of the body.
+    #[inline]
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
-        loop {
-            let here =
-                self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[]);
-            match &mut self.incoming {
-                Incoming::Done => return Poll::Ready(Ok(false)),
-                Incoming::Length(_) | Incoming::UntilClose if !here.is_empty() => {
-                    return Poll::Ready(Ok(true));
-                }
-                Incoming::Length(_) | Incoming::UntilClose => {}
-                Incoming::Chunked { ready: 1.., .. } => return Poll::Ready(Ok(true)),
-                Incoming::Chunked { chunks, ready } => match chunks.next(here) {
-                    Ok(Piece::Data { skip, len }) => {
-                        self.start += skip;
-                        *ready = len;
-                        return Poll::Ready(Ok(true));
-                    }
-                    Ok(Piece::More { used }) => self.start += used,
-                    Ok(Piece::End { used }) => {
-                        self.start += used;
-                        self.incoming = Incoming::Done;
-                        return Poll::Ready(Ok(false));
-                    }
-                    Err(crime) => return Poll::Ready(Err(self.break_off(crime))),
-                },
-                Incoming::Broken => return Poll::Ready(Err(self.body_error(Crime::BadChunk))),
-            }
-            match ready!(self.poll_fill(cx)) {
-                Ok(1..) => {}
-                Ok(0) if matches!(self.incoming, Incoming::UntilClose) => {
-                    self.incoming = Incoming::Done;
-                    return Poll::Ready(Ok(false));
-                }
-                Ok(0) | Err(_) => return Poll::Ready(Err(self.break_off(self.truncation()))),
-            }
+        match self {
+            Link::H1(h1) => h1.poll_data(cx),
+            Link::H2(h2) => h2.poll_data(cx),
         }
     }
 
     /// The body bytes that are here.
+    #[inline]
     pub fn data(&self) -> &[u8] {
-        let here = self.here();
-        let length = match &self.incoming {
-            Incoming::Done | Incoming::Broken => 0,
-            Incoming::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
-            Incoming::Chunked { ready, .. } => *ready,
-            Incoming::UntilClose => usize::MAX,
-        };
-        here.get(..length.min(here.len())).unwrap_or(&[])
+        match self {
+            Link::H1(h1) => h1.data(),
+            Link::H2(h2) => h2.data(),
+        }
     }
 
     /// Takes `count` bytes of [`Link::data`] away.
+    #[inline]
     pub fn consume(&mut self, count: usize) {
-        self.start = (self.start + count).min(self.end);
-        match &mut self.incoming {
-            Incoming::Length(left) => {
-                *left = left.saturating_sub(count as u64);
-                if *left == 0 {
-                    self.incoming = Incoming::Done;
-                }
-            }
-            Incoming::Chunked { ready, .. } => *ready = ready.saturating_sub(count),
-            Incoming::Done | Incoming::UntilClose | Incoming::Broken => {}
+        match self {
+            Link::H1(h1) => h1.consume(count),
+            Link::H2(h2) => h2.consume(count),
         }
     }
 
     /// Whether exactly these data end the body, so that they may leave together with what ends it.
     pub fn data_is_last(&self) -> bool {
-        matches!(self.incoming, Incoming::Length(left) if left <= self.here().len() as u64)
+        match self {
+            Link::H1(h1) => h1.data_is_last(),
+            Link::H2(h2) => h2.data_is_last(),
+        }
     }
 
-    /// Puts body bytes into the connection, framed as promised; says how many were taken. Small pieces wait in
-    /// `output` until [`Link::poll_flush`]; large ones are written at once, together with what waits.
+    /// The trailers that came behind the body, to be asked for when [`Link::poll_data`] has told of its end.
+    #[inline]
+    pub fn take_trailers(&mut self) -> Option<Box<Fields>> {
+        match self {
+            Link::H1(_) => None,
+            Link::H2(h2) => h2.take_trailers(),
+        }
+    }
+
+    /// Puts body bytes in, framed as promised; says how many were taken.
+    #[inline]
     pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Error>> {
-        let room = match &mut self.outgoing {
-            Outgoing::Done | Outgoing::Length(0) => {
-                return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::Internal)));
-            }
-            Outgoing::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
-            Outgoing::UntilClose => usize::MAX,
-            Outgoing::Chunked { left: 0 } => {
-                emit::chunk_size(data.len(), &mut self.held.output);
-                self.outgoing = Outgoing::Chunked { left: data.len() };
-                data.len()
-            }
-            Outgoing::Chunked { left } => *left,
-        };
-        let data = data.get(..room.min(data.len())).unwrap_or(data);
-        let taken = if data.len() <= COALESCED && self.held.output.len() + data.len() <= SMALL {
-            self.held.output.extend_from_slice(data);
-            data.len()
-        } else {
-            ready!(self.poll_write_with(cx, data)).map_err(|_| self.write_error())?
-        };
-        match &mut self.outgoing {
-            Outgoing::Length(left) => *left -= taken as u64,
-            Outgoing::Chunked { left } => {
-                *left -= taken;
-                if *left == 0 {
-                    self.held.output.extend_from_slice(b"\r\n");
-                }
-            }
-            Outgoing::Done | Outgoing::UntilClose => {}
-        }
-        Poll::Ready(Ok(taken))
-    }
-
-    /// Ends the body that was promised. Fewer bytes than promised are an error, which must be seen by the peer (attack A45).
-    pub fn finish(&mut self) -> Result<(), Error> {
-        match std::mem::replace(&mut self.outgoing, Outgoing::Done) {
-            Outgoing::Done | Outgoing::Length(0) | Outgoing::UntilClose => Ok(()),
-            Outgoing::Chunked { left: 0 } => {
-                self.held.output.extend_from_slice(emit::LAST_CHUNK);
-                Ok(())
-            }
-            Outgoing::Length(_) | Outgoing::Chunked { .. } => Err(Error::proxy(Phase::Body, Crime::Internal)),
+        match self {
+            Link::H1(h1) => h1.poll_send(cx, data),
+            Link::H2(h2) => h2.poll_send(cx, data),
         }
     }
 
-    /// Whether all that was promised has been handed over (though perhaps not flushed).
-    pub fn is_finished(&self) -> bool {
-        matches!(self.outgoing, Outgoing::Done)
+    /// Ends the body that was promised; `trailers` follow it where the other side takes them. Fewer bytes than promised are an error,
+    /// which must be seen by the peer (attack A45).
+    #[inline]
+    pub fn finish(&mut self, trailers: Option<Box<Fields>>) -> Result<(), Error> {
+        match self {
+            Link::H1(h1) => h1.finish(),
+            Link::H2(h2) => h2.finish(trailers.as_deref()),
+        }
     }
 
     /// Whether not a byte of the message has left, its head included.
     pub fn nothing_sent(&self) -> bool {
-        !self.departed && !self.held.output.is_empty()
+        match self {
+            Link::H1(h1) => h1.nothing_sent(),
+            Link::H2(h2) => h2.nothing_sent(),
+        }
     }
 
     /// Takes back what waits, when not a byte of the message has left.
     pub fn take_back_output(&mut self) {
-        if !self.departed {
-            self.held.output.clear();
-            self.outgoing = Outgoing::Done;
+        match self {
+            Link::H1(h1) => h1.take_back_output(),
+            Link::H2(h2) => h2.take_back_output(),
         }
     }
 
     /// How many bytes wait to be sent.
     pub fn waiting(&self) -> usize {
-        self.held.output.len() - self.sent
+        match self {
+            Link::H1(h1) => h1.waiting(),
+            Link::H2(h2) => h2.waiting(),
+        }
     }
 
-    /// Bytes that are here on their way, in the program and, to be read, in the kernel. It asks the kernel.
+    /// Bytes that are here on their way.
     pub fn held(&self) -> usize {
-        self.here().len() + self.waiting() + self.stream.queued()
+        match self {
+            Link::H1(h1) => h1.held(),
+            Link::H2(h2) => h2.held(),
+        }
     }
 
     /// Writes what waits.
+    #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while self.sent < self.held.output.len() {
-            let waiting = self.held.output.get(self.sent..).unwrap_or(&[]);
-            match ready!(self.stream.poll_write(cx, waiting)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(self.write_error())),
-                Ok(count) => {
-                    self.sent += count;
-                    self.departed = true;
-                }
-            }
+        match self {
+            Link::H1(h1) => h1.poll_flush(cx),
+            Link::H2(h2) => h2.poll_flush(cx),
         }
-        self.sent = 0;
-        self.rest_output();
-        self.stream.poll_flush(cx).map_err(|_| self.write_error())
+    }
+
+    /// Ends our half.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Link::H1(h1) => h1.stream.poll_end(cx),
+            Link::H2(h2) => Poll::Ready(h2.finish(None).map_err(io::Error::other)),
+        }
     }
 
     /// Gives the buffers back that nothing is in.
+    #[inline]
     pub fn rest(&mut self) {
-        self.rest_input();
-        if self.held.output.is_empty() {
-            self.rest_output();
+        if let Link::H1(h1) = self {
+            h1.rest();
         }
     }
 
-    /// What is given back early is what the next connection finds in the processor's cache.
-    fn rest_input(&mut self) {
-        if self.start == self.end
-            && let Some(input) = self.held.input.take()
-        {
-            self.held.buffers.give(input);
-            (self.start, self.end, self.filled) = (0, 0, false);
+    /// Makes its end look like the failure that it is, when it is dropped before the message that is being written is whole.
+    pub fn reset_on_drop(&mut self) {
+        if let Link::H1(h1) = self {
+            h1.stream.reset_on_drop();
         }
     }
 
-    fn rest_output(&mut self) {
-        if self.held.output.capacity() > 0 {
-            self.held.buffers.give_output(std::mem::take(&mut self.held.output));
-        }
-    }
-
-    /// Takes the connection out; what was read and not taken is lost.
-    pub fn into_stream(self) -> Stream {
-        self.stream
-    }
-
-    /// Takes an output vector from the stock, for a head to be written into.
-    pub fn begin_output(&mut self) -> &mut Vec<u8> {
-        if self.held.output.capacity() == 0 {
-            self.held.output = self.held.buffers.output();
-        }
-        &mut self.held.output
-    }
-
-    /// Forgets what was read and what waits to be sent: both belong to a protocol that has ended (attack A41).
+    /// Forgets what waits to be sent, and what was read and not taken, where that means nothing any more (attack A41).
     pub fn forget(&mut self) {
-        (self.start, self.end) = (0, 0);
-        self.held.output.clear();
-        self.sent = 0;
-    }
-
-    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            if self.stream.poll_readable(cx)?.is_pending() {
-                self.rest_input(); // a waiting connection holds no buffer
-                return Poll::Pending;
-            }
-            let room = self.held.room(&mut self.start, &mut self.end, self.filled);
-            let asked = room.len();
-            match self.stream.try_read(room) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(count) => {
-                    self.end += count;
-                    self.filled = count == asked;
-                    return Poll::Ready(Ok(count));
-                }
-            }
+        match self {
+            Link::H1(h1) => h1.forget(),
+            Link::H2(h2) => h2.forget(),
         }
-    }
-
-    /// Writes what waits and then `data`; says how many of `data` were written, at least one.
-    fn poll_write_with(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let waiting = self.held.output.get(self.sent..).unwrap_or(&[]);
-            let written = if waiting.is_empty() {
-                ready!(self.stream.poll_write(cx, data))?
-            } else {
-                ready!(self.stream.poll_write_vectored(cx, &[IoSlice::new(waiting), IoSlice::new(data)]))?
-            };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.departed = true;
-            let of_waiting = written.min(waiting.len());
-            self.sent += of_waiting;
-            if self.sent == self.held.output.len() {
-                self.held.output.clear();
-                self.sent = 0;
-            }
-            if written > of_waiting {
-                return Poll::Ready(Ok(written - of_waiting));
-            }
-        }
-    }
-
-    fn head_error(&self, crime: Crime) -> Error {
-        match self.side {
-            Side::Upstream => Error::upstream(Phase::Wait, Crime::BadResponse, Retry::IfIdempotent),
-            Side::Client | Side::Proxy => Error::client(Phase::Head, crime),
-        }
-    }
-
-    fn cut_error(&self) -> Error {
-        match self.side {
-            Side::Upstream => Error::upstream(Phase::Wait, Crime::UpstreamClosed, Retry::IfIdempotent),
-            Side::Client | Side::Proxy => Error::client(Phase::Head, Crime::ClientGone),
-        }
-    }
-
-    fn break_off(&mut self, crime: Crime) -> Error {
-        self.incoming = Incoming::Broken;
-        self.body_error(crime)
-    }
-
-    fn truncation(&self) -> Crime {
-        if self.side == Side::Upstream { Crime::Truncated } else { Crime::ClientGone }
-    }
-
-    fn body_error(&self, crime: Crime) -> Error {
-        match (self.side, crime) {
-            (Side::Upstream, Crime::Truncated) => Error::upstream(Phase::Body, crime, Retry::Never),
-            (Side::Upstream, _) => Error::upstream(Phase::Body, Crime::BadResponse, Retry::Never),
-            _ => Error::client(Phase::Body, crime),
-        }
-    }
-
-    fn write_error(&self) -> Error {
-        match self.side {
-            Side::Upstream => Error::upstream(Phase::Send, Crime::UpstreamClosed, Retry::IfIdempotent),
-            Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
-        }
-    }
-}
-
-impl Held {
-    /// Room to read into, behind what has been read and not taken: from `start` to `end`. `filled`: the last read took
-    /// all the room there was.
-    fn room(&mut self, start: &mut usize, end: &mut usize, filled: bool) -> &mut [u8] {
-        if *start == *end {
-            (*start, *end) = (0, 0);
-            // A body that fills small buffers moves in larger steps.
-            if filled && self.input.as_ref().is_some_and(|input| input.len() < LARGE) {
-                let large = self.buffers.large();
-                if let Some(small) = self.input.replace(large) {
-                    self.buffers.give(small);
-                }
-            }
-        }
-        let input = self.input.get_or_insert_with(|| self.buffers.small());
-        if *end == input.len() {
-            if *start > 0 {
-                input.copy_within(*start..*end, 0);
-                *end -= *start;
-                *start = 0;
-            } else {
-                let mut larger = vec![0; input.len() * 2].into_boxed_slice();
-                if let Some(head) = larger.get_mut(..input.len()) {
-                    head.copy_from_slice(input);
-                }
-                // Bounded: only a head can fill a buffer without being consumed, and `Scan` bounds heads.
-                self.buffers.give(std::mem::replace(input, larger));
-            }
-        }
-        input.get_mut(*end..).unwrap_or(&mut [])
-    }
-}
-
-/// Whether these may be the first bytes of an answer: garbage is not waited for until it looks like a head.
-fn is_status_line(bytes: &[u8]) -> bool {
-    bytes.iter().zip(b"HTTP/").all(|(byte, expected)| byte == expected)
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        if let Some(input) = self.input.take() {
-            self.buffers.give(input);
-        }
-        self.buffers.give_output(std::mem::take(&mut self.output));
     }
 }

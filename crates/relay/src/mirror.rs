@@ -3,6 +3,7 @@
 use crate::cells::PoolCells;
 use crate::clock::Clock;
 use crate::deadlines::{Deadline, Deadlines};
+use crate::link::Link;
 use crate::plan::Share;
 use crate::pool::{HostPool, Lease, dial};
 use portunus_message::fields::FieldValue;
@@ -134,7 +135,7 @@ impl Copy {
     }
 
     async fn over(&self, mut lease: Lease, until: Tick) -> Result<(), Error> {
-        let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+        let link = lease.link().and_then(Link::h1).ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
         link.begin_output().extend_from_slice(&self.bytes);
         link.promise_body(Framing::None);
         let (bounds, mut response) = (HeadBounds::response(&self.limits), Response::default());

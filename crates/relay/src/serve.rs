@@ -298,7 +298,7 @@ async fn relay(
         }
         Err(error) => {
             if framing == Framing::UntilClose {
-                client.link.stream.reset_on_drop(); // a plain end would look like the end of the body (attack A45)
+                client.link.reset_on_drop(); // a plain end would look like the end of the body (attack A45)
             }
             return Err(error);
         }

@@ -1,5 +1,6 @@
 //! hop: which fields never cross the proxy, and what a `Connection` field may ask for (RFC 9110 §7.6.1).
 
+use memchr::memchr;
 use portunus_message::fields::tokens;
 use portunus_message::name::{KnownSet, is_token_byte};
 use portunus_message::{Crime, Known};
@@ -157,6 +158,24 @@ pub fn is_single(known: Known) -> bool {
 /// Whether a request's trailer may have this name.
 pub fn may_trail(known: Known, name: &[u8]) -> bool {
     !NEVER.has(known) && !NO_TRAILER.has(known) && !has_prefix(name, b"X-Forwarded-")
+}
+
+/// Whether a field is dropped for the underscore in its name: `X_Auth_User` is `X-Auth-User` to many programs behind us
+/// (attack F9). A framing field in this disguise is refused (attack A3).
+#[inline]
+pub fn is_dropped(name: &[u8]) -> Result<bool, Crime> {
+    if memchr(b'_', name).is_none() {
+        return Ok(false);
+    }
+    let is_twin_of = |field: Known| {
+        let text = field.as_str().as_bytes();
+        let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+        name.len() == text.len() && name.iter().zip(text).all(|(a, b)| plain(*a) == plain(*b))
+    };
+    if is_twin_of(Known::TRANSFER_ENCODING) || is_twin_of(Known::CONTENT_LENGTH) {
+        return Err(Crime::BadFraming);
+    }
+    Ok(true)
 }
 
 /// More `Connection` lines that name fields than this no head may have.

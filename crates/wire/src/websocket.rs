@@ -13,6 +13,15 @@ pub fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && STANDARD.decode_slice(key, &mut bytes) == Ok(16)
 }
 
+/// A key made of `random` bytes.
+pub fn key(random: [u8; 16]) -> [u8; 24] {
+    let mut text = [0; 24];
+    // Invariant: 16 bytes are always 24 characters of base64, so there is room.
+    let written = STANDARD.encode_slice(random, &mut text);
+    debug_assert_eq!(written, Ok(24));
+    text
+}
+
 /// The `Sec-WebSocket-Accept` that belongs to `key`.
 pub fn accept(key: &[u8]) -> [u8; 28] {
     let digest = Sha1::new().chain_update(key).chain_update(GUID).finalize();
@@ -212,6 +221,7 @@ mod tests {
         assert!(accepts(key, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert!(!accepts(key, b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo"));
         assert!(!accepts(key, b""));
+        assert!(is_key(&super::key(*b"sixteen bytes...")));
     }
 
     #[test]

@@ -76,7 +76,7 @@ const RELAY: &[(&str, &[&str])] = &[
         ],
     ),
     ("asker", &["filter"]),
-    ("mirror", &["cells", "clock", "deadlines", "pool"]),
+    ("mirror", &["cells", "clock", "deadlines", "link", "pool"]),
     ("pool", &["buffers", "cells", "clock", "deadlines", "link", "net", "tls"]),
     ("run", &["breaker", "buffers", "cells", "pool", "snapshot"]),
     (
@@ -101,7 +101,7 @@ const RELAY: &[(&str, &[&str])] = &[
     // the verbs that wait
     ("tally", &["canary", "cells", "eject", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["census", "client", "clock", "link", "net", "pressure", "worker"]),
-    ("reply", &["client", "filter", "worker"]),
+    ("reply", &["client", "filter", "link", "worker"]),
     (
         "attempt",
         &[
@@ -130,7 +130,22 @@ const RELAY: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("decode", &["client", "link", "net", "pressure", "reply", "run", "serve", "tally", "worker"]),
+    (
+        "decode",
+        &[
+            "client",
+            "deadlines",
+            "link",
+            "net",
+            "pressure",
+            "reply",
+            "run",
+            "serve",
+            "tally",
+            "tls",
+            "worker",
+        ],
+    ),
     (
         "accept",
         &[

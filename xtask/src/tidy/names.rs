@@ -88,6 +88,18 @@ const RULES: &[Rule] = &[
     },
     Rule {
         places: &["crates/"],
+        except: &["crates/relay/src/decode/h2", "crates/relay/src/link/h2", "crates/relay/src/pool/h2"],
+        words: &["h2::server", "h2::client", "h2::Error", "h2::Reason", "h2::SendStream", "h2::RecvStream"],
+        why: "HTTP/2 is named where connections begin, and where their streams are read and written",
+    },
+    Rule {
+        places: &["crates/message/", "crates/wire/", "crates/relay/"],
+        except: &["crates/wire/src/convert"],
+        words: &["http::Request", "http::Response", "http::HeaderMap", "http::Uri", "http::header"],
+        why: "only `convert` names the types of the `http` crate",
+    },
+    Rule {
+        places: &["crates/"],
         except: &["crates/wire/src/h1/tests"],
         words: &["httparse"],
         why: "heads are split by our own code; the other parser is a judge in tests",

@@ -3,6 +3,7 @@
 use super::{Ask, bad_response, choice::choose, closed, connect::open};
 use crate::client::Scratch;
 use crate::hosts::HostId;
+use crate::link::Link;
 use crate::pool::{HostPool, Lease, dial};
 use crate::run::RunPool;
 use crate::tally;
@@ -177,7 +178,7 @@ async fn send(
 }
 
 async fn over(mut lease: Lease, head: &[u8], method: Method, limits: &Limits) -> Sent {
-    let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+    let link = lease.link().and_then(Link::h1).ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
     link.begin_output().extend_from_slice(head);
     link.promise_body(Framing::None);
     let bounds = HeadBounds::response(limits);

@@ -56,7 +56,8 @@ impl Ask<'_> {
             self.x.bytes_up = up.moved;
         }
         let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
-        match link.poll_head(cx, bounds, parse) {
+        let h1 = link.h1().ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
+        match h1.poll_head(cx, bounds, parse) {
             Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),

@@ -1,6 +1,9 @@
 //! HTTP/1: heads are read one after the other, each exchange is served to its end before the next is looked at.
 
+use super::guard::{End, Guarded};
+use super::h2::{self, PREFACE};
 use crate::client::{Active, Client, Quiet, Scratch};
+use crate::link::{H1, Link};
 use crate::net::Front;
 use crate::pressure::Level;
 use crate::run::Run;
@@ -10,11 +13,9 @@ use crate::worker::{Seat, Worker};
 use portunus_message::{Crime, Error, Exchange, Limits, Phase, Protocol, Request, RequestId, Scheme};
 use portunus_wire::h1::{HeadBounds, RequestHead, Version, parse};
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How long a connection may be quiet before the memory of its exchanges is given back.
@@ -26,6 +27,8 @@ enum Then {
     Doze,
     /// It is over.
     Close,
+    /// The client speaks HTTP/2.
+    Other,
 }
 
 /// Serves one client connection to its end. While it is quiet, it holds little more than its socket.
@@ -45,6 +48,9 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
                 End::Panicked => return Box::pin(after(Crime::Panic, active, &worker)).await,
                 End::Cut => return Box::pin(after(Crime::Stopping, active, &worker)).await,
             };
+            if let Then::Other = then {
+                return other(active, worker, seat);
+            }
             match settle(then, active, &worker) {
                 Some(same) => quiet = same,
                 None => return,
@@ -53,11 +59,22 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
     }
 }
 
+/// What has come is not HTTP/1: another task goes on with it.
+fn other(mut active: Box<Active>, worker: Rc<Worker>, seat: Seat) {
+    let mut client = active.client.take();
+    let read = client.as_mut().and_then(|client| client.link.h1()).map(H1::take_read);
+    let quiet = client.and_then(Client::doze);
+    worker.give_active(active);
+    if let Some((quiet, read)) = quiet.zip(read) {
+        tokio::task::spawn_local(h2::connection(quiet, read, worker, seat));
+    }
+}
+
 /// Gives the memory back; the connection too, when it goes on.
 fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet> {
     let quiet = match then {
-        Then::Doze => active.client.take().map(Client::doze),
-        Then::Close => {
+        Then::Doze => active.client.take().and_then(Client::doze),
+        Then::Close | Then::Other => {
             active.client = None;
             None
         }
@@ -96,6 +113,9 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
             Ok(Some(head)) => head,
             Ok(None) if client.keep_alive => return Then::Doze,
             Ok(None) => break,
+            Err(error) if error.crime == Crime::MethodRefused && knows_h2(client, worker) => {
+                return Then::Other;
+            }
             Err(error) => {
                 bad_head(x, client, error, worker).await;
                 break;
@@ -110,6 +130,16 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
     linger(client, worker).await;
     Then::Close
 }
+
+/// Whether a client speaks HTTP/2 without having asked whether we do (RFC 9113 §3.3). Under TLS it would have asked.
+fn knows_h2(client: &mut Client, worker: &Worker) -> bool {
+    let begins = |link: &mut H1| link.here().starts_with(PREFACE.get(..PREFACE_LINES).unwrap_or(PREFACE));
+    let may = client.requests == 0 && client.secured.is_none() && worker.limits().streams > 0;
+    may && client.link.h1().is_some_and(begins)
+}
+
+/// The part of the preface that looks like a head.
+const PREFACE_LINES: usize = 18;
 
 /// Reads the next head into the exchange's request. `None`: the client is quiet (then `keep_alive` still holds), or gone.
 async fn next_head(
@@ -128,10 +158,11 @@ async fn next_head(
     let doze_at = quiet_since + if worker.is_crowded() { Duration::ZERO } else { DOZE_AFTER };
     let mut first = true;
     let mut again = false;
+    let Link::H1(link) = &mut client.link else { return Ok(None) };
     poll_fn(|cx| {
         // The first look follows at once on what came before, whose time is still good.
         let now = if std::mem::take(&mut first) { worker.clock.now() } else { worker.clock.refresh() };
-        let found = client.link.poll_head(cx, &bounds, |bytes| {
+        let found = link.poll_head(cx, &bounds, |bytes| {
             if std::mem::replace(&mut again, true) {
                 x.request.clear();
             }
@@ -149,7 +180,7 @@ async fn next_head(
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => {}
         }
-        if began.is_none() && client.link.has_more() {
+        if began.is_none() && link.has_more() {
             began = Some(now);
         }
         match began {
@@ -210,7 +241,9 @@ async fn exchange(
     };
     client.keep_alive = head.keep_alive;
     client.expects_continue = head.expects_continue;
-    client.link.expect_body(head.framing, &run.limits);
+    if let Some(link) = client.link.h1() {
+        link.expect_body(head.framing, &run.limits);
+    }
     worker.cells.underscores_dropped.add(head.underscores_dropped.into());
     x.times.head = Some(worker.clock.now());
     if worker.level() >= Level::Refusing {
@@ -251,30 +284,31 @@ fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
 /// Ends the connection so that the last answer is not lost to a reset: our half first, then what the client still
 /// sends is read for a while (RFC 9112 §9.6).
 async fn linger(client: &mut Client, worker: &Worker) {
-    if client.link.is_read() && !client.link.has_more() && client.link.stream.front() == Front::Quiet {
+    let Link::H1(link) = &mut client.link else { return };
+    if link.is_read() && !link.has_more() && link.stream.front() == Front::Quiet {
         return;
     }
     let limits = worker.limits();
     let until = worker.clock.now() + worker.at_most(limits.linger);
     client.deadline.set(until);
-    client.link.forget();
-    client.link.expect_raw();
+    link.forget();
+    link.expect_raw();
     let mut left = limits.drain_bytes * 16;
     let mut ended = false;
     poll_fn(|cx| {
         client.deadline.wakes(cx);
         if !ended {
-            match client.link.stream.poll_end(cx) {
+            match link.stream.poll_end(cx) {
                 Poll::Ready(Ok(())) => ended = true,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }
         loop {
-            match client.link.poll_data(cx) {
+            match link.poll_data(cx) {
                 Poll::Ready(Ok(true)) => {
-                    let count = client.link.data().len();
-                    client.link.consume(count);
+                    let count = link.data().len();
+                    link.consume(count);
                     left = left.saturating_sub(count);
                     if left == 0 {
                         return Poll::Ready(());
@@ -302,7 +336,7 @@ async fn after(crime: Crime, mut active: Box<Active>, worker: &Worker) {
         client.keep_alive = false;
         let _ = serve::refuse(x, client, error, worker).await;
     } else if is_under_way {
-        client.link.stream.reset_on_drop(); // a plain end might look like the end of the body (attack A45)
+        client.link.reset_on_drop(); // a plain end might look like the end of the body (attack A45)
     }
     if is_under_way {
         x.error = Some(error);
@@ -311,34 +345,4 @@ async fn after(crime: Crime, mut active: Box<Active>, worker: &Worker) {
     linger(client, worker).await;
     active.client = None;
     worker.give_active(active);
-}
-
-/// Runs a future, and ends it when it panics or its time is over.
-struct Guarded<'a, F> {
-    future: Pin<Box<F>>,
-    worker: &'a Worker,
-    /// The deadline of the connection.
-    key: usize,
-}
-
-/// How a guarded future has ended.
-enum End<T> {
-    Done(T),
-    Panicked,
-    Cut,
-}
-
-impl<F: Future> Future for Guarded<'_, F> {
-    type Output = End<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<F::Output>> {
-        if self.worker.is_draining() && self.worker.deadlines.is_cut(self.key, self.worker.clock.refresh()) {
-            return Poll::Ready(End::Cut);
-        }
-        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(End::Done(output)),
-            Err(_) => Poll::Ready(End::Panicked),
-        }
-    }
 }

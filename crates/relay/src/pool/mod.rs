@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::deadlines::Deadline;
 use crate::hosts::Host;
 use crate::link::Link;
-use crate::net::{Front, Stream};
+use crate::net::Front;
 use crate::plan::KeepAlive;
 use crate::silence;
 use portunus_message::{Crime, Error, Phase, Side, Tick};
@@ -167,9 +167,9 @@ impl HostPool {
                 continue;
             }
             let quiet = if careful {
-                found.link.stream.front_now() == Front::Quiet
+                found.link.h1().is_some_and(|link| link.stream.front_now() == Front::Quiet)
             } else {
-                is_quiet(&mut found.link.stream)
+                is_quiet(&mut found.link)
             };
             if quiet {
                 let Idle { link, opened, .. } = found;
@@ -223,9 +223,7 @@ impl HostPool {
     /// Drops what has been idle too long, or was closed by the upstream.
     pub fn sweep(&self, now: Tick) {
         let limit = self.idle_time();
-        self.idle
-            .borrow_mut()
-            .retain_mut(|idle| now.since(idle.since) <= limit && is_quiet(&mut idle.link.stream));
+        self.idle.borrow_mut().retain_mut(|idle| now.since(idle.since) <= limit && is_quiet(&mut idle.link));
     }
 
     /// Looks, once a second, whether the host has answered this worker since the last time, and tells all others.
@@ -268,8 +266,8 @@ impl Drop for Busy {
 
 /// Whether no event said that there is something to read: a byte or an end on an idle connection taints it (attack A39).
 /// Not by polling: a task that has used up its budget is told `Pending` whatever there is.
-fn is_quiet(stream: &mut Stream) -> bool {
-    stream.front() == Front::Quiet
+fn is_quiet(link: &mut Link) -> bool {
+    link.h1().is_some_and(|link| link.stream.front() == Front::Quiet)
 }
 
 impl Lease {

@@ -120,8 +120,12 @@ impl Both<'_> {
         };
         let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits).at(level));
         let writer = self.down.overdue(Side::Upstream, now, &Pace::of_upstream(self.bounds.upstream_idle));
-        let sender =
-            self.up.overdue(Side::Client, now, &Pace::of_body(self.limits)).filter(|_| !self.up_failed);
+        let mut pace = Pace::of_body(self.limits);
+        if self.down.is_over() && self.client.link.is_stream() {
+            // Whoever has the answer can be told that the rest is not wanted (RFC 9113 §8.1).
+            pace = Pace::of_upstream(self.limits.drain_time);
+        }
+        let sender = self.up.overdue(Side::Client, now, &pace).filter(|_| !self.up_failed);
         for (at, error) in [
             (reader, stalled),
             (writer, Error::upstream(Phase::Body, Crime::UpstreamStalled, Retry::Never)),
@@ -168,6 +172,6 @@ fn poll_own(cx: &mut Context<'_>, link: &mut Link, body: &[u8], sent: &mut usize
     while let Some(rest) = body.get(*sent..).filter(|rest| !rest.is_empty()) {
         *sent += ready!(link.poll_send(cx, rest))?;
     }
-    link.finish()?;
+    link.finish(None)?;
     link.poll_flush(cx)
 }

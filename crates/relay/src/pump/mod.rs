@@ -217,7 +217,7 @@ impl Transfer {
                     ready!(self.poll_extra(cx, to, now))?
                 }
                 State::Moving if self.source_ended => {
-                    to.finish()?;
+                    to.finish(from.take_trailers())?;
                     self.state = State::Flushing;
                 }
                 State::Moving => ready!(self.poll_step(cx, from, to, now))?,

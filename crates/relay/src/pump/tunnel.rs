@@ -139,7 +139,7 @@ impl Half {
                 State::Flushing => {
                     ready!(to.poll_flush(cx))?;
                     // The other side may be gone already, which ends this half as well.
-                    let _ = ready!(to.stream.poll_end(cx));
+                    let _ = ready!(to.poll_end(cx));
                     self.state = State::Over;
                 }
                 State::Over => return Poll::Ready(Ok(())),

@@ -3,8 +3,10 @@
 pub mod own;
 
 use crate::client::Client;
+use crate::link::Link;
 use crate::worker::Worker;
 use portunus_message::{Exchange, FieldName, FieldValue, Fields, Method, Status};
+use portunus_wire::convert;
 use portunus_wire::h1::emit::{self, Connection};
 use portunus_wire::h1::{Framing, Version};
 
@@ -47,10 +49,17 @@ pub fn head(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Framing {
         (false, false) => Connection::Close,
     };
     let version = client.version;
-    let output = client.link.begin_output();
-    worker
-        .clock
-        .with_date(|date| emit::response_head(&x.response, framing, connection, version, Some(date), output));
+    match &mut client.link {
+        Link::H1(link) => {
+            let output = link.begin_output();
+            worker.clock.with_date(|date| {
+                emit::response_head(&x.response, framing, connection, version, Some(date), output)
+            });
+        }
+        Link::H2(link) => {
+            link.answer(worker.clock.with_date(|date| convert::response_to(&x.response, length, Some(date))));
+        }
+    }
     client.answered = true;
     x.sent = Some(x.response.status);
     let framing = if bodiless { Framing::None } else { framing };

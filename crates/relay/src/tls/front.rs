@@ -51,6 +51,8 @@ pub struct Secured {
     pub front: Arc<Front>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// Whether HTTP/2 is spoken inside.
+    pub h2: bool,
 }
 
 impl Fronts {
@@ -65,7 +67,8 @@ impl Fronts {
         let mut sites = Vec::with_capacity(plan.sites.len());
         let mut listens = Vec::new();
         for site in &plan.sites {
-            let front = site.tls.as_ref().map(|tls| compile(tls, certificates, &mut policies));
+            let h2 = plan.settings.limits.streams > 0;
+            let front = site.tls.as_ref().map(|tls| compile(tls, h2, certificates, &mut policies));
             let front = front.transpose().map_err(|reason| {
                 let name = site.names.first().map(ToString::to_string).unwrap_or_default();
                 mistakes.push(CompileMistake { place: format!("site {name}"), reason });
@@ -134,7 +137,6 @@ impl Policy {
         };
         let mut config = builder.with_cert_resolver(Arc::<Choices>::default());
         config.ignore_client_order = true;
-        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         // Sessions live in tickets alone: nothing is kept for clients that may never come back.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if clients.is_some() {
@@ -150,6 +152,7 @@ impl Policy {
 
 fn compile(
     tls: &SiteTls,
+    h2: bool,
     certificates: &Certificates,
     policies: &mut Policies,
 ) -> Result<Arc<Front>, String> {
@@ -162,6 +165,7 @@ fn compile(
     let policy = policies.get(&tls.settings, certificates)?;
     let choices = Arc::new(Choices::new(own.into_iter()));
     let mut config = policy.config.clone();
+    config.alpn_protocols = PROTOCOLS.iter().skip(usize::from(!h2)).map(|name| name.to_vec()).collect();
     config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
     let mut obliging = config.clone();
     obliging.ignore_client_order = false;
@@ -197,5 +201,5 @@ impl Secured {
 
 /// The suites with ChaCha20: of TLS 1.3 (RFC 8446 §B.4), and of 1.2 (RFC 7905).
 const CHACHA20: [u16; 3] = [0x1303, 0xcca8, 0xcca9];
-/// What is spoken inside (RFC 7301).
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+/// What is spoken inside (RFC 7301), the best first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];

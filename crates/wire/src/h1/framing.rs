@@ -93,7 +93,7 @@ impl<'a> Declared<'a> {
 }
 
 /// A `Content-Length`: 1 to 19 digits, no leading zero, below 2^63 (attack A7).
-fn content_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || (value.len() > 1 && value.first() == Some(&b'0')) {
         return None;
     }

@@ -51,6 +51,7 @@ pub fn request(
         // They were meant for us (RFC 9110 §7.6.1).
         request.fields.retain(|_, name, _| !gathered.options.names(name));
     }
+    request.trailers = gathered.trailers;
     request.websocket = gathered.asks_for_websocket(version);
     if request.websocket && !gathered.may_have_websocket(method, framing) {
         return Err(Crime::BadUpgrade);
@@ -112,6 +113,7 @@ struct Gathered<'a> {
     expect: Option<&'a [u8]>,
     expects: usize,
     websocket: bool,
+    trailers: bool,
     websocket_key: Option<&'a [u8]>,
     websocket_version: Option<&'a [u8]>,
     single: KnownSet,
@@ -160,7 +162,9 @@ impl<'a> Gathered<'a> {
     fn meet(&mut self, line: &Line<'a>) -> Result<bool, Crime> {
         let known = line.known;
         if known == Known::OTHER {
-            return self.meet_unknown(line.name);
+            let dropped = hop::is_dropped(line.name)?;
+            self.underscores_dropped += u32::from(dropped);
+            return Ok(!dropped);
         }
         match known {
             Known::HOST if self.host.replace(line.value).is_some() => return Err(Crime::BadHost),
@@ -168,6 +172,7 @@ impl<'a> Gathered<'a> {
             Known::TRANSFER_ENCODING => self.declared.transfer_encoding(line.value, line.is_plain()),
             Known::CONNECTION => self.options.read(line.value)?,
             Known::UPGRADE => self.websocket |= hop::lists(line.value, b"websocket"),
+            Known::TE => self.trailers |= hop::lists(line.value, b"trailers"),
             Known::SEC_WEBSOCKET_KEY => self.websocket_key = Some(line.value),
             Known::SEC_WEBSOCKET_VERSION => self.websocket_version = Some(line.value),
             Known::EXPECT => {
@@ -183,24 +188,6 @@ impl<'a> Gathered<'a> {
             self.single.insert(known);
         }
         Ok(hop::crosses_up(known))
-    }
-
-    /// `X_Auth_User` is `X-Auth-User` to many programs behind us: such names are dropped (attack F9), and a framing
-    /// field in this disguise is refused (attack A3).
-    fn meet_unknown(&mut self, name: &[u8]) -> Result<bool, Crime> {
-        if memchr(b'_', name).is_none() {
-            return Ok(true);
-        }
-        let is_twin_of = |field: Known| {
-            let text = field.as_str().as_bytes();
-            let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-            name.len() == text.len() && name.iter().zip(text).all(|(a, b)| plain(*a) == plain(*b))
-        };
-        if is_twin_of(Known::TRANSFER_ENCODING) || is_twin_of(Known::CONTENT_LENGTH) {
-            return Err(Crime::BadFraming);
-        }
-        self.underscores_dropped += 1;
-        Ok(false)
     }
 
     /// RFC 9110 §10.1.1; anything else than `100-continue` is not guessed at (attack A12). HTTP/1.0 has no `Expect`.

@@ -1,0 +1,376 @@
+//! h2: one stream of an HTTP/2 connection, the same for both sides; the `h2` crate frames it, and keeps its windows.
+
+use bytes::{Buf, Bytes};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use portunus_message::{Crime, Error, Fields, Limits, Phase, Retry, Side};
+use portunus_wire::convert::{self, AnswerHead};
+use portunus_wire::h1::Framing;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// The most that is handed over in one piece.
+const PIECE: usize = 64 << 10;
+
+/// One stream of an HTTP/2 connection. Dropped before its message is whole, it is reset: what was cut short never looks whole (attack A45).
+pub struct H2 {
+    side: Side,
+    outlet: Outlet,
+    /// The head of the answer, until the first of its body comes: both leave together, and the answer can be taken back.
+    head: Option<AnswerHead>,
+    /// Body bytes for which there is room in the window, until it is known whether they are the last.
+    waiting: Bytes,
+    outgoing: Outgoing,
+    /// Whether the end of the stream has been handed over.
+    ended: bool,
+    receiver: RecvStream,
+    data: Bytes,
+    incoming: Incoming,
+    trailers: Option<Box<Fields>>,
+    limits: Rc<Limits>,
+}
+
+/// What is sent by.
+enum Outlet {
+    /// A client is owed an answer.
+    Answer(SendResponse<Bytes>),
+    /// The head has gone.
+    Body(SendStream<Bytes>),
+}
+
+/// What is still to come of the message that is being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Incoming {
+    /// Nothing that anybody wants: there is none, or it belongs to a tunnel that is not there yet.
+    Nothing,
+    Body,
+    Ended,
+    Broken,
+}
+
+/// What is still to be sent of the message that is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outgoing {
+    Done,
+    Length(u64),
+    Open,
+}
+
+impl H2 {
+    /// A client's request that has been accepted; `has_body`: one follows that is wanted before anything is answered.
+    pub fn of_client(
+        sender: SendResponse<Bytes>,
+        receiver: RecvStream,
+        has_body: bool,
+        limits: Rc<Limits>,
+    ) -> H2 {
+        H2 {
+            side: Side::Client,
+            outlet: Outlet::Answer(sender),
+            head: None,
+            waiting: Bytes::new(),
+            outgoing: Outgoing::Done,
+            ended: false,
+            receiver,
+            data: Bytes::new(),
+            incoming: if has_body { Incoming::Body } else { Incoming::Nothing },
+            trailers: None,
+            limits,
+        }
+    }
+
+    /// Puts the head of an answer in; it leaves with what follows it.
+    pub fn answer(&mut self, head: AnswerHead) {
+        self.head = Some(head);
+    }
+
+    /// Sends an informational head at once.
+    pub fn inform(&mut self, head: AnswerHead) {
+        if let Outlet::Answer(sender) = &mut self.outlet {
+            let _ = sender.send_informational(head.0); // whether the client is still there is seen elsewhere
+        }
+    }
+
+    /// Whether the peer has reset the stream, or the connection is over.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.outlet {
+            Outlet::Answer(sender) => sender.poll_reset(cx).map(drop),
+            Outlet::Body(sender) => sender.poll_reset(cx).map(drop),
+        }
+    }
+
+    /// Everything that follows is one body, until the peer ends its half.
+    pub fn expect_raw(&mut self) {
+        if self.incoming == Incoming::Nothing {
+            self.incoming = Incoming::Body;
+        }
+    }
+
+    /// Says what will follow the head.
+    pub fn promise_body(&mut self, framing: Framing) {
+        self.outgoing = match framing {
+            Framing::None => Outgoing::Done,
+            Framing::Length(length) => Outgoing::Length(length),
+            Framing::Chunked | Framing::UntilClose => Outgoing::Open,
+        };
+    }
+
+    /// Whether the message that is being read has been read to its end.
+    pub fn is_read(&self) -> bool {
+        match self.incoming {
+            Incoming::Nothing | Incoming::Ended => true,
+            Incoming::Body => self.data.is_empty() && self.receiver.is_end_stream(),
+            Incoming::Broken => false,
+        }
+    }
+
+    /// Whether the message that is being read broke a rule.
+    pub fn is_broken(&self) -> bool {
+        self.incoming == Incoming::Broken
+    }
+
+    /// Whether both messages are over.
+    pub fn is_clean(&self) -> bool {
+        self.ended && self.is_read()
+    }
+
+    /// Whether bytes are here already that nobody has asked for.
+    pub fn has_more(&self) -> bool {
+        !self.data.is_empty()
+    }
+
+    /// Makes body bytes available in [`H2::data`]; `false` at the end of the body.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        loop {
+            match self.incoming {
+                Incoming::Nothing | Incoming::Ended => return Poll::Ready(Ok(false)),
+                Incoming::Broken => return Poll::Ready(Err(self.cut_error())),
+                Incoming::Body if !self.data.is_empty() => return Poll::Ready(Ok(true)),
+                Incoming::Body => {}
+            }
+            // Bounded: the library counts empty frames.
+            match ready!(self.receiver.poll_data(cx)) {
+                Some(Ok(data)) => self.data = data,
+                Some(Err(error)) => return Poll::Ready(Err(self.break_off(&error))),
+                None => {
+                    match ready!(self.receiver.poll_trailers(cx)) {
+                        Ok(None) => {}
+                        Ok(Some(trailers)) => {
+                            let of_client = self.side == Side::Client;
+                            match convert::trailers(&trailers, of_client, &self.limits) {
+                                Ok(trailers) => self.trailers = Some(Box::new(trailers)),
+                                Err(crime) => {
+                                    self.incoming = Incoming::Broken;
+                                    return Poll::Ready(Err(self.body_error(crime)));
+                                }
+                            }
+                        }
+                        Err(error) => return Poll::Ready(Err(self.break_off(&error))),
+                    }
+                    self.incoming = Incoming::Ended;
+                }
+            }
+        }
+    }
+
+    /// The body bytes that are here.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Takes `count` bytes of [`H2::data`] away; the peer may send as many more.
+    pub fn consume(&mut self, count: usize) {
+        let count = count.min(self.data.len());
+        self.data.advance(count);
+        let _ = self.receiver.flow_control().release_capacity(count); // as many have come
+    }
+
+    /// Whether exactly these data end the body.
+    pub fn data_is_last(&self) -> bool {
+        self.incoming == Incoming::Body && self.receiver.is_end_stream()
+    }
+
+    /// The trailers that came behind the body.
+    pub fn take_trailers(&mut self) -> Option<Box<Fields>> {
+        self.trailers.take()
+    }
+
+    /// Hands body bytes over, as many as there is room for in the window; says how many. They leave with the next ones, or with the end, or
+    /// with [`H2::poll_flush`].
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Error>> {
+        let room = match self.outgoing {
+            Outgoing::Done | Outgoing::Length(0) => {
+                return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::Internal)));
+            }
+            Outgoing::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+            Outgoing::Open => usize::MAX,
+        };
+        let data = data.get(..room.min(PIECE).min(data.len())).unwrap_or(data);
+        self.send_waiting()?;
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let Outlet::Body(sender) = &mut self.outlet else {
+            return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::Internal)));
+        };
+        sender.reserve_capacity(data.len());
+        let mut window = sender.capacity();
+        while window == 0 {
+            window = match ready!(sender.poll_capacity(cx)) {
+                Some(Ok(window)) => window,
+                Some(Err(_)) | None => return Poll::Ready(Err(self.write_error())),
+            };
+        }
+        let taken = window.min(data.len());
+        self.waiting = Bytes::copy_from_slice(data.get(..taken).unwrap_or(data));
+        if let Outgoing::Length(left) = &mut self.outgoing {
+            *left -= taken as u64;
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Ends the body that was promised, or the half of a tunnel.
+    pub fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Error> {
+        if let Outgoing::Length(1..) = std::mem::replace(&mut self.outgoing, Outgoing::Done) {
+            return Err(Error::proxy(Phase::Body, Crime::Internal));
+        }
+        if self.ended {
+            return Ok(());
+        }
+        match trailers.filter(|trailers| !trailers.is_empty()) {
+            Some(trailers) => {
+                self.send_waiting()?;
+                self.ended = true;
+                match &mut self.outlet {
+                    Outlet::Body(sender) => sender.send_trailers(convert::trailers_to(trailers).0),
+                    Outlet::Answer(_) => return Ok(()),
+                }
+                .map_err(|_| self.write_error())
+            }
+            None if self.waiting.is_empty() && self.head.is_some() => self.send_head(true),
+            None => {
+                self.send_head(false)?;
+                self.ended = true;
+                match &mut self.outlet {
+                    Outlet::Body(sender) => sender.send_data(std::mem::take(&mut self.waiting), true),
+                    Outlet::Answer(_) => return Ok(()),
+                }
+                .map_err(|_| self.write_error())
+            }
+        }
+    }
+
+    /// Whether not a byte of the message has left, its head included.
+    pub fn nothing_sent(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Takes back what waits, when not a byte of the message has left.
+    pub fn take_back_output(&mut self) {
+        if self.head.is_some() {
+            self.forget();
+        }
+    }
+
+    /// How many bytes wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Bytes that are here on their way.
+    pub fn held(&self) -> usize {
+        self.data.len() + self.waiting.len()
+    }
+
+    /// Hands over what waits; the connection sends it by itself.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.ended && matches!(self.outlet, Outlet::Body(_)) && self.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(self.write_error())); // nobody waits for the rest
+        }
+        if self.head.is_some() && self.outgoing == Outgoing::Done && self.waiting.is_empty() {
+            return Poll::Ready(self.send_head(true));
+        }
+        Poll::Ready(self.send_waiting())
+    }
+
+    /// Forgets an answer that has not gone.
+    pub fn forget(&mut self) {
+        self.head = None;
+        self.waiting = Bytes::new();
+        self.outgoing = Outgoing::Done;
+    }
+
+    fn send_head(&mut self, end: bool) -> Result<(), Error> {
+        let (Some(AnswerHead(head)), Outlet::Answer(sender)) = (self.head.take(), &mut self.outlet) else {
+            return Ok(());
+        };
+        match sender.send_response(head, end) {
+            Ok(sender) => {
+                self.outlet = Outlet::Body(sender);
+                self.ended = end;
+                Ok(())
+            }
+            Err(_) => Err(self.write_error()),
+        }
+    }
+
+    fn send_waiting(&mut self) -> Result<(), Error> {
+        self.send_head(false)?;
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        match &mut self.outlet {
+            Outlet::Body(sender) => {
+                sender.send_data(std::mem::take(&mut self.waiting), false).map_err(|_| self.write_error())
+            }
+            Outlet::Answer(_) => Ok(()),
+        }
+    }
+
+    /// What the library has found wrong, or the peer has ended.
+    fn break_off(&mut self, error: &h2::Error) -> Error {
+        self.incoming = Incoming::Broken;
+        let is_ours = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
+        if is_ours { self.body_error(Crime::BadFraming) } else { self.cut_error() } // attack B1
+    }
+
+    fn body_error(&self, crime: Crime) -> Error {
+        match self.side {
+            Side::Upstream => Error::upstream(Phase::Body, Crime::BadResponse, Retry::Never),
+            Side::Client | Side::Proxy => Error::client(Phase::Body, crime),
+        }
+    }
+
+    fn cut_error(&self) -> Error {
+        match self.side {
+            Side::Upstream => Error::upstream(Phase::Body, Crime::Truncated, Retry::Never),
+            Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
+        }
+    }
+
+    fn write_error(&self) -> Error {
+        match self.side {
+            Side::Upstream => Error::upstream(Phase::Send, Crime::UpstreamClosed, Retry::IfIdempotent),
+            Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
+        }
+    }
+}
+
+impl Drop for H2 {
+    fn drop(&mut self) {
+        if self.ended {
+            return; // what is left of the request is not wanted: the library says so (RFC 9113 §8.1)
+        }
+        let reason = if self.side == Side::Upstream { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
+        match &mut self.outlet {
+            Outlet::Answer(sender) => sender.send_reset(reason),
+            Outlet::Body(sender) => sender.send_reset(reason),
+        }
+    }
+}
+
+impl std::fmt::Debug for H2 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "H2({:?}, {:?}, {:?})", self.side, self.incoming, self.outgoing)
+    }
+}
