@@ -1,7 +1,7 @@
 //! Fronts: how each site shakes hands — its policy with its tickets, and its certificates.
 
 use super::{Certificates, Choices, Roots, provider};
-use crate::plan::{CompileMistake, Listen, Plan, SiteTls, TlsSettings, TlsVersion};
+use crate::plan::{CompileMistake, HostPattern, Listen, Plan, Signer, SiteTls, TlsSettings, TlsVersion};
 use portunus_message::Proof;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -26,6 +26,8 @@ pub struct Front {
     /// What it has to be like.
     pub policy: Arc<Policy>,
     choices: Arc<Choices>,
+    /// Whether names that have no certificate yet may get one when somebody asks for them.
+    pub on_demand: Option<Signer>,
 }
 
 /// What handshakes of some sites have to be like. A session belongs to the policy that it began with: others cannot read its ticket,
@@ -61,7 +63,7 @@ impl Fronts {
         let mut sites = Vec::with_capacity(plan.sites.len());
         let mut listens = Vec::new();
         for site in &plan.sites {
-            let front = site.tls.as_ref().map(|tls| compile(tls, certificates, &mut policies));
+            let front = site.tls.as_ref().map(|tls| compile(tls, &site.names, certificates, &mut policies));
             let front = front.transpose().map_err(|reason| {
                 let name = site.names.first().map(ToString::to_string).unwrap_or_default();
                 mistakes.push(CompileMistake { place: format!("site {name}"), reason });
@@ -147,6 +149,7 @@ impl Policy {
 
 fn compile(
     tls: &SiteTls,
+    names: &[HostPattern],
     certificates: &Certificates,
     policies: &mut Policies,
 ) -> Result<Arc<Front>, String> {
@@ -157,13 +160,34 @@ fn compile(
         own.push(Arc::clone(certificate.ok_or_else(missing)?));
     }
     let policy = policies.get(&tls.settings, certificates)?;
-    let choices = Arc::new(Choices::new(own.into_iter()));
+    // A site for any host has nothing better for a name than what it has for another one.
+    let any = tls.on_demand.is_none() && names.contains(&HostPattern::Any);
+    let known = tls.automatic.iter().filter_map(|wanted| certificates.automatic.get(wanted));
+    let (for_all, others) = match any {
+        true => (known.cloned().collect(), Vec::new()),
+        false => (Vec::new(), known.collect()),
+    };
+    own.extend(for_all);
+    let mut choices = Choices::new(own.into_iter());
+    others.into_iter().for_each(|one| choices.add(one));
+    if let Some(signer) = tls.on_demand {
+        let fits = |name: &str| names.iter().any(|pattern| pattern.fits(name));
+        let found = certificates.automatic.iter();
+        let found = found.filter(|(wanted, _)| wanted.by == signer && fits(&wanted.name));
+        found.for_each(|(_, one)| choices.add(one));
+    }
+    let choices = Arc::new(choices);
     let mut config = policy.config.clone();
     config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
-    Ok(Arc::new(Front { config: Arc::new(config), policy, choices }))
+    Ok(Arc::new(Front { config: Arc::new(config), policy, choices, on_demand: tls.on_demand }))
 }
 
 impl Front {
+    /// Whether there is a certificate to show to whoever asks for this host, or names none.
+    pub fn has_certificate(&self, name: Option<&str>) -> bool {
+        !self.choices.of(name).is_empty()
+    }
+
     /// A handshake with this client.
     pub fn connection(&self) -> Result<rustls::server::UnbufferedServerConnection, rustls::Error> {
         rustls::server::UnbufferedServerConnection::new(Arc::clone(&self.config))

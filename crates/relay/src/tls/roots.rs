@@ -1,9 +1,9 @@
 //! Roots: whose certificates are believed.
 
 use super::certificate::{Flaw, Part, flaw};
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 
 /// Authorities whose signatures are believed.
@@ -35,6 +35,15 @@ impl Roots {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(all.into_iter().map(CertificateDer::from));
         (!store.is_empty()).then(|| Roots { store: Arc::new(store) })
+    }
+
+    /// How the control plane shakes hands with servers that have to be believed, over HTTP/1.1.
+    pub fn client(&self) -> Result<Arc<ClientConfig>, String> {
+        let builder = ClientConfig::builder_with_provider(super::provider());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+        let mut config = builder.with_root_certificates(Arc::clone(&self.store)).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
     }
 
     /// Whether both believe the same.
