@@ -2,6 +2,7 @@
 
 use crate::boards::{Checks, Names, Renewals};
 use crate::canary::Canaries;
+use crate::certs::automatic::Automatic;
 use crate::described::fnv1a;
 use crate::kept;
 use crate::legacy::Legacy;
@@ -57,6 +58,7 @@ pub struct Supervisor {
     checks: Arc<Checks>,
     names: Names,
     certificates: Renewals,
+    automatic: Automatic,
     stop_wanted: watch::Sender<bool>,
     upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
     canaries: Canaries,
@@ -129,7 +131,8 @@ impl Supervisor {
         open_door: impl FnOnce(&Admin) -> Result<Door, E>,
     ) -> Result<(Arc<Supervisor>, Door, UpgradesWanted), E> {
         let started = SystemTime::now();
-        let (loaded, snapshot) = load(&source, &variable, None, legacy.members.take())?;
+        let automatic = Automatic::new(variable);
+        let (loaded, snapshot) = load(&source, &variable, &automatic, None, legacy.members.take())?;
         let settings = loaded.plan.settings.clone();
         log::set_level(settings.log_level);
         let worker_count = settings.workers.unwrap_or_else(cores);
@@ -164,6 +167,7 @@ impl Supervisor {
             checks: Arc::default(),
             names: Names::default(),
             certificates: Renewals::default(),
+            automatic,
             stop_wanted: watch::Sender::new(false),
             upgrades,
             canaries,
@@ -190,7 +194,8 @@ impl Supervisor {
     /// All or nothing: what can fail comes first, and the swap, which cannot, comes last.
     fn exchange(&self, workers: &Workers) -> Result<Arc<Running>, Trouble> {
         let (old, read_from) = (self.running.load_full(), SystemTime::now());
-        let (loaded, snapshot) = load(&self.source, &self.variable, Some(&old.snapshot), None)?;
+        let (loaded, snapshot) =
+            load(&self.source, &self.variable, &self.automatic, Some(&old.snapshot), None)?;
         let sockets = Sockets::open(
             &listen(&loaded.plan),
             self.worker_count,
@@ -306,6 +311,11 @@ impl Supervisor {
     /// What has become of changed certificates.
     pub fn certificates(&self) -> &Renewals {
         &self.certificates
+    }
+
+    /// What is known of the certificates that nobody wrote down.
+    pub fn automatic(&self) -> &Automatic {
+        &self.automatic
     }
 
     /// What is known of the names of hosts.
@@ -504,6 +514,7 @@ fn end(mut workers: Arc<Workers>) {
 fn load(
     source: &Source,
     variable: &dyn Fn(&str) -> Option<String>,
+    automatic: &Automatic,
     previous: Option<&Snapshot>,
     legacy: Option<Members>,
 ) -> Result<(Loaded, Snapshot), Trouble> {
@@ -513,6 +524,8 @@ fn load(
         if let Some(previous) = previous {
             certificates.keep(previous.certificates());
         }
+        let earlier = previous.map(|previous| &**previous.certificates());
+        automatic.ready(&loaded.plan, &mut certificates, earlier);
         let known = match (previous, legacy) {
             (Some(previous), _) => Arc::clone(previous.members()),
             (None, Some(members)) => Arc::new(members),

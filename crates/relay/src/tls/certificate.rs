@@ -67,6 +67,11 @@ impl Certificate {
         })
     }
 
+    /// The certificate itself, as DER.
+    pub fn leaf(&self) -> &[u8] {
+        self.key.cert.first().map_or(&[], |leaf| leaf.as_ref())
+    }
+
     /// Whether it proves `host`, which is in normal form.
     pub fn proves(&self, host: &str) -> bool {
         let parent = host.split_once('.').map(|(_, parent)| parent);
