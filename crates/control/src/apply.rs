@@ -364,6 +364,8 @@ impl Supervisor {
             certificates: certificate_facts(&running.snapshot),
             certificate_changes: self.certificates.counts(),
             certificates_failing: self.certificates.failing().len(),
+            certificate_tries: self.automatic.counts(),
+            certificates_wanting: self.automatic.wanting(),
             process: Process::now(),
         }
     }
@@ -544,10 +546,13 @@ fn load(
 
 /// Every certificate and when it ends, in seconds since 1970.
 fn certificate_facts(snapshot: &Snapshot) -> Vec<(String, i64)> {
-    let all = snapshot.certificates().pairs.iter();
-    let mut facts: Vec<_> =
-        all.map(|(files, one)| (files.certificate.display().to_string(), one.not_after)).collect();
+    let certificates = snapshot.certificates();
+    let files = certificates.pairs.iter();
+    let files = files.map(|(files, one)| (files.certificate.display().to_string(), one.not_after));
+    let automatic = certificates.automatic.iter().map(|(wanted, one)| (wanted.name.clone(), one.not_after));
+    let mut facts: Vec<_> = files.chain(automatic).collect();
     facts.sort();
+    facts.dedup_by(|one, other| one.0 == other.0);
     facts
 }
 

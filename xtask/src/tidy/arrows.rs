@@ -53,6 +53,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("census", &[]),
     ("net", &[]),
     ("tls", &["plan"]),
+    ("challenges", &["tls"]),
+    ("demands", &["plan"]),
     ("link", &["buffers", "net"]),
     ("client", &["buffers", "clock", "deadlines", "filter", "link", "net", "tls"]),
     // what decides, and does no I/O
@@ -70,7 +72,18 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "snapshot",
         &[
-            "breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "retry", "split", "sticky",
+            "breaker",
+            "canary",
+            "challenges",
+            "demands",
+            "dispatch",
+            "eject",
+            "filter",
+            "mirror",
+            "pick",
+            "retry",
+            "split",
+            "sticky",
             "tls",
         ],
     ),
@@ -133,6 +146,7 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "accept",
         &[
+            "challenges",
             "client",
             "deadlines",
             "decode",

@@ -123,6 +123,11 @@ impl Automatic {
         [self.obtained.load(Relaxed), self.failed.load(Relaxed)]
     }
 
+    /// How many names have no certificate, or one that could not be renewed.
+    pub fn wanting(&self) -> usize {
+        lock(&self.known).values().filter(|one| one.not_after.is_none() || one.error.is_some()).count()
+    }
+
     /// Hears what is known now, of all.
     pub(super) fn note(&self, known: BTreeMap<Wanted, Known>) {
         *lock(&self.known) = known;

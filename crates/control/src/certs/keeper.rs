@@ -7,7 +7,7 @@ use super::store::Store;
 use crate::apply::{Running, Supervisor};
 use crate::observe::log;
 use portunus_relay::clock;
-use portunus_relay::plan::{Challenge, Listen, Plan, Signer, Wanted};
+use portunus_relay::plan::{Acme, Challenge, Listen, Plan, Signer, Wanted};
 use portunus_relay::tls::Certificate;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 pub async fn keep(supervisor: Arc<Supervisor>) {
     let mut changes = supervisor.changes();
     let (sender, mut done) = mpsc::unbounded_channel(); // bounded by AT_ONCE
-    let mut keeper = Keeper { supervisor, names: HashMap::new(), busy: 0, sender, accounts: None };
+    let asked = wishes(&supervisor.running());
+    let mut keeper =
+        Keeper { supervisor, names: HashMap::new(), busy: 0, sender, accounts: None, asked, turn: 0 };
     loop {
         let running = keeper.supervisor.running();
         let pause = keeper.turn(&running).await;
@@ -29,7 +31,7 @@ pub async fn keep(supervisor: Arc<Supervisor>) {
         drop(running);
         tokio::select! {
             changed = changes.changed() => match changed {
-                Ok(()) => keeper.accounts = None,
+                Ok(()) => keeper.changed(),
                 Err(_) => return,
             },
             ended = done.recv() => if let Some(ended) = ended { keeper.ended(ended) },
@@ -48,6 +50,9 @@ struct Keeper {
     sender: mpsc::UnboundedSender<Ended>,
     /// The accounts with the CAs of the configuration in force, and where they are kept.
     accounts: Option<(Arc<Accounts>, Arc<dyn Store>)>,
+    /// What the configuration in force says of CAs and of the place to keep things, and the how many-th that is.
+    asked: (Acme, Option<PathBuf>),
+    turn: u64,
 }
 
 /// A name that wants a certificate.
@@ -71,6 +76,8 @@ enum Task {
 struct Ended {
     wanted: Wanted,
     outcome: Outcome,
+    /// For which settings.
+    turn: u64,
 }
 
 enum Outcome {
@@ -81,6 +88,17 @@ enum Outcome {
 }
 
 impl Keeper {
+    /// Another configuration is in force. Whoever has changed what is said of CAs wants to see what comes of it, and not to wait.
+    fn changed(&mut self) {
+        self.accounts = None;
+        let asked = wishes(&self.supervisor.running());
+        if asked != self.asked {
+            self.asked = asked;
+            self.turn += 1;
+            self.names.retain(|_, name| name.busy);
+        }
+    }
+
     /// Begins what is due. How long nothing else will be.
     async fn turn(&mut self, running: &Arc<Running>) -> Duration {
         let (plan, now) = (running.snapshot.plan(), SystemTime::now());
@@ -155,13 +173,16 @@ impl Keeper {
         if new.is_empty() {
             return;
         }
-        let store = Arc::clone(store);
+        let (store, hurry) = (Arc::clone(store), self.turn > 0);
         let read = tokio::task::spawn_blocking(move || {
             let read = |wanted: Wanted| {
-                let note = match wanted.by {
+                let mut note = match wanted.by {
                     Signer::Acme => Note::read(&*store, &wanted.name),
                     Signer::Internal => Note::default(),
                 };
+                if hurry {
+                    note.next_try = None;
+                }
                 (wanted, Name { note, busy: false, rests_until: None })
             };
             new.into_iter().map(read).collect::<Vec<_>>()
@@ -171,7 +192,7 @@ impl Keeper {
 
     /// Each has a thread of its own while it is at it: files may be slow, too.
     fn begin(&self, job: Job) {
-        let (sender, handle) = (self.sender.clone(), Handle::current());
+        let (sender, handle, turn) = (self.sender.clone(), Handle::current(), self.turn);
         tokio::spawn(async move {
             let wanted = job.wanted.clone();
             let outcome = tokio::task::spawn_blocking(move || handle.block_on(job.run())).await;
@@ -181,20 +202,26 @@ impl Keeper {
                 note.failed(&wanted.name, &[Refusal::own("it has panicked")], SystemTime::now());
                 Outcome::Noted(Box::new(note))
             });
-            let _ = sender.send(Ended { wanted, outcome }); // nobody hears it when the program ends
+            let _ = sender.send(Ended { wanted, outcome, turn }); // nobody hears it when the program ends
         });
     }
 
-    fn ended(&mut self, Ended { wanted, outcome }: Ended) {
+    fn ended(&mut self, Ended { wanted, outcome, turn }: Ended) {
         self.busy = self.busy.saturating_sub(1);
         let Some(name) = self.names.get_mut(&wanted) else { return };
         name.busy = false;
         name.rests_until = None;
         match outcome {
-            Outcome::Noted(note) => name.note = *note,
+            Outcome::Noted(note) if turn == self.turn => name.note = *note,
+            Outcome::Noted(note) => name.note = Note { next_try: None, ..*note },
             Outcome::Elsewhere => name.rests_until = Some(SystemTime::now() + ELSEWHERE_PAUSE),
         }
     }
+}
+
+fn wishes(running: &Running) -> (Acme, Option<PathBuf>) {
+    let settings = &running.snapshot.plan().settings;
+    (settings.acme.clone(), settings.state.clone())
 }
 
 /// What is done for a name next, and when.
@@ -349,10 +376,14 @@ impl Job {
                     self.take(&certificate)?;
                     return Ok(Outcome::Noted(Box::new(note)));
                 }
-                Err(refusal) => refusals.push(Refusal {
-                    reason: format!("{}: {}", host_of(&authority.directory), refusal.reason),
-                    ..refusal
-                }),
+                Err(refusal) => {
+                    let host = host_of(&authority.directory);
+                    let reason = match refusal.reason.starts_with(host) {
+                        true => refusal.reason,
+                        false => format!("{host}: {}", refusal.reason),
+                    };
+                    refusals.push(Refusal { reason, ..refusal });
+                }
             }
         }
         Err(refusals)
@@ -392,7 +423,7 @@ impl Job {
             acme: &snapshot.plan().settings.acme,
             authority,
             challenges: &challenges(snapshot.plan(), name),
-            turn: note.failures,
+            turn: note.refused,
             begun: note.begun.clone(),
             replaces: used.filter(|_| told).and_then(|one| identifier(one.leaf())),
         };

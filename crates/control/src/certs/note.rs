@@ -18,8 +18,10 @@ pub struct Note {
     pub window: Option<[u64; 2]>,
     /// When the CA is asked for that again.
     pub look_at: Option<u64>,
-    /// Tries since the latest that went well.
-    pub failures: u32,
+    /// Tries in a row that no CA has heard of.
+    pub outages: u32,
+    /// Tries since the latest that went well that a CA has refused.
+    pub refused: u32,
     /// Not before this is it tried again.
     pub next_try: Option<u64>,
     /// Why the latest try has failed.
@@ -44,16 +46,21 @@ impl Note {
 
     /// A try has come to nothing, for these reasons. How long it is waited for the next one.
     pub fn failed(&mut self, name: &str, refusals: &[Refusal], now: SystemTime) -> Duration {
-        self.failures = self.failures.saturating_add(1);
         let refused = refusals.iter().any(|one| one.kind == Failing::Refused);
         let kind = if refused { Failing::Refused } else { Failing::Outage };
         // The CA that can be asked soonest decides.
         let told = refusals.iter().map(|one| one.wait.unwrap_or_default()).min();
-        let pause = schedule::pause(self.failures, kind, told, schedule::spread(name, self.failures));
+        let count = match kind {
+            Failing::Outage => &mut self.outages,
+            Failing::Refused => &mut self.refused,
+        };
+        *count = count.saturating_add(1);
+        let pause = schedule::pause(*count, kind, told, schedule::spread(name, *count));
         self.next_try = Some(seconds(now + pause));
         self.error = Some(refusals.iter().map(|one| &*one.reason).collect::<Vec<_>>().join("; "));
         // What was refused is not taken up again.
         if refused {
+            self.outages = 0;
             self.begun = None;
         }
         pause
@@ -125,7 +132,8 @@ mod tests {
         let told =
             Refusal { reason: "no".into(), kind: Failing::Refused, wait: Some(Duration::from_secs(7200)) };
         let pause = note.failed("a.example", std::slice::from_ref(&told), now);
-        assert_eq!((pause, note.begun.clone(), note.failures), (Duration::from_secs(7200), None, 2));
+        assert_eq!((pause, note.begun.clone()), (Duration::from_secs(7200), None));
+        assert_eq!((note.outages, note.refused), (0, 1));
         let pause = note.failed("a.example", &[told, outage], now);
         assert!(pause < Duration::from_secs(2000), "another CA may be asked earlier");
         assert_eq!(note.error.as_deref(), Some("no; nobody answers"));

@@ -5,6 +5,7 @@ use crate::tls::certificate::key_of;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,8 +23,10 @@ impl Proofs {
         let refused = |error: rustls::Error| super::certificate::refused(&error);
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(refused)?.with_no_client_auth();
-        let chain = vec![CertificateDer::from(certificate)];
-        let mut config = builder.with_single_cert(chain, key).map_err(refused)?;
+        let key = provider().key_provider.load_private_key(key).map_err(refused)?;
+        // The library would look at it and find an extension that has to be understood and that it does not know (RFC 8737 §3).
+        let own = CertifiedKey::new(vec![CertificateDer::from(certificate)], key);
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.send_tls13_tickets = 0;
         self.0.insert(name.into(), Arc::new(config));

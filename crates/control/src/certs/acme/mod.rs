@@ -34,7 +34,7 @@ pub struct Request<'a> {
     pub authority: &'a AcmeAuthority,
     /// How it can be shown that the name is ours, the preferred first.
     pub challenges: &'a [Challenge],
-    /// How many tries there were before this one.
+    /// How many tries before this one a CA has refused.
     pub turn: u32,
     /// What was begun and did not come to its end.
     pub begun: Option<Begun>,
@@ -86,13 +86,16 @@ pub async fn obtain(
     challenges: &Arc<Challenges>,
     keep: &dyn Fn(&Begun) -> Result<(), String>,
 ) -> Result<Obtained, Refusal> {
-    let known = accounts.of(request.authority, request.acme).await?;
-    let outcome = run(&request, &known.account, challenges, keep).await;
+    let mut known = accounts.of(request.authority, request.acme).await?;
+    let mut outcome = run(&request, &known.account, challenges, keep).await;
+    // A CA that was set up anew knows nobody.
+    if matches!(&outcome, Err(Failed::Problem(problem)) if is_of(problem, "accountDoesNotExist")) {
+        accounts.forget(request.authority);
+        known = accounts.of(request.authority, request.acme).await?;
+        outcome = run(&request, &known.account, challenges, keep).await;
+    }
     outcome.map_err(|failed| {
         let heard = known.web.heard();
-        if matches!(&failed, Failed::Problem(problem) if is_of(problem, "accountDoesNotExist")) {
-            accounts.forget(request.authority);
-        }
         let told = failed.to_string();
         match heard.outage {
             Some(reason) => {
