@@ -153,7 +153,7 @@ impl Tls {
             let bare = host.trim_start_matches("*.");
             let by = match automatic {
                 Automatic::By(signer) => signer,
-                Automatic::ByName if acme::is_private(bare) => Signer::Internal,
+                Automatic::ByName if *name != HostPattern::Any && acme::is_private(bare) => Signer::Internal,
                 Automatic::ByName => Signer::Acme,
             };
             let proved = self.certificates.iter().any(|one| match name {
