@@ -15,6 +15,7 @@ pub mod origin;
 pub mod pebble;
 pub mod place;
 pub mod proxy;
+#[cfg(feature = "tls")]
 pub mod tls;
 pub mod wire;
 
