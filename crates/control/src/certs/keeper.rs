@@ -507,3 +507,90 @@ const ELSEWHERE_PAUSE: Duration = Duration::from_secs(3);
 const LOOK_PAUSE: Duration = Duration::from_secs(6 * 3600);
 const LOOK_PAUSE_MIN: Duration = Duration::from_secs(60);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::super::authority::Authority;
+    use super::*;
+    use portunus_relay::plan::{AcmeAuthority, HostPattern, SitePlan, SiteTls};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    const CA: &str = "https://ca.example/directory";
+
+    fn plan() -> Plan {
+        let mut plan = Plan::default();
+        plan.settings.acme.authorities = vec![AcmeAuthority::at(CA.to_owned())];
+        plan
+    }
+
+    fn wanted(by: Signer) -> Wanted {
+        Wanted { name: "a.example".to_owned(), by }
+    }
+
+    fn name(note: Note) -> Name {
+        Name { note, busy: false, rests_until: None }
+    }
+
+    /// A certificate for 30 days, made at `now`.
+    fn certificate(now: SystemTime) -> Arc<Certificate> {
+        Authority::make(now).unwrap().0.sign("a.example", now).unwrap()
+    }
+
+    #[test]
+    fn who_has_none_gets_one_at_once_or_when_it_may_be_tried_again() {
+        let (now, wanted) = (SystemTime::now(), wanted(Signer::Acme));
+        assert!(due(&wanted, &name(Note::default()), None, &plan(), now) == (now, Task::Get));
+        let later = note::moment(note::seconds(now) + 300);
+        let failed = Note { next_try: Some(note::seconds(later)), ..Note::default() };
+        assert!(due(&wanted, &name(failed.clone()), None, &plan(), now) == (later, Task::Get));
+        let elsewhere = Name { rests_until: Some(now + 2 * DAY), ..name(failed) };
+        assert!(due(&wanted, &elsewhere, None, &plan(), now).0 == now + 2 * DAY);
+    }
+
+    #[test]
+    fn the_ca_is_asked_when_then_it_is_renewed_and_after_a_failure_not_too_often() {
+        let now = SystemTime::now();
+        let (own, shown) = (wanted(Signer::Internal), certificate(now));
+        let (at, task) = due(&own, &name(Note::default()), Some(&shown), &plan(), now);
+        assert!(task == Task::Get && (now + 18 * DAY..now + 20 * DAY).contains(&at));
+
+        let wanted = wanted(Signer::Acme);
+        let mut note = Note { from: Some(CA.to_owned()), ..Note::default() };
+        assert!(due(&wanted, &name(note.clone()), Some(&shown), &plan(), now) == (now, Task::Look));
+        note.look_at = Some(note::seconds(now + 25 * DAY));
+        note.window = Some([note::seconds(now + 3 * DAY), note::seconds(now + 4 * DAY)]);
+        let (at, task) = due(&wanted, &name(note.clone()), Some(&shown), &plan(), now);
+        assert!(task == Task::Get && (now + 3 * DAY - DAY / 24..now + 4 * DAY).contains(&at));
+        note.next_try = Some(note::seconds(now + 6 * DAY));
+        let (at, task) = due(&wanted, &name(note), Some(&shown), &plan(), now + 5 * DAY);
+        assert!(task == Task::Get && note::seconds(at) == note::seconds(now + 6 * DAY));
+    }
+
+    #[test]
+    fn one_from_a_ca_that_is_not_wanted_any_more_is_replaced() {
+        let (now, note) =
+            (SystemTime::now(), Note { from: Some("https://staging.example".into()), ..Note::default() });
+        let at = due(&wanted(Signer::Acme), &name(note), Some(&certificate(now)), &plan(), now);
+        assert!(at == (now, Task::Get));
+    }
+
+    #[test]
+    fn a_name_is_proved_by_what_listens() {
+        let listen = |port: u16| Listen::Tcp(([127, 0, 0, 1], port).into());
+        let site = |listens: &[u16], secure: &[u16]| SitePlan {
+            names: vec![HostPattern::Any],
+            listen: listens.iter().copied().map(listen).collect(),
+            tls: Some(SiteTls { listen: secure.iter().copied().map(listen).collect(), ..SiteTls::default() }),
+            routes: Vec::new(),
+        };
+        let mut plan = plan();
+        plan.sites = vec![site(&[443], &[443])];
+        assert_eq!(challenges(&plan, "a.example"), [Challenge::TlsAlpn]);
+        plan.sites.push(site(&[80], &[]));
+        assert_eq!(challenges(&plan, "a.example"), [Challenge::Http, Challenge::TlsAlpn]);
+        assert_eq!(challenges(&plan, "192.0.2.1"), [Challenge::Http]);
+        assert_eq!(challenges(&plan, "*.example"), [Challenge::Dns]);
+        plan.settings.acme.challenges = vec![Challenge::TlsAlpn];
+        assert_eq!(challenges(&plan, "a.example"), [Challenge::TlsAlpn]);
+    }
+}

@@ -312,7 +312,7 @@ fn is_of(problem: &Problem, kind: &str) -> bool {
 }
 
 fn patience() -> RetryPolicy {
-    RetryPolicy::default().initial_delay(Duration::from_millis(250)).timeout(ORDER_TIME)
+    RetryPolicy::default().initial_delay(Duration::from_millis(250)).backoff(1.3).timeout(ORDER_TIME)
 }
 
 /// How long a CA has for each of its decisions.
