@@ -6,8 +6,6 @@ use crate::draft::{Draft, Value};
 use crate::outside::Wrong;
 use crate::{tls, values};
 use portunus_relay::plan::{Acme, AcmeAuthority, Challenge, DnsHook, ExternalAccount, Text};
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a record of the DNS needs until everybody sees it, unless written.
@@ -161,31 +159,6 @@ pub fn url(text: &str, plain: bool) -> Result<String, Wrong> {
     }
 }
 
-/// Whether no CA of the internet can know to whom this host belongs (RFC 6761, RFC 6762, RFC 8375).
-pub fn is_private(host: &str) -> bool {
-    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => {
-            address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || (address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64) // RFC 6598
-        }
-        Ok(IpAddr::V6(address)) => {
-            address.is_loopback()
-                || address.is_unspecified()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-        }
-        Err(_) => {
-            let last = host.rsplit('.').next().unwrap_or(host);
-            !host.contains('.')
-                || matches!(last, "localhost" | "local" | "internal")
-                || host.ends_with(".home.arpa")
-        }
-    }
-}
-
 /// What has to be true of them, whoever wrote them.
 pub fn mistakes(acme: &Acme) -> Vec<String> {
     let mut mistakes = Vec::new();
@@ -211,42 +184,4 @@ pub fn mistakes(acme: &Acme) -> Vec<String> {
         mistakes.push("the program of `dns` is not an absolute path".to_owned());
     }
     mistakes
-}
-
-/// The files of those whose certificates are believed when these CAs are spoken with.
-pub fn trusted(acme: &Acme) -> impl Iterator<Item = Option<PathBuf>> {
-    acme.authorities.iter().map(|authority| authority.trust.clone())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_that_no_ca_knows() {
-        for host in [
-            "localhost",
-            "x.localhost",
-            "printer.local",
-            "a.internal",
-            "nas",
-            "10.1.2.3",
-            "[::1]",
-            "100.64.0.1",
-            "x.home.arpa",
-        ] {
-            assert!(is_private(host), "{host}");
-        }
-        for host in [
-            "example.com",
-            "x.test",
-            "local.example",
-            "8.8.8.8",
-            "[2001:db8::1]",
-            "100.128.0.1",
-            "home.arpa.example",
-        ] {
-            assert!(!is_private(host), "{host}");
-        }
-    }
 }

@@ -224,7 +224,7 @@ impl Checker<'_, '_> {
             self.wrong("`on-demand` needs `ask` in `acme`");
         }
         if on_demand || tls().flat_map(|tls| &tls.automatic).any(|one| one.by == Signer::Acme) {
-            for file in acme::trusted(&plan.settings.acme) {
+            for file in plan.settings.acme.trusts() {
                 if let Err(wrong) = tls::roots(file, self.scene.outside) {
                     self.wrong(&wrong.reason);
                 }

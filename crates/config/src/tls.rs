@@ -1,6 +1,5 @@
 //! `tls`: the certificates of a site, proved to be usable, and what a handshake has to be like.
 
-use crate::acme;
 use crate::args::Scene;
 use crate::draft::{Draft, Value};
 use crate::findings::Span;
@@ -153,7 +152,9 @@ impl Tls {
             let bare = host.trim_start_matches("*.");
             let by = match automatic {
                 Automatic::By(signer) => signer,
-                Automatic::ByName if *name != HostPattern::Any && acme::is_private(bare) => Signer::Internal,
+                Automatic::ByName if *name != HostPattern::Any && values::is_private(bare) => {
+                    Signer::Internal
+                }
                 Automatic::ByName => Signer::Acme,
             };
             let proved = self.certificates.iter().any(|one| match name {
@@ -198,7 +199,7 @@ impl Tls {
         }
         let asks = self.plan.on_demand == Some(Signer::Acme)
             || self.plan.automatic.iter().any(|wanted| wanted.by == Signer::Acme);
-        for file in asks.then(|| acme::trusted(acme)).into_iter().flatten() {
+        for file in asks.then(|| acme.trusts()).into_iter().flatten() {
             // What is wrong with a file has been told where it is named.
             if let Err(wrong) = roots(file.clone(), scene.outside)
                 && file.is_none()

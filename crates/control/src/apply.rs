@@ -1,8 +1,8 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::automatic::Automatic;
 use crate::boards::{Checks, Names, Renewals};
 use crate::canary::Canaries;
-use crate::certs::automatic::Automatic;
 use crate::described::fnv1a;
 use crate::kept;
 use crate::legacy::Legacy;

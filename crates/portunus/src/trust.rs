@@ -4,7 +4,7 @@ use crate::boot::environment;
 use crate::check::load;
 use crate::exit::Exit;
 use crate::output::say;
-use portunus_control::certs::{Authority, Disk, automatic};
+use portunus_control::automatic::{self, Authority, Disk};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,8 +1,8 @@
 //! status: everything at a glance, as JSON.
 
 use crate::apply::Supervisor;
+use crate::automatic::Known;
 use crate::boards::Found;
-use crate::certs::automatic::Known;
 use crate::observe::metrics::NameFacts;
 use crate::observe::wall::rfc3339;
 use crate::state::{self, State};

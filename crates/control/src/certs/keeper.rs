@@ -1,10 +1,9 @@
 //! keeper: sees to it that every name that wants a certificate has one that is good for a while yet; never in anybody's way.
 
 use super::acme::{self, Accounts, Obtained, Refusal, Web, identifier};
-use super::automatic::{self, Known, ON_DEMAND_MAX};
 use super::note::{self, Note};
-use super::store::Store;
 use crate::apply::{Running, Supervisor};
+use crate::automatic::{self, Known, ON_DEMAND_MAX, Store};
 use crate::observe::log;
 use portunus_relay::clock;
 use portunus_relay::plan::{Acme, Challenge, Listen, Plan, Signer, Wanted};
@@ -345,7 +344,7 @@ impl Job {
     async fn get(&self) -> Result<Outcome, Vec<Refusal>> {
         let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
         let own = |reason: String| vec![Refusal::own(reason)];
-        let key = note::key(name, "pem");
+        let key = automatic::key(name, "pem");
         let held = self.store.lock(&key).map_err(|error| {
             own(format!(
                 "what is got could not be kept: {}: {error}; write `state DIRECTORY`",
@@ -354,7 +353,7 @@ impl Job {
         })?;
         let Some(_held) = held else { return Ok(Outcome::Elsewhere) };
         let mut note = Note::read(&*self.store, name);
-        if let Some(taken) = self.from_store(&note)? {
+        if let Some(taken) = self.kept_by_others(&note)? {
             self.take(&taken)?;
             return Ok(Outcome::Noted(Box::new(note)));
         }
@@ -391,9 +390,9 @@ impl Job {
 
     /// The one in the store, when it is another one than what is in use, and good for a while: somebody else has got it, or we have
     /// before.
-    fn from_store(&self, note: &Note) -> Result<Option<Arc<Certificate>>, Vec<Refusal>> {
+    fn kept_by_others(&self, note: &Note) -> Result<Option<Arc<Certificate>>, Vec<Refusal>> {
         let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
-        let stored = match note::stored(&*self.store, name) {
+        let stored = match automatic::stored(&*self.store, name) {
             Ok(Some(stored)) => stored,
             Ok(None) => return Ok(None),
             Err(reason) => {
@@ -510,8 +509,8 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 #[cfg(test)]
 mod tests {
-    use super::super::authority::Authority;
     use super::*;
+    use crate::automatic::Authority;
     use portunus_relay::plan::{AcmeAuthority, HostPattern, SitePlan, SiteTls};
 
     const DAY: Duration = Duration::from_secs(24 * 3600);

@@ -2,10 +2,9 @@
 
 use super::acme::{Begun, Refusal};
 use super::schedule::{self, Failing};
-use super::store::Store;
+use crate::automatic::{Store, key};
 use portunus_relay::tls::Certificate;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is remembered of a name. Times are seconds since 1970.
@@ -78,23 +77,6 @@ impl Note {
     }
 }
 
-/// The certificate of this name in the store.
-pub fn stored(store: &dyn Store, name: &str) -> Result<Option<Arc<Certificate>>, String> {
-    let key = key(name, "pem");
-    let told = |reason: String| format!("{}: {reason}", store.place(&key));
-    let Some(bytes) = store.read(&key).map_err(|error| told(error.to_string()))? else { return Ok(None) };
-    let read = Certificate::read(&bytes, &bytes).map_err(|flaw| told(flaw.reason))?;
-    match read.names.iter().any(|own| own == name) {
-        true => Ok(Some(Arc::new(read))),
-        false => Err(told(format!("is not a certificate for {name}"))),
-    }
-}
-
-/// What the store calls the certificate of a name, or what is remembered of it.
-pub fn key(name: &str, kind: &str) -> String {
-    format!("acme/certificates/{}.{kind}", name.replace('*', "_").replace(':', "-"))
-}
-
 /// From when and until when it is good.
 pub fn dates(certificate: &Certificate) -> [SystemTime; 2] {
     [certificate.not_before, certificate.not_after].map(|at| moment(u64::try_from(at).unwrap_or(0)))
@@ -115,8 +97,8 @@ const FAR: u64 = 100_000_000_000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::tests::Memory;
     use super::*;
+    use crate::automatic::store::tests::Memory;
 
     #[test]
     fn failures_are_remembered_and_what_was_begun_until_it_is_refused() {
@@ -137,11 +119,5 @@ mod tests {
         let pause = note.failed("a.example", &[told, outage], now);
         assert!(pause < Duration::from_secs(2000), "another CA may be asked earlier");
         assert_eq!(note.error.as_deref(), Some("no; nobody answers"));
-    }
-
-    #[test]
-    fn no_name_is_a_way_out_of_its_directory() {
-        assert_eq!(key("*.example.com", "pem"), "acme/certificates/_.example.com.pem");
-        assert_eq!(key("[::1]", "json"), "acme/certificates/[--1].json");
     }
 }

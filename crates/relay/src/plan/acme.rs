@@ -62,6 +62,11 @@ impl Default for Acme {
 }
 
 impl Acme {
+    /// The files of those whose certificates are believed when the CAs are spoken with.
+    pub fn trusts(&self) -> impl Iterator<Item = Option<PathBuf>> {
+        self.authorities.iter().map(|authority| authority.trust.clone())
+    }
+
     pub(super) fn is_default(&self) -> bool {
         *self == Acme::default()
     }

@@ -1,7 +1,8 @@
 //! account: who we are for a CA; made once, kept in the store, and made anew when the CA does not know it any more.
 
 use super::client::Web;
-use super::{Acme, AcmeAuthority, Refusal, Store};
+use super::{Acme, AcmeAuthority, Refusal};
+use crate::automatic::Store;
 use crate::certs::schedule::Failing;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;

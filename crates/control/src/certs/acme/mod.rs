@@ -7,9 +7,8 @@ mod show;
 pub use account::Accounts;
 pub use client::{Web, identifier};
 
-use super::authority::subject;
 use super::schedule::Failing;
-use super::store::Store;
+use crate::automatic::subject;
 use instant_acme::{
     Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Identifier, NewOrder, Order,
     OrderStatus, Problem, RetryPolicy,

@@ -1,8 +1,11 @@
 //! automatic: the certificates that nobody wrote down: those that are there at once, and what is known of all of them.
 
-use super::authority::Authority;
-use super::note;
-use super::store::{Disk, Store};
+mod authority;
+pub(crate) mod store;
+
+pub use authority::{Authority, subject};
+pub use store::{Disk, Held, Store};
+
 use crate::observe::log;
 use portunus_relay::plan::{Plan, Settings, Signer, Wanted};
 use portunus_relay::tls::{Certificate, Certificates};
@@ -65,7 +68,7 @@ impl Automatic {
             let found = match (known, wanted.by) {
                 (Some(known), _) => Ok(Some(known)),
                 (None, Signer::Internal) => self.sign(plan, &wanted.name).map(Some),
-                (None, Signer::Acme) => note::stored(&*store, &wanted.name),
+                (None, Signer::Acme) => stored(&*store, &wanted.name),
             };
             match found {
                 Ok(Some(certificate)) => _ = certificates.automatic.insert(wanted, certificate),
@@ -129,12 +132,12 @@ impl Automatic {
     }
 
     /// Hears what is known now, of all.
-    pub(super) fn note(&self, known: BTreeMap<Wanted, Known>) {
+    pub(crate) fn note(&self, known: BTreeMap<Wanted, Known>) {
         *lock(&self.known) = known;
     }
 
     /// Hears how a try went.
-    pub(super) fn tried(&self, well: bool) {
+    pub(crate) fn tried(&self, well: bool) {
         if well { &self.obtained } else { &self.failed }.fetch_add(1, Relaxed);
     }
 }
@@ -151,6 +154,23 @@ pub fn may_be_demanded(plan: &Plan, wanted: &Wanted) -> bool {
         let signer = site.tls.as_ref().and_then(|tls| tls.on_demand);
         signer == Some(wanted.by) && site.names.iter().any(|name| name.fits(&wanted.name))
     })
+}
+
+/// The certificate of this name in the store.
+pub fn stored(store: &dyn Store, name: &str) -> Result<Option<Arc<Certificate>>, String> {
+    let key = key(name, "pem");
+    let told = |reason: String| format!("{}: {reason}", store.place(&key));
+    let Some(bytes) = store.read(&key).map_err(|error| told(error.to_string()))? else { return Ok(None) };
+    let read = Certificate::read(&bytes, &bytes).map_err(|flaw| told(flaw.reason))?;
+    match read.names.iter().any(|own| own == name) {
+        true => Ok(Some(Arc::new(read))),
+        false => Err(told(format!("is not a certificate for {name}"))),
+    }
+}
+
+/// What the store calls the certificate of a name, or what is remembered of it.
+pub fn key(name: &str, kind: &str) -> String {
+    format!("acme/certificates/{}.{kind}", name.replace('*', "_").replace(':', "-"))
 }
 
 /// Where it is kept: where `state` says, or where the system has a place for it.
@@ -186,5 +206,11 @@ mod tests {
         assert_eq!(directory(&settings, &systemd), PathBuf::from("/var/lib/a"));
         settings.state = Some("/srv/state".into());
         assert_eq!(directory(&settings, &systemd), PathBuf::from("/srv/state"));
+    }
+
+    #[test]
+    fn no_name_is_a_way_out_of_its_directory() {
+        assert_eq!(key("*.example.com", "pem"), "acme/certificates/_.example.com.pem");
+        assert_eq!(key("[::1]", "json"), "acme/certificates/[--1].json");
     }
 }
