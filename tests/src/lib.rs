@@ -13,6 +13,8 @@ pub mod load;
 pub mod message;
 pub mod nameserver;
 pub mod origin;
+#[cfg(feature = "tls")]
+pub mod pebble;
 pub mod place;
 pub mod proxy;
 #[cfg(feature = "tls")]

@@ -53,6 +53,20 @@ impl Proxy {
         proxy
     }
 
+    /// Ends it as a crash would, and starts it again in its folder.
+    #[track_caller]
+    pub fn crash_and_start_again(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mut command = Command::new(portunus());
+        command.arg("run").arg("-c").arg(self.place.file(CONFIG)).current_dir(self.place.path());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        self.child = child.unwrap_or_else(|error| panic!("{}: {error}", portunus().display()));
+        self.stdout = Lines::follow(self.child.stdout.take().expect("its output"));
+        self.stderr = Lines::follow(self.child.stderr.take().expect("its errors"));
+        self.wait_until_ready(true);
+    }
+
     /// Runs with one site for any host on `@listen`, with `body` inside.
     #[track_caller]
     pub fn site(body: impl AsRef<str>) -> Proxy {

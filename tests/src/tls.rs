@@ -135,6 +135,16 @@ impl Trusting {
         Trusting(Arc::new(config))
     }
 
+    /// One that trusts the authority with this certificate, in PEM.
+    pub fn believing(certificate: &str) -> Trusting {
+        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")).expect("a root");
+        let mut config = builder.expect("versions").with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Trusting(Arc::new(config))
+    }
+
     /// Connects and shakes hands; otherwise why not.
     pub fn connect(&self, address: SocketAddr, name: &str) -> Result<Secured, String> {
         let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 /// A program, the Debian package it is in, and what needs it.
 const NEEDED: &[(&str, &str, &str)] = &[
     ("curl", "curl", "scenarios: a client"),
+    ("pebble", "pebble", "scenarios: a CA"),
     ("openssl", "openssl", "scenarios: a client of TLS"),
     ("python3", "python3", "scenarios: an origin"),
     ("node", "nodejs", "scenarios: an origin"),

@@ -24,7 +24,7 @@ pub fn check(
 
     // Defaults hold wherever they are written, and names may be used before they are given: so defaults first, then pools, then sites.
     let mut pool_defaults = pool::PoolSettings::new(&settings.limits);
-    let mut site_defaults = SiteDefaults::new(&settings.limits);
+    let mut site_defaults = SiteDefaults::new(&settings.limits, &settings.acme);
     for block in blocks(&top, "defaults") {
         for (draft, _) in scene.known(block, Scope::Defaults) {
             unnamed(draft, &mut scene);
@@ -42,14 +42,15 @@ pub fn check(
     let mut sites = Sites::default();
     let mut labels = Labels::default();
     for (draft, _) in top.iter().filter(|(draft, _)| &*draft.name == "site") {
-        let plan = site::read(draft, &site_defaults, &mut pools, &mut labels, &mut scene);
-        sites.add(plan, draft, &mut scene);
+        let read = site::read(draft, &site_defaults, &mut pools, &mut labels, &mut scene);
+        sites.add(read, draft, &mut scene);
     }
     if sites.list.is_empty() && !scene.findings.any_error() {
         scene.findings.warning(Span::whole(0), "there is no `site`, so nothing would be served");
     }
     pools.warn_unused(&mut scene);
-    Plan { settings, pools: pools.into_plans(), sites: sites.into_plans() }
+    let sites = sites.into_plans(&mut labels, &settings.limits);
+    Plan { settings, pools: pools.into_plans(), sites }
 }
 
 fn blocks<'d>(top: &[(&'d Draft, &'static Form)], name: &str) -> impl Iterator<Item = &'d [Draft]> {

@@ -13,6 +13,8 @@ pub enum Scope {
     DefaultPool,
     /// In `site` in `defaults`.
     DefaultSite,
+    /// In `acme`.
+    Acme,
     /// In `pool`.
     Pool,
     /// In `site`.
@@ -29,6 +31,7 @@ impl Scope {
             Scope::Defaults => "in `defaults`",
             Scope::DefaultPool => "in the `pool` of `defaults`",
             Scope::DefaultSite => "in the `site` of `defaults`",
+            Scope::Acme => "in `acme`",
             Scope::Pool => "in a `pool`",
             Scope::Site => "in a `site`",
             Scope::Route => "in a `route`",
@@ -78,7 +81,7 @@ pub fn find(name: &str, scope: Scope) -> Option<&'static Form> {
 
 /// Directives that the language knows but this program does not yet.
 pub const LATER: &[&str] =
-    &["acme", "cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "udp", "waf"];
+    &["cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "udp", "waf"];
 
 const fn param(name: &'static str, place: Place, kind: Kind, manual: &'static str) -> Param {
     Param { name, place, kind, manual }
@@ -210,8 +213,104 @@ pub const FORMS: &[Form] = &[
             Kind::Text,
             "An absolute path; it is created when it is not there.",
         )],
-        "Where changes of pools that were made at run time with `--persist` are kept, and read from at the next start. Without it they end with the program.",
+        "Where changes of pools that were made at run time with `--persist` are kept, and read from at the next start. Without it they end with the program. Certificates that are got automatically are kept there, too; without it they are in `/var/lib/portunus`, for users other than root in their own data directory.",
         "state /var/lib/portunus",
+    ),
+    Form {
+        block: Block::Required,
+        ..form(
+            "acme",
+            &[Scope::Top],
+            &[],
+            "How certificates are got from a CA, for the names of sites that have no other ones (RFC 8555). All of it is optional: without it they are from Let's Encrypt. \
+             Accounts, keys and certificates are kept in the directory of `state`.",
+            "acme { email ops@example.com }",
+        )
+    },
+    form(
+        "email",
+        &[Scope::Acme],
+        &[param("address", Place::Rest, Kind::Text, "An e-mail address.")],
+        "Where a CA can write to when something is wrong with a certificate.",
+        "email ops@example.com",
+    ),
+    Form {
+        repeats: true,
+        ..form(
+            "ca",
+            &[Scope::Acme],
+            &[
+                param("directory", Place::Word, Kind::Text, "The URL of its directory."),
+                param(
+                    "eab-id",
+                    Place::Option,
+                    Kind::Text,
+                    "The name of an account that you have with it already (EAB).",
+                ),
+                param("eab-key", Place::Option, Kind::Text, "The key of that account, in base64url."),
+                param(
+                    "trust",
+                    Place::Option,
+                    Kind::Text,
+                    "A file with the certificates of the authorities that it is believed by, in PEM; without it, those that the system believes.",
+                ),
+                param(
+                    "profile",
+                    Place::Option,
+                    Kind::Text,
+                    "Which of its kinds of certificates is asked for.",
+                ),
+            ],
+            "A CA. There may be several: when one does not give a certificate, the next one is asked.",
+            "ca https://acme-v02.api.letsencrypt.org/directory",
+        )
+    },
+    form(
+        "challenge",
+        &[Scope::Acme],
+        &[param(
+            "kind",
+            Place::Rest,
+            Kind::Text,
+            "`http-01`, `tls-alpn-01` or `dns-01`, the preferred first.",
+        )],
+        "How it is shown to a CA that a name is yours: by an answer at port 80, by a handshake at port 443, or by a record in the DNS. Without it, the first two where \
+         something listens for them, one try with the one, the next with the other; a name with a wildcard always needs `dns-01`.",
+        "challenge tls-alpn-01 http-01",
+    ),
+    form(
+        "dns",
+        &[Scope::Acme],
+        &[
+            param("how", Place::Word, Kind::OneOf(&["exec"]), "A program of yours does it."),
+            param(
+                "command",
+                Place::Rest,
+                Kind::Text,
+                "Its absolute path and first arguments. It is called with `present NAME VALUE` to put a TXT record there, and with `cleanup NAME VALUE` to take it away; \
+                 that it has ended well has to mean that it is done.",
+            ),
+            param(
+                "wait",
+                Place::Option,
+                Kind::Duration,
+                "How long a record needs until everybody sees it, 30s unless written.",
+            ),
+        ],
+        "Who puts records into the DNS for `dns-01`.",
+        "dns exec /usr/local/bin/dns-hook wait=1m",
+    ),
+    form(
+        "ask",
+        &[Scope::Acme],
+        &[param(
+            "url",
+            Place::Word,
+            Kind::Text,
+            "Any `http://` or `https://` address; `?domain=NAME` is added.",
+        )],
+        "Who is asked whether a name shall have a certificate, for sites with `tls auto on-demand`. Only an answer with status 200 means yes.",
+        "ask http://127.0.0.1:9123/may-it",
     ),
     Form {
         repeats: true,
@@ -659,13 +758,15 @@ pub const FORMS: &[Form] = &[
                     "certificate",
                     Place::Word,
                     Kind::Text,
-                    "A file with the certificate, and behind it those between it and a root, in PEM; relative to this file.",
+                    "A file with the certificate, and behind it those between it and a root, in PEM; relative to this file. Or `auto`: from a CA, as `acme` says; \
+                     or `internal`: from an authority of the program's own, whose certificate `portunus trust` shows.",
                 ),
                 param(
                     "key",
                     Place::OptionalWord,
                     Kind::Text,
-                    "A file with its private key, in PEM; without it, the key stands behind the certificate.",
+                    "A file with its private key, in PEM; without it, the key stands behind the certificate. Behind `auto` and `internal` it is `on-demand`: names that the \
+                     site is for by `*` get their certificates when somebody asks for them.",
                 ),
                 param(
                     "from",
@@ -695,7 +796,8 @@ pub const FORMS: &[Form] = &[
                      `X25519MLKEM768,x25519,secp256r1,secp384r1`; the first of them holds against quantum computers, too.",
                 ),
             ],
-            "What the site proves its names with. There may be several: each client gets the one that names the host it asks for, first one with that very name, \
+            "What the site proves its names with. Without it, a site that listens for HTTPS has `auto` for its names, and `internal` for those that no CA can know: `localhost`, \
+             private addresses, and names under `.local`, `.internal`, `.localhost` or without a dot. There may be several: each client gets the one that names the host it asks for, first one with that very name, \
              then one with a wildcard, and of two for the same name the one with an elliptic curve when it knows that kind. A client that asks for a host of no site \
              gets none. The files are watched: a new pair is used within a second, and one that does not fit is refused, with a line in the log, and the old one goes on.",
             "tls /etc/ssl/site.pem /etc/ssl/site.key",

@@ -5,12 +5,12 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
-use crate::{canary, choosing, handshake, health, route, tls, values};
+use crate::{acme, canary, choosing, handshake, health, route, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
     Admin, Check, Directive, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RouteHedge, RoutePlan,
-    SitePlan, Sticky, Text, ValueTest,
+    Signer, SitePlan, SiteTls, Sticky, Text, ValueTest,
 };
 use portunus_relay::prefaces::Prefaces;
 use std::collections::{HashMap, HashSet};
@@ -97,6 +97,7 @@ impl Checker<'_, '_> {
         if let Some(zone) = plan.settings.zone.as_deref() {
             self.checked(zone, choosing::zone);
         }
+        self.acme(plan);
         for (at, pool) in plan.pools.iter_mut().enumerate() {
             self.scene.findings.place = format!("pools[{at}]");
             self.pool(pool);
@@ -206,6 +207,36 @@ impl Checker<'_, '_> {
         self.directive(&mut pool.balance, policies, "policy");
     }
 
+    /// Who signs certificates that nobody wrote down.
+    fn acme(&mut self, plan: &mut Plan) {
+        for account in plan.settings.acme.authorities.iter_mut().filter_map(|ca| ca.external_account.as_mut())
+        {
+            self.fill(&mut account.key);
+        }
+        for mistake in acme::mistakes(&plan.settings.acme) {
+            self.wrong(&mistake);
+        }
+        let tls = || plan.sites.iter().filter_map(|site| site.tls.as_ref());
+        let mut wanted = tls().flat_map(|tls| &tls.automatic);
+        if let Some(wrong) = wanted.find(|one| {
+            let bare = one.name.trim_start_matches("*.");
+            values::host(bare).as_deref() != Ok(bare)
+        }) {
+            self.wrong(&format!("`{}` is not a host name in its normal form", wrong.name));
+        }
+        let on_demand = tls().any(|tls| tls.on_demand == Some(Signer::Acme));
+        if on_demand && plan.settings.acme.ask.is_none() {
+            self.wrong("`on-demand` needs `ask` in `acme`");
+        }
+        if on_demand || tls().flat_map(|tls| &tls.automatic).any(|one| one.by == Signer::Acme) {
+            for file in plan.settings.acme.trusts() {
+                if let Err(wrong) = tls::roots(file, self.scene.outside) {
+                    self.wrong(&wrong.reason);
+                }
+            }
+        }
+    }
+
     /// What a route has of its own for trying again.
     fn again(&mut self, route: &RoutePlan) {
         if route.retry.tries.is_some_and(|tries| !(1..=16).contains(&tries)) {
@@ -280,7 +311,8 @@ impl Checker<'_, '_> {
         if tls.is_some_and(|tls| tls.listen.iter().any(|listen| !site.listen.contains(listen))) {
             self.wrong("`tls` names an address that the site does not listen at");
         }
-        if tls.is_some_and(|tls| tls.certificates.is_empty()) {
+        let obtains = |tls: &SiteTls| !tls.automatic.is_empty() || tls.on_demand.is_some();
+        if tls.is_some_and(|tls| tls.certificates.is_empty() && !obtains(tls)) {
             self.wrong("`tls` has no certificate");
         }
         let proved = tls.into_iter().flat_map(|tls| &tls.certificates);

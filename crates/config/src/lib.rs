@@ -3,6 +3,7 @@
 pub mod directives;
 pub mod mistake;
 
+mod acme;
 mod again;
 mod args;
 mod bounds;

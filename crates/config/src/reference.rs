@@ -21,7 +21,10 @@ pub fn reference() -> Vec<(String, String)> {
             "settings.md",
             "Settings",
             "What stands outside every block. All of it is optional.",
-            forms(|form| form.scopes.first() == Some(&Scope::Top) && !matches!(form.name, "pool" | "site")),
+            forms(|form| {
+                matches!(form.scopes.first(), Some(Scope::Top | Scope::Acme))
+                    && !matches!(form.name, "pool" | "site")
+            }),
         ),
         page(
             "pool.md",

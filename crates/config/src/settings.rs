@@ -1,5 +1,6 @@
 //! What concerns the whole program: workers, admin, logs, trusted proxies, limits.
 
+use crate::acme;
 use crate::args::Scene;
 use crate::bounds;
 use crate::choosing;
@@ -41,6 +42,7 @@ pub fn read(top: &[(&Draft, &'static Form)], scene: &mut Scene<'_, '_>) -> Setti
             }
             ("resolver", _) => settings.resolver = resolver(draft, scene),
             ("state", Some(path)) => settings.state = scene.parse(path, state),
+            ("acme", _) => settings.acme = acme::read(draft.block.as_deref().unwrap_or(&[]), scene),
             ("watch", switch) => settings.watch = switch.is_none_or(|switch| switch.text.value == "on"),
             ("limits", _) => {
                 bounds::read(draft, Scope::Top, &mut settings.limits, scene);

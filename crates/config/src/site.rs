@@ -16,7 +16,10 @@ use crate::tls::Tls;
 use crate::values;
 use ipnet::IpNet;
 use portunus_message::Limits;
-use portunus_relay::plan::{Directive, HostPattern, Listen, Matcher, Prefaced, SitePlan, SiteTls};
+use portunus_relay::plan::{
+    Acme, Args, Directive, HostPattern, Listen, Matcher, Prefaced, RetryChange, RoutePlan, SitePlan, SiteTls,
+    Text, Urgency,
+};
 use std::collections::{HashMap, HashSet};
 
 /// What every site begins with.
@@ -24,6 +27,7 @@ use std::collections::{HashMap, HashSet};
 pub struct SiteDefaults {
     filters: Filters,
     limits: Limits,
+    acme: Acme,
 }
 
 /// The filters of a site, as written.
@@ -39,8 +43,8 @@ struct Filters {
 
 impl SiteDefaults {
     /// Nothing but the limits that hold for all.
-    pub fn new(limits: &Limits) -> SiteDefaults {
-        SiteDefaults { filters: Filters::default(), limits: limits.clone() }
+    pub fn new(limits: &Limits, acme: &Acme) -> SiteDefaults {
+        SiteDefaults { filters: Filters::default(), limits: limits.clone(), acme: acme.clone() }
     }
 
     /// `site { … }` in `defaults`.
@@ -79,8 +83,8 @@ pub fn read(
     pools: &mut Pools,
     labels: &mut Labels,
     scene: &mut Scene<'_, '_>,
-) -> SitePlan {
-    let SiteDefaults { mut filters, mut limits } = defaults.clone();
+) -> Read {
+    let SiteDefaults { mut filters, mut limits, acme } = defaults.clone();
     let block = draft.block.as_deref().unwrap_or(&[]);
     let mut seen = Seen::default();
     let mut listen = Listens::default();
@@ -104,9 +108,10 @@ pub fn read(
             Found::Nothing => listen.tried |= &*draft.name == "listen",
         }
     }
-    let names = names(draft, &mut listen, &tls, scene);
+    let Names { all: names, secure: wanting } = names(draft, &mut listen, &mut tls, scene);
     let secure = listen.secure(&tls, scene);
-    let tls = tls.finish(&names, secure, listen.list.len(), scene);
+    let tls = tls.finish(&names, &wanting, &acme, secure, listen.list.len(), scene);
+    let redirect = redirect(&listen, tls.as_ref(), &wanting);
     let mut all = Routes::new(labels.unique(label(&names, &listen.list, tls.as_ref())), routes.len() + 1);
     for draft in routes {
         let outer = route::Outer { filters: &filters.shared, limits: &limits, again: &again };
@@ -136,7 +141,32 @@ pub fn read(
             .findings
             .error(draft.span, "this site has neither a `route` nor a `proxy`, and nothing in it answers");
     }
-    SitePlan { names, listen: listen.list, prefaced: listen.prefaced, tls, routes: all.into_plans() }
+    Read {
+        site: SitePlan {
+            names,
+            listen: listen.list,
+            prefaced: listen.prefaced,
+            tls,
+            routes: all.into_plans(),
+        },
+        redirect,
+    }
+}
+
+/// What was read of a site.
+pub struct Read {
+    /// The site.
+    pub site: SitePlan,
+    /// The names that are led from port 80 to it, unless a site there has them.
+    pub redirect: Vec<HostPattern>,
+}
+
+/// Names that have their certificates automatically, at the usual port, are led there from the other usual port.
+fn redirect(listen: &Listens, tls: Option<&SiteTls>, names: &[HostPattern]) -> Vec<HostPattern> {
+    let automatic = tls.is_some_and(|tls| !tls.automatic.is_empty() || tls.on_demand.is_some());
+    let usual = values::every_address(443);
+    let by_names = !listen.tried && listen.marked.iter().any(|(marked, _)| *marked == usual);
+    if automatic && by_names { names.to_vec() } else { Vec::new() }
 }
 
 /// What sites are called in the names of their routes, which are labels of metrics and so differ.
@@ -246,10 +276,6 @@ impl Listens {
     /// Those of them where TLS is spoken: those that say so; if none does, all of a site with a certificate.
     fn secure(&self, tls: &Tls, scene: &mut Scene<'_, '_>) -> Vec<Listen> {
         let Some(span) = tls.span else {
-            if let Some((_, mark)) = self.marked.first().filter(|_| self.tried) {
-                let reason = "TLS needs a certificate here, and automatic ones are not supported yet";
-                scene.findings.error(*mark, reason).hint("write `tls CERTIFICATE KEY` in the site");
-            }
             return Vec::new();
         };
         let mut marked: Vec<Listen> = Vec::new();
@@ -292,15 +318,26 @@ enum Wants {
     Either,
 }
 
+/// The names of a site.
+struct Names {
+    all: Vec<HostPattern>,
+    /// Those that TLS is spoken for.
+    secure: Vec<HostPattern>,
+}
+
 /// The names of a site; where they say where to listen, and nothing else does, that is added to `listen`.
-fn names(draft: &Draft, listen: &mut Listens, tls: &Tls, scene: &mut Scene<'_, '_>) -> Vec<HostPattern> {
+fn names(draft: &Draft, listen: &mut Listens, tls: &mut Tls, scene: &mut Scene<'_, '_>) -> Names {
     let explicit = listen.tried;
-    let mut names = Vec::new();
+    let (mut names, mut secure) = (Vec::new(), Vec::new());
     let mut seen: HashMap<(HostPattern, Option<u16>), Span> = HashMap::new();
     let mut hosts: HashSet<HostPattern> = HashSet::new();
     for word in &draft.words {
         let Some(name) = scene.parse(word, name) else { continue };
-        wants_certificate(&name, word, explicit, tls, scene);
+        match name.wants {
+            Wants::Https => tls.imply(word.span),
+            Wants::HttpsUnless if !explicit => tls.imply(word.span),
+            _ => {}
+        }
         match name.port {
             Some(port) if !explicit => {
                 let place = values::every_address(port);
@@ -323,6 +360,9 @@ fn names(draft: &Draft, listen: &mut Listens, tls: &Tls, scene: &mut Scene<'_, '
         if let Some(first) = seen.insert((name.host.clone(), place), word.span) {
             scene.twice(word.span, &word.shown(), first);
         }
+        if name.wants != Wants::Http && !secure.contains(&name.host) {
+            secure.push(name.host.clone());
+        }
         if hosts.insert(name.host.clone()) {
             names.push(name.host);
         }
@@ -332,23 +372,10 @@ fn names(draft: &Draft, listen: &mut Listens, tls: &Tls, scene: &mut Scene<'_, '
             .findings
             .error(*span, format!("the names of this site ask for HTTPS and for plain HTTP at {both}"));
     }
-    names
-}
-
-/// Refuses a name that asks for TLS where there is no certificate for it.
-fn wants_certificate(name: &Name, word: &Value, explicit: bool, tls: &Tls, scene: &mut Scene<'_, '_>) {
-    let wants = match name.wants {
-        Wants::Https => true,
-        Wants::HttpsUnless => !explicit,
-        Wants::Http | Wants::Either => false,
-    };
-    if !wants || tls.span.is_some() {
-        return;
+    if let Some((_, mark)) = listen.marked.first() {
+        tls.imply(*mark);
     }
-    let bare = word.text.value.trim_start_matches("https://");
-    let reason = format!("{} asks for HTTPS, and automatic certificates are not supported yet", word.shown());
-    let hint = format!("write `tls CERTIFICATE KEY` in the site, or `http://{bare}`");
-    scene.findings.error(word.span, reason).hint(hint);
+    Names { all: names, secure }
 }
 
 /// `*`, `example.com`, `*.example.com`, `http://example.com:8080`, `https://example.com`, `:8080`.
@@ -408,11 +435,15 @@ pub struct Sites {
     secure: HashMap<Listen, (bool, Span)>,
     /// Whose PROXY headers are wanted there, likewise.
     prefaced: HashMap<Listen, (Option<Prefaced>, Span)>,
+    /// For each site, the names that are led to it from port 80.
+    redirects: Vec<Vec<HostPattern>>,
 }
 
 impl Sites {
     /// Adds a site.
-    pub fn add(&mut self, plan: SitePlan, draft: &Draft, scene: &mut Scene<'_, '_>) {
+    pub fn add(&mut self, read: Read, draft: &Draft, scene: &mut Scene<'_, '_>) {
+        let Read { site: plan, redirect } = read;
+        self.redirects.push(redirect);
         let mut told = false;
         for listen in &plan.listen {
             let secure = plan.tls.as_ref().is_some_and(|tls| tls.listen.contains(listen));
@@ -453,8 +484,37 @@ impl Sites {
         self.list.push(plan);
     }
 
-    /// As written.
-    pub fn into_plans(self) -> Vec<SitePlan> {
+    /// As written, and behind them those that lead from port 80 to others.
+    pub fn into_plans(mut self, labels: &mut Labels, limits: &Limits) -> Vec<SitePlan> {
+        let place = values::every_address(80);
+        if self.secure.get(&place).is_some_and(|(secure, _)| *secure) {
+            return self.list;
+        }
+        // Whoever speaks first there does so for every site.
+        let prefaced = self.prefaced.get(&place).and_then(|(prefaced, _)| prefaced.clone());
+        for mut names in std::mem::take(&mut self.redirects) {
+            names.retain(|name| !self.seen.contains_key(&(place.clone(), name.clone())));
+            let Some(first) = names.first() else { continue };
+            let words = ["308", "https://${host}${uri}"].map(Text::plain).to_vec();
+            let redirect = Directive { name: "redirect".to_owned(), args: Args { words, ..Args::default() } };
+            let route = RoutePlan {
+                name: labels.unique(format!("http://{first}")),
+                matcher: Matcher::default(),
+                priority: 0,
+                filters: vec![redirect],
+                forward: Vec::new(),
+                split: None,
+                canary: None,
+                mirror: None,
+                retry: RetryChange::default(),
+                hedge: None,
+                urgency: Urgency::default(),
+                limits: limits.clone(),
+            };
+            let (listen, routes) = (vec![place.clone()], vec![route]);
+            let prefaced = prefaced.iter().cloned().collect();
+            self.list.push(SitePlan { names, listen, prefaced, tls: None, routes });
+        }
         self.list
     }
 }

@@ -5,7 +5,7 @@ use portunus_relay::entry::{ArgMistake, Entry, Kind, Param, Place};
 use portunus_relay::filter::Filter;
 use portunus_relay::hosts::{HostId, HostSet, Hosts};
 use portunus_relay::pick::{Key, Pick};
-use portunus_relay::plan::Args;
+use portunus_relay::plan::{Args, HostPattern, SitePlan};
 
 struct Nothing;
 
@@ -124,6 +124,7 @@ fn every_example_of_the_manual_loads() {
     use directives::{FORMS, Scope};
     for form in FORMS.iter().filter(|form| !matches!(form.name, "include" | "tls" | "client-auth")) {
         let text = match form.scopes.first() {
+            Some(Scope::Acme) => format!("acme {{\n{}\n}}", form.example),
             Some(Scope::Pool) => {
                 format!("pool a {{\nserver 10.0.0.9:80\n{}\n}}\nsite :80 {{ proxy a }}", form.example)
             }
@@ -182,9 +183,47 @@ fn the_same_targets_share_a_pool() {
 }
 
 #[test]
+fn a_name_alone_has_https_with_a_certificate_and_is_led_there_from_port_80() {
+    let shown = |plan: &Plan| {
+        let site = |site: &SitePlan| {
+            let tls = site.tls.as_ref();
+            let automatic = tls.into_iter().flat_map(|tls| &tls.automatic);
+            let wanted: Vec<_> = automatic.map(|one| format!("{} {:?}", one.name, one.by)).collect();
+            let listen: Vec<_> = site.listen.iter().map(ToString::to_string).collect();
+            format!("{} {}", listen.join(" "), wanted.join(" "))
+        };
+        plan.sites.iter().map(site).collect::<Vec<_>>()
+    };
+    let all = plan("site example.com localhost { proxy :1 }\nsite http://localhost { proxy :1 }");
+    assert_eq!(shown(&all), ["[::]:443 example.com Acme localhost Internal", "[::]:80 ", "[::]:80 "]);
+    let redirect = &all.sites[2];
+    assert_eq!(redirect.names, [HostPattern::Exact("example.com".into())], "the other one has its own");
+    let words: Vec<_> = redirect.routes[0].filters[0].args.words.iter().map(|word| &*word.value).collect();
+    assert_eq!(words, ["308", "https://${host}${uri}"]);
+    for (text, sites) in [
+        ("site example.com:8443 { proxy :1 }", &["[::]:8443 example.com Acme"][..]),
+        ("site https://example.com { listen :8443; proxy :1 }", &["[::]:8443 example.com Acme"]),
+        ("site example.com { listen :1 tls; listen :2; proxy :1 }", &["[::]:1 [::]:2 example.com Acme"]),
+        ("site 10.0.0.1 { tls auto; proxy :1 }", &["[::]:443 10.0.0.1 Acme", "[::]:80 "]),
+        (
+            "site :1 { tls internal; proxy :1 }",
+            &["[::]:1 localhost Internal 127.0.0.1 Internal [::1] Internal"],
+        ),
+        ("site http://example.com { proxy :1 }", &["[::]:80 "]),
+        ("site example.com { listen :80; proxy :1 }", &["[::]:80 "]),
+        (
+            "acme { dns exec /bin/hook }\nsite *.example.com { proxy :1 }",
+            &["[::]:443 *.example.com Acme", "[::]:80 "],
+        ),
+    ] {
+        assert_eq!(shown(&plan(text)), sites, "{text}");
+        let printed = adapt(&plan(text));
+        assert_eq!(printed.contains("\"redirect\""), sites.len() > 1);
+    }
+}
+
+#[test]
 fn a_name_without_tls_wants_to_say_so() {
-    assert_eq!(reasons("site example.com { proxy :1 }").len(), 1);
-    assert_eq!(reasons("site https://example.com { listen :80; proxy :1 }").len(), 1);
     assert_eq!(reasons("site * { proxy :1 }"), ["`*` does not say where to listen"]);
     let plan = plan("site Example.com *.example.com { listen 127.0.0.1:0; listen unix:/run/x; proxy :1 }");
     assert_eq!(

@@ -6,7 +6,9 @@ use crate::findings::Span;
 use crate::handshake::Settings;
 use crate::outside::{Outside, Wrong};
 use crate::values;
-use portunus_relay::plan::{Address, CertificateFiles, ClientAuth, HostPattern, PoolTls, SiteTls};
+use portunus_relay::plan::{
+    Acme, Address, CertificateFiles, ClientAuth, HostPattern, PoolTls, Signer, SiteTls, Wanted,
+};
 use portunus_relay::tls::{Certificate, Flaw, Part, Roots};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +28,18 @@ pub struct Tls {
     settings: Settings,
     /// Where `client-auth` stands.
     asks_clients: Option<Span>,
+    /// Who signs for names that no certificate of a file proves; none: nobody.
+    automatic: Option<Automatic>,
+    /// Whether names that are not known get theirs when somebody asks for them.
+    on_demand: bool,
+}
+
+/// Who signs for the names of a site.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Automatic {
+    /// A CA, or we ourselves where none can: nobody has written which.
+    ByName,
+    By(Signer),
 }
 
 impl Tls {
@@ -34,12 +48,18 @@ impl Tls {
         self.span.get_or_insert(draft.span);
         self.settings.read(draft, &mut self.plan.settings, scene);
         let (Some(chain), key) = (draft.words.first(), draft.words.get(1)) else { return };
-        if matches!(chain.text.value.as_str(), "auto" | "internal") && key.is_none() {
-            let reason = format!("`tls {}` is not supported yet", chain.text.value);
-            scene
-                .findings
-                .error(chain.span, reason)
-                .hint("write `tls CERTIFICATE KEY`, the names of two files");
+        if let Some(signer) = signer(&chain.text.value) {
+            if self.automatic.replace(Automatic::By(signer)).is_some() {
+                scene.findings.error(chain.span, "a site has `tls auto` or `tls internal`, and one of them");
+            }
+            match key.map(|key| (key, key.text.value.as_str())) {
+                Some((_, "on-demand")) => self.on_demand = true,
+                Some((key, _)) => {
+                    let reason = format!("{} cannot stand behind {}", key.shown(), chain.shown());
+                    scene.findings.error(key.span, reason).hint("`on-demand` can");
+                }
+                None => {}
+            }
             return;
         }
         let Some((files, certificate)) = read_pair(chain, key.unwrap_or(chain), scene) else { return };
@@ -50,6 +70,14 @@ impl Tls {
         look_at_dates(chain, &certificate, scene);
         self.plan.certificates.push(files);
         self.certificates.push(certificate);
+    }
+
+    /// The site speaks TLS because of what stands here, and nothing says with which certificates.
+    pub fn imply(&mut self, span: Span) {
+        if self.span.is_none() {
+            self.span = Some(span);
+            self.automatic = Some(Automatic::ByName);
+        }
     }
 
     /// `client-auth require|optional ca=FILE`.
@@ -67,8 +95,10 @@ impl Tls {
 
     /// The plan of a site with these names that speaks TLS at `listen`.
     pub fn finish(
-        self,
+        mut self,
         names: &[HostPattern],
+        secure: &[HostPattern],
+        acme: &Acme,
         listen: Vec<portunus_relay::plan::Listen>,
         listens: usize,
         scene: &mut Scene<'_, '_>,
@@ -90,6 +120,9 @@ impl Tls {
             }
         }
         self.settings.contradictions(&self.plan.settings, &self.certificates, scene);
+        if !listen.is_empty() && !self.obtain(secure, acme, span, scene) {
+            return Some(SiteTls { listen, ..self.plan });
+        }
         let proved = |name: &str| self.certificates.iter().any(|certificate| certificate.proves(name));
         for name in names {
             let named = match name {
@@ -101,13 +134,94 @@ impl Tls {
                 }
                 HostPattern::Any => true,
             };
-            if !named && !self.certificates.is_empty() && !listen.is_empty() {
+            let comes = self.automatic.is_some() && secure.contains(name);
+            if !named && !comes && !self.certificates.is_empty() && !listen.is_empty() {
                 scene.findings.warning(span, format!("no certificate of this site names `{name}`"));
             }
         }
         Some(SiteTls { listen, ..self.plan })
     }
 }
+
+impl Tls {
+    /// Which names get their certificates automatically; whether that can be.
+    fn obtain(&mut self, names: &[HostPattern], acme: &Acme, span: Span, scene: &mut Scene<'_, '_>) -> bool {
+        let Some(automatic) = self.automatic else { return true };
+        let before = scene.findings.errors();
+        for name in names {
+            let host = name.to_string();
+            let bare = host.trim_start_matches("*.");
+            let by = match automatic {
+                Automatic::By(signer) => signer,
+                Automatic::ByName if *name != HostPattern::Any && values::is_private(bare) => {
+                    Signer::Internal
+                }
+                Automatic::ByName => Signer::Acme,
+            };
+            let proved = self.certificates.iter().any(|one| match name {
+                HostPattern::Exact(host) => one.proves(host),
+                _ => one.names.contains(&host),
+            });
+            match name {
+                _ if proved => {}
+                HostPattern::Exact(_) => self.plan.automatic.push(Wanted { name: host, by }),
+                _ if self.on_demand => self.plan.on_demand = Some(by),
+                HostPattern::Any if by == Signer::Internal => {
+                    let wanted = LOCAL.iter().map(|name| Wanted { name: (*name).to_owned(), by });
+                    self.plan.automatic.extend(wanted);
+                }
+                HostPattern::Any => {
+                    let reason =
+                        "this site is for any host, so it is not known which name to get a certificate for";
+                    let hint = "name the hosts, or write `tls internal`, `tls auto on-demand` or `tls CERTIFICATE KEY`";
+                    scene.findings.error(span, reason).hint(hint);
+                }
+                HostPattern::Under(_) if by == Signer::Acme && acme.dns.is_none() => {
+                    let reason =
+                        format!("CAs give a certificate for `{host}` by `dns-01` only (RFC 8555 §8.4)");
+                    let hint =
+                        "write `acme { dns exec PROGRAM }`, or `tls auto on-demand` for one certificate each";
+                    scene.findings.error(span, reason).hint(hint);
+                }
+                HostPattern::Under(_) => self.plan.automatic.push(Wanted { name: host, by }),
+            }
+        }
+        if self.on_demand && self.plan.on_demand.is_none() {
+            let reason =
+                "`on-demand` has no use: every name of the site is written, and gets its certificate at once";
+            scene.findings.warning(span, reason);
+        }
+        if self.plan.on_demand == Some(Signer::Acme) && acme.ask.is_none() {
+            let reason = "with `on-demand` anybody could have certificates asked for in any name, until the CA refuses to give more";
+            scene
+                .findings
+                .error(span, reason)
+                .hint("write `acme { ask URL }`: who is asked whether a name is good");
+        }
+        let asks = self.plan.on_demand == Some(Signer::Acme)
+            || self.plan.automatic.iter().any(|wanted| wanted.by == Signer::Acme);
+        for file in asks.then(|| acme.trusts()).into_iter().flatten() {
+            // What is wrong with a file has been told where it is named.
+            if let Err(wrong) = roots(file.clone(), scene.outside)
+                && file.is_none()
+            {
+                scene.findings.error(span, wrong.reason).maybe_hint(wrong.hint);
+            }
+        }
+        scene.findings.errors() == before
+    }
+}
+
+fn signer(word: &str) -> Option<Signer> {
+    match word {
+        "auto" => Some(Signer::Acme),
+        "internal" => Some(Signer::Internal),
+        _ => None,
+    }
+}
+
+/// What a site for any host proves by itself.
+const LOCAL: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
 
 /// What `tls` says in a pool, and `tls=`, `ca=` … behind a plain target.
 #[derive(Clone, Debug, Default)]

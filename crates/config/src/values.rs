@@ -242,6 +242,31 @@ pub fn unix_path(path: &str) -> Result<PathBuf, Wrong> {
     }
 }
 
+/// Whether no CA of the internet can know to whom this host belongs (RFC 6761, RFC 6762, RFC 8375).
+pub fn is_private(host: &str) -> bool {
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => {
+            address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+                || (address.octets()[0] == 100 && address.octets()[1] & 0xc0 == 64) // RFC 6598
+        }
+        Ok(IpAddr::V6(address)) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unique_local()
+                || address.is_unicast_link_local()
+        }
+        Err(_) => {
+            let last = host.rsplit('.').next().unwrap_or(host);
+            !host.contains('.')
+                || matches!(last, "localhost" | "local" | "internal")
+                || host.ends_with(".home.arpa")
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +324,34 @@ mod tests {
             ["80", "localhost:80", "*:80", "example.com:80", "127.0.0.1", "", "127.0.0.1:", "http://x:1"]
         {
             assert!(listen(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_no_ca_knows() {
+        for host in [
+            "localhost",
+            "x.localhost",
+            "printer.local",
+            "a.internal",
+            "nas",
+            "10.1.2.3",
+            "[::1]",
+            "100.64.0.1",
+            "x.home.arpa",
+        ] {
+            assert!(is_private(host), "{host}");
+        }
+        for host in [
+            "example.com",
+            "x.test",
+            "local.example",
+            "8.8.8.8",
+            "[2001:db8::1]",
+            "100.128.0.1",
+            "home.arpa.example",
+        ] {
+            assert!(!is_private(host), "{host}");
         }
     }
 }

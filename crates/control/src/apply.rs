@@ -1,5 +1,6 @@
 //! apply: what was asked becomes what runs — load, compile, open, swap — and nothing changes when any of it fails.
 
+use crate::automatic::Automatic;
 use crate::boards::{Checks, Names, Renewals};
 use crate::canary::Canaries;
 use crate::described::fnv1a;
@@ -57,6 +58,7 @@ pub struct Supervisor {
     checks: Arc<Checks>,
     names: Names,
     certificates: Renewals,
+    automatic: Automatic,
     stop_wanted: watch::Sender<bool>,
     upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
     canaries: Canaries,
@@ -129,7 +131,8 @@ impl Supervisor {
         open_door: impl FnOnce(&Admin) -> Result<Door, E>,
     ) -> Result<(Arc<Supervisor>, Door, UpgradesWanted), E> {
         let started = SystemTime::now();
-        let (loaded, snapshot) = load(&source, &variable, None, legacy.members.take())?;
+        let automatic = Automatic::new(variable);
+        let (loaded, snapshot) = load(&source, &variable, &automatic, None, legacy.members.take())?;
         let settings = loaded.plan.settings.clone();
         log::set_level(settings.log_level);
         let worker_count = settings.workers.unwrap_or_else(cores);
@@ -164,6 +167,7 @@ impl Supervisor {
             checks: Arc::default(),
             names: Names::default(),
             certificates: Renewals::default(),
+            automatic,
             stop_wanted: watch::Sender::new(false),
             upgrades,
             canaries,
@@ -190,7 +194,8 @@ impl Supervisor {
     /// All or nothing: what can fail comes first, and the swap, which cannot, comes last.
     fn exchange(&self, workers: &Workers) -> Result<Arc<Running>, Trouble> {
         let (old, read_from) = (self.running.load_full(), SystemTime::now());
-        let (loaded, snapshot) = load(&self.source, &self.variable, Some(&old.snapshot), None)?;
+        let (loaded, snapshot) =
+            load(&self.source, &self.variable, &self.automatic, Some(&old.snapshot), None)?;
         let sockets = Sockets::open(
             &listen(&loaded.plan),
             self.worker_count,
@@ -308,6 +313,11 @@ impl Supervisor {
         &self.certificates
     }
 
+    /// What is known of the certificates that nobody wrote down.
+    pub fn automatic(&self) -> &Automatic {
+        &self.automatic
+    }
+
     /// What is known of the names of hosts.
     pub fn names(&self) -> &Names {
         &self.names
@@ -354,6 +364,8 @@ impl Supervisor {
             certificates: certificate_facts(&running.snapshot),
             certificate_changes: self.certificates.counts(),
             certificates_failing: self.certificates.failing().len(),
+            certificate_tries: self.automatic.counts(),
+            certificates_wanting: self.automatic.wanting(),
             process: Process::now(),
         }
     }
@@ -504,6 +516,7 @@ fn end(mut workers: Arc<Workers>) {
 fn load(
     source: &Source,
     variable: &dyn Fn(&str) -> Option<String>,
+    automatic: &Automatic,
     previous: Option<&Snapshot>,
     legacy: Option<Members>,
 ) -> Result<(Loaded, Snapshot), Trouble> {
@@ -513,6 +526,8 @@ fn load(
         if let Some(previous) = previous {
             certificates.keep(previous.certificates());
         }
+        let earlier = previous.map(|previous| &**previous.certificates());
+        automatic.ready(&loaded.plan, &mut certificates, earlier);
         let known = match (previous, legacy) {
             (Some(previous), _) => Arc::clone(previous.members()),
             (None, Some(members)) => Arc::new(members),
@@ -531,10 +546,13 @@ fn load(
 
 /// Every certificate and when it ends, in seconds since 1970.
 fn certificate_facts(snapshot: &Snapshot) -> Vec<(String, i64)> {
-    let all = snapshot.certificates().pairs.iter();
-    let mut facts: Vec<_> =
-        all.map(|(files, one)| (files.certificate.display().to_string(), one.not_after)).collect();
+    let certificates = snapshot.certificates();
+    let files = certificates.pairs.iter();
+    let files = files.map(|(files, one)| (files.certificate.display().to_string(), one.not_after));
+    let automatic = certificates.automatic.iter().map(|(wanted, one)| (wanted.name.clone(), one.not_after));
+    let mut facts: Vec<_> = files.chain(automatic).collect();
     facts.sort();
+    facts.dedup_by(|one, other| one.0 == other.0);
     facts
 }
 

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod apply;
+pub mod automatic;
 pub mod boards;
 pub mod canary;
 pub mod certs;

@@ -102,6 +102,12 @@ pub enum Command {
     Remove(AtHost),
     /// Let the running program finish what it has, and end
     Stop(At),
+    /// Let this machine believe the internal CA (`tls internal`): put its certificate into the system's list
+    Trust {
+        /// Print the certificate instead, for other machines and browsers
+        #[arg(long)]
+        print: bool,
+    },
     /// Print the completions of a shell
     Completions {
         /// Which shell

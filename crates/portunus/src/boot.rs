@@ -89,6 +89,7 @@ async fn begin_to_end(
     tokio::spawn(health::run(Arc::clone(&supervisor)));
     tokio::spawn(watch::watch(Arc::clone(&supervisor)));
     tokio::spawn(certs::watch(Arc::clone(&supervisor)));
+    tokio::spawn(certs::keep(Arc::clone(&supervisor)));
     tokio::spawn(memory::watch(Arc::clone(&supervisor)));
     tokio::spawn(rounds::run(Arc::clone(&supervisor)));
     let watchdog = tokio::spawn(systemd::watchdog(Arc::clone(&supervisor)));

@@ -15,6 +15,7 @@ mod remote;
 mod rewrite;
 mod signals;
 mod systemd;
+mod trust;
 mod upgrade;
 
 use args::{Args, Command};
@@ -59,6 +60,7 @@ fn perform(args: Args) -> Result<(), Exit> {
         }
         Some(Command::Remove(host)) => remote::remove(config, &host),
         Some(Command::Stop(at)) => remote::stop(config, &at),
+        Some(Command::Trust { print }) => trust::trust(config, print),
         Some(Command::Completions { shell }) => papers::completions(shell),
         Some(Command::Man) => papers::man(),
     }

@@ -298,6 +298,21 @@ fn readable(status: &Value) -> String {
         let (kept, why) = (list(&name["addresses"]).len(), word(&name["failing"]));
         let _ = writeln!(out, "{} cannot be resolved, {kept} addresses are kept: {why}", word(&name["name"]));
     }
+    for one in list(&status["certificates"]) {
+        let (name, until) = (word(&one["name"]), one["until"].as_str());
+        let _ = match (until, one["error"].as_str()) {
+            (Some(until), None) => {
+                writeln!(out, "certificate for {name} from {} until {until}", word(&one["from"]))
+            }
+            (Some(until), Some(why)) => {
+                writeln!(out, "certificate for {name} until {until}; not renewed: {why}")
+            }
+            (None, Some(why)) => {
+                writeln!(out, "no certificate for {name}, next try at {}: {why}", word(&one["next"]))
+            }
+            (None, None) => writeln!(out, "no certificate for {name} yet"),
+        };
+    }
     for pool in list(&status["pools"]) {
         let retries = counted(&pool["retries"], "retry", "retries");
         let _ = writeln!(out, "pool {}, {retries}", word(&pool["name"]));

@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod acme;
 mod again;
 mod preface;
 mod tls;
 
+pub use acme::{Acme, AcmeAuthority, Challenge, DnsHook, ExternalAccount, Signer, Wanted};
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency};
 pub use preface::{PrefaceVersion, Prefaced};
 pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsCurve, TlsSettings, TlsSuite, TlsVersion};
@@ -62,6 +64,9 @@ pub struct Settings {
     /// Where changes that an operator has made at run time are kept, when asked; none means: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
+    /// How certificates are got from a CA.
+    #[serde(skip_serializing_if = "Acme::is_default")]
+    pub acme: Acme,
     /// The bounds that hold where no site or route says otherwise.
     pub limits: Limits,
 }
@@ -79,6 +84,7 @@ impl Default for Settings {
             watch: false,
             resolver: Resolver::Default,
             state: None,
+            acme: Acme::default(),
             limits: Limits::default(),
         }
     }
@@ -534,6 +540,19 @@ pub enum HostPattern {
     Under(String),
     /// Any host, and none.
     Any,
+}
+
+impl HostPattern {
+    /// Whether it is for this host, which is in normal form.
+    pub fn fits(&self, host: &str) -> bool {
+        match self {
+            HostPattern::Exact(name) => name == host,
+            HostPattern::Under(name) => {
+                host.strip_suffix(name.as_str()).is_some_and(|under| under.len() > 1 && under.ends_with('.'))
+            }
+            HostPattern::Any => true,
+        }
+    }
 }
 
 impl std::fmt::Display for HostPattern {

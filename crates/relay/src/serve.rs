@@ -14,7 +14,7 @@ use crate::snapshot::Route;
 use crate::tally;
 use crate::worker::Worker;
 use portunus_message::body::Source;
-use portunus_message::{Crime, Error, Exchange, Phase, Side};
+use portunus_message::{Crime, Error, Exchange, Phase, Response, Side, Status};
 use portunus_wire::h1::Framing;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -35,7 +35,10 @@ pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch,
             found = Err(Crime::Misdirected);
         }
     }
+    // A CA is answered whatever the sites make of its request; everybody else's goes on.
+    let challenged = run.snapshot.challenges.answer(x.request.target.path());
     let done = match found {
+        _ if let Some(text) = challenged => show(x, client, &text, worker).await,
         Err(crime) => refuse(x, client, Error::client(Phase::Head, crime), worker).await,
         Ok((at, route)) => {
             x.labels.route = Some(at);
@@ -97,6 +100,12 @@ async fn follow(
         Some(answered) if answered.answer.upgraded => switch(x, client, answered, route, run, worker).await,
         Some(answered) => relay(x, client, answered, route, &bounds, worker).await,
     }
+}
+
+/// Shows a CA what it asks for (RFC 8555 §8.3).
+async fn show(x: &mut Exchange, client: &mut Client, text: &str, worker: &Worker) -> Result<(), Error> {
+    own::take(x, Response::text(Status::OK, "application/octet-stream", text));
+    local(x, client, worker).await
 }
 
 /// What the filters say of a request.

@@ -3,7 +3,9 @@
 use crate::breaker::spread::Pace;
 use crate::breaker::{Bound, Gate};
 use crate::canary::Canary;
+use crate::challenges::Challenges;
 use crate::context::Bounds;
+use crate::demands::Demands;
 use crate::dispatch::Table;
 use crate::eject::{Alarm, Judge};
 use crate::filter::chain::Chain;
@@ -41,6 +43,10 @@ pub struct Snapshot {
     pub trust: Arc<Trust>,
     /// Rings when the state of a host has changed.
     pub alarm: Arc<Alarm>,
+    /// What is shown to CAs; belongs to the program, not to one Snapshot.
+    pub challenges: Arc<Challenges>,
+    /// The names without a certificate that clients ask for; likewise.
+    pub demands: Arc<Demands>,
     routes: Arc<[Route]>,
     pools: Vec<Arc<Pool>>,
 }
@@ -168,6 +174,8 @@ impl Snapshot {
     ) -> Result<Snapshot, Vec<CompileMistake>> {
         let mut mistakes = Vec::new();
         let alarm = previous.map(|previous| Arc::clone(&previous.alarm)).unwrap_or_default();
+        let challenges = previous.map(|previous| Arc::clone(&previous.challenges)).unwrap_or_default();
+        let demands = previous.map(|previous| Arc::clone(&previous.demands)).unwrap_or_default();
         let old = Old::new(previous);
         let mut pools = Vec::with_capacity(plan.pools.len());
         for pool in &plan.pools {
@@ -209,7 +217,20 @@ impl Snapshot {
             let trust = Arc::new(Trust::new(&plan.settings.trusted_proxies));
             let (plan, table, routes) = (Arc::new(plan.clone()), Arc::new(table), routes.into());
             let fronts = Arc::new(fronts);
-            Ok(Snapshot { plan, members, certificates, fronts, prefaces, table, trust, alarm, routes, pools })
+            Ok(Snapshot {
+                plan,
+                members,
+                certificates,
+                fronts,
+                prefaces,
+                table,
+                trust,
+                alarm,
+                challenges,
+                demands,
+                routes,
+                pools,
+            })
         } else {
             Err(mistakes)
         }
@@ -228,6 +249,8 @@ impl Snapshot {
             table: Arc::clone(&self.table),
             trust: Arc::clone(&self.trust),
             alarm: Arc::clone(&self.alarm),
+            challenges: Arc::clone(&self.challenges),
+            demands: Arc::clone(&self.demands),
             routes: Arc::clone(&self.routes),
             pools: pools.collect::<Result<_, _>>().map_err(|mistake| vec![mistake])?,
             members,
@@ -256,6 +279,8 @@ impl Snapshot {
             table: Arc::clone(&self.table),
             trust: Arc::clone(&self.trust),
             alarm: Arc::clone(&self.alarm),
+            challenges: Arc::clone(&self.challenges),
+            demands: Arc::clone(&self.demands),
             routes: Arc::clone(&self.routes),
             pools,
         })

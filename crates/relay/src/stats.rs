@@ -26,6 +26,10 @@ pub enum Handshake {
     BadHello,
     /// No site has the host that was asked for.
     UnknownName,
+    /// The site has no certificate for the host yet.
+    NoCertificate,
+    /// A CA looked whether the host is ours.
+    Challenge,
     /// No version, suite or group that both know.
     NothingInCommon,
     /// No protocol inside that both speak (ALPN).
@@ -41,7 +45,7 @@ pub enum Handshake {
 }
 
 /// The words for them in metrics, in their order.
-pub const HANDSHAKES: [&str; 13] = [
+pub const HANDSHAKES: [&str; 15] = [
     "full",
     "resumed",
     "timeout",
@@ -49,6 +53,8 @@ pub const HANDSHAKES: [&str; 13] = [
     "not-tls",
     "bad-hello",
     "unknown-name",
+    "no-certificate",
+    "challenge",
     "nothing-in-common",
     "no-protocol",
     "client-refused",

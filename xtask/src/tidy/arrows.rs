@@ -53,6 +53,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("census", &[]),
     ("net", &[]),
     ("tls", &["plan"]),
+    ("challenges", &["tls"]),
+    ("demands", &["plan"]),
     ("link", &["buffers", "net"]),
     ("client", &["buffers", "clock", "deadlines", "filter", "link", "net", "tls"]),
     // what decides, and does no I/O
@@ -71,8 +73,20 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "snapshot",
         &[
-            "breaker", "canary", "dispatch", "eject", "filter", "mirror", "pick", "prefaces", "retry",
-            "split", "sticky", "tls",
+            "breaker",
+            "canary",
+            "challenges",
+            "demands",
+            "dispatch",
+            "eject",
+            "filter",
+            "mirror",
+            "pick",
+            "prefaces",
+            "retry",
+            "split",
+            "sticky",
+            "tls",
         ],
     ),
     ("asker", &["filter"]),
@@ -149,6 +163,7 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "accept",
         &[
+            "challenges",
             "client",
             "deadlines",
             "decode",

@@ -78,7 +78,9 @@ const RULES: &[Rule] = &[
     Rule {
         places: &["crates/"],
         except: &[
+            "crates/control/src/certs/acme/client",
             "crates/relay/src/accept/tls",
+            "crates/relay/src/challenges",
             "crates/relay/src/net/tls",
             "crates/relay/src/pool/tls",
             "crates/relay/src/tls/",

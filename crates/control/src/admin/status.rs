@@ -1,16 +1,19 @@
 //! status: everything at a glance, as JSON.
 
 use crate::apply::Supervisor;
+use crate::automatic::Known;
 use crate::boards::Found;
 use crate::observe::metrics::NameFacts;
 use crate::observe::wall::rfc3339;
 use crate::state::{self, State};
 use portunus_relay::clock;
 use portunus_relay::hosts::Host;
+use portunus_relay::plan::{Signer, Wanted};
 use portunus_relay::stats::{HostStats, PoolStats, RouteStats, Stats};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// What `GET /status` answers. It blocks until the workers have told what they have counted.
 pub fn of(supervisor: &Supervisor) -> Value {
@@ -46,10 +49,28 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "memory_bytes": facts.process.resident_bytes,
         "memory_level": facts.memory_level.word(),
         "names": facts.names.iter().map(name).collect::<Vec<_>>(),
+        "certificates": certificates(supervisor),
         "pools": pools(supervisor, &stats, running.snapshot.hosts()),
         "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
+}
+
+/// The certificates that nobody wrote down.
+fn certificates(supervisor: &Supervisor) -> Vec<Value> {
+    let seconds = |at: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(at).unwrap_or(0));
+    let known = supervisor.automatic().known().into_iter();
+    let entry = |(wanted, known): (Wanted, Known)| {
+        json!({
+            "name": wanted.name,
+            "by": match wanted.by { Signer::Acme => "acme", Signer::Internal => "internal" },
+            "from": known.from,
+            "until": known.not_after.map(|at| rfc3339(seconds(at))),
+            "next": known.next.map(rfc3339),
+            "error": known.error,
+        })
+    };
+    known.map(entry).collect()
 }
 
 /// The pools of the Snapshot in force, in its order, with what was counted of them.

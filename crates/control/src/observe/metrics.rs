@@ -45,6 +45,10 @@ pub struct Facts {
     pub certificate_changes: [u64; 2],
     /// Certificates whose files cannot be used now.
     pub certificates_failing: usize,
+    /// Certificates that were got without the operator's doing, and tries that came to nothing.
+    pub certificate_tries: [u64; 2],
+    /// Names that have no certificate yet although they want one, or whose latest try came to nothing.
+    pub certificates_wanting: usize,
     /// What the kernel says.
     pub process: Process,
 }
@@ -266,6 +270,13 @@ fn tls(page: &mut Page, stats: &Stats, facts: &Facts) {
     }
     let help = "Certificates whose files cannot be used now; the ones before go on.";
     page.single("portunus_certificates_failing", "gauge", help, facts.certificates_failing);
+    let name = "portunus_certificate_tries_total";
+    page.family(name, "counter", "Tries to get a certificate automatically, by what became of them.");
+    for (result, count) in ["ok", "failed"].iter().zip(facts.certificate_tries) {
+        page.sample(name, &[("result", result)], count);
+    }
+    let help = "Names that want a certificate and have none, or whose latest try has failed.";
+    page.single("portunus_certificates_wanting", "gauge", help, facts.certificates_wanting);
 }
 
 fn program(page: &mut Page, facts: &Facts) {

@@ -1,5 +1,6 @@
 //! tls: hands are shaken with a client, within their time; what comes out is a connection like any other.
 
+use crate::challenges::Challenges;
 use crate::client::Quiet;
 use crate::deadlines::Deadline;
 use crate::decode;
@@ -11,6 +12,7 @@ use crate::tls::{Front, Secured, identity};
 use crate::worker::{Seat, Worker};
 use portunus_message::{Peer, Proof, Target, Tick};
 use portunus_wire::hello::{self, Hello, NoHello};
+use rustls::server::UnbufferedServerConnection;
 use rustls::{AlertDescription, Error};
 use std::future::poll_fn;
 use std::io;
@@ -62,7 +64,21 @@ impl Greeting<'_> {
             }
         });
         let hello = hello.await.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
-        let found = self.front(&listen, &peer, &hello);
+        if let Some(connection) = self.challenge(&hello) {
+            return Err(self.prove(stream, connection, read, opened, &deadline).await);
+        }
+        let found = poll_fn(|cx| {
+            deadline.wakes(cx);
+            match self.front(&listen, &peer, &hello) {
+                Ok((name, front)) if front.has_certificate(name.as_deref()) => Poll::Ready(Ok((name, front))),
+                Ok((name, front)) if self.demands(name.as_deref(), &front) => {
+                    self.patience(opened, &deadline)
+                }
+                Ok(_) => Poll::Ready(Err(Handshake::NoCertificate)),
+                Err(why) => Poll::Ready(Err(why)),
+            }
+        });
+        let found = found.await;
         let (name, front) = found.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
         let connection = front.connection(hello.suite).map_err(|_| Handshake::Other)?;
         let mut layer = Layer::server(stream, connection, read);
@@ -84,6 +100,38 @@ impl Greeting<'_> {
         let stream = Stream::Tls(Box::new(layer));
         let opened = self.worker.clock.refresh();
         Ok(Quiet { stream, deadline, peer, listen, secured, opened, requests: 0 })
+    }
+
+    /// The other side of a CA that looks whether a host is ours (RFC 8737 §3).
+    fn challenge(&self, hello: &Hello) -> Option<UnbufferedServerConnection> {
+        let name = hello.name.as_deref().filter(|_| Challenges::is_asked(&hello.protocols))?;
+        self.worker.run().snapshot.challenges.connection(&name.to_ascii_lowercase())
+    }
+
+    /// Shakes hands with a CA, which is all that it wants.
+    async fn prove(
+        &self,
+        stream: Stream,
+        connection: UnbufferedServerConnection,
+        read: Vec<u8>,
+        opened: Tick,
+        deadline: &Deadline,
+    ) -> Handshake {
+        let mut layer = Layer::server(stream, connection, read);
+        if let Err(error) = layer.begin() {
+            return why(&error);
+        }
+        let done = poll_fn(|cx| match layer.poll_handshake(cx) {
+            Poll::Ready(done) => Poll::Ready(done.map_err(|error| why(&error))),
+            Poll::Pending => self.patience(opened, deadline),
+        });
+        done.await.err().unwrap_or(Handshake::Challenge)
+    }
+
+    /// Whether a certificate for this name may come while the client waits.
+    fn demands(&self, name: Option<&str>, front: &Front) -> bool {
+        let (Some(name), Some(signer)) = (name, front.on_demand) else { return false };
+        self.worker.run().snapshot.demands.ask(name, signer, self.worker.clock.now())
     }
 
     /// Reads until the ClientHello is whole. No buffer is held while it waits.
@@ -166,6 +214,7 @@ fn turn_away(stream: &mut Stream, why: Handshake, read: &[u8]) {
     let alert = |code: u8| vec![21, 3, 3, 0, 2, 2, code]; // RFC 8446 §6.2, before anything is encrypted
     let words = match why {
         Handshake::UnknownName => alert(AlertDescription::UnrecognisedName.into()),
+        Handshake::NoCertificate => alert(AlertDescription::InternalError.into()),
         Handshake::BadHello => alert(AlertDescription::DecodeError.into()),
         // Plain HTTP where TLS is spoken is told in its own language (attack D15).
         Handshake::NotTls if read.first().is_some_and(u8::is_ascii_uppercase) => PLAIN.to_vec(),

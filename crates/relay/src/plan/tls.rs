@@ -1,6 +1,6 @@
 //! tls: how a site speaks TLS, as the operator meant it.
 
-use super::Listen;
+use super::{Listen, Signer, Wanted};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -12,7 +12,14 @@ pub struct SiteTls {
     /// Where it does; the site's other listeners are plain.
     pub listen: Vec<Listen>,
     /// What it proves its names with.
+    #[serde(default)]
     pub certificates: Vec<CertificateFiles>,
+    /// The names that get their certificates without the operator's doing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub automatic: Vec<Wanted>,
+    /// Who signs certificates for its names that are not known before somebody asks for them; none: there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<Signer>,
     /// What a handshake has to be like.
     #[serde(default)]
     pub settings: TlsSettings,

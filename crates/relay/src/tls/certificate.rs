@@ -49,7 +49,7 @@ impl Certificate {
     /// Reads a chain and its key, both in PEM.
     pub fn read(chain: &[u8], key: &[u8]) -> Result<Certificate, Flaw> {
         let certificates = read_chain(chain)?;
-        let key = read_key(key)?;
+        let key = key_of(key)?;
         let certified = CertifiedKey::from_der(certificates, key, &provider());
         let key = certified.map_err(|error| refused(&error))?;
         let leaf = key.cert.first().map(|leaf| leaf.as_ref()).unwrap_or(&[]);
@@ -65,6 +65,11 @@ impl Certificate {
             dates: [date(validity.not_before), date(validity.not_after)],
             key: Arc::new(key),
         })
+    }
+
+    /// The certificate itself, as DER.
+    pub fn leaf(&self) -> &[u8] {
+        self.key.cert.first().map_or(&[], |leaf| leaf.as_ref())
     }
 
     /// Whether it proves `host`, which is in normal form.
@@ -116,7 +121,7 @@ fn read_chain(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     }
 }
 
-fn read_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, Flaw> {
+pub(super) fn key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, Flaw> {
     match PrivateKeyDer::from_pem_slice(text) {
         Ok(key) => Ok(key),
         Err(_) if contains(text, b"ENCRYPTED") => Err(Flaw {
@@ -135,7 +140,7 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|here| here == word)
 }
 
-fn refused(error: &Error) -> Flaw {
+pub(super) fn refused(error: &Error) -> Flaw {
     match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             flaw(Part::Key, "does not belong to the certificate")

@@ -6,6 +6,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SignatureAlgorithm};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The certificates of one site. Its keys are the operator's, so nobody can make them collide.
@@ -16,6 +17,8 @@ pub struct Choices {
     under: HashMap<Box<str>, Choice, FixedState>,
     /// For names that none of them proves: the operator has given them to this site all the same.
     other: Choice,
+    /// For clients that name nobody, where there are certificates for addresses.
+    nameless: Choice,
 }
 
 /// Certificates for one name, each with another kind of key; the preferred first.
@@ -26,28 +29,44 @@ impl Choices {
     pub fn new(certificates: impl Iterator<Item = Arc<Certificate>>) -> Choices {
         let mut choices = Choices::default();
         for certificate in certificates {
-            for name in &certificate.names {
-                let table = match name.strip_prefix("*.") {
-                    Some(_) => &mut choices.under,
-                    None => &mut choices.exact,
-                };
-                let name = name.strip_prefix("*.").unwrap_or(name);
-                match table.get_mut(name) {
-                    Some(choice) => add(choice, &certificate),
-                    None => _ = table.insert(name.into(), vec![Arc::clone(&certificate)]),
-                }
-            }
+            choices.add(&certificate);
             add(&mut choices.other, &certificate);
         }
         choices
+    }
+
+    /// One more, for the names that it proves and no other.
+    pub fn add(&mut self, certificate: &Arc<Certificate>) {
+        for name in &certificate.names {
+            let table = match name.strip_prefix("*.") {
+                Some(_) => &mut self.under,
+                None => &mut self.exact,
+            };
+            if is_address(name) {
+                add(&mut self.nameless, certificate);
+            }
+            let name = name.strip_prefix("*.").unwrap_or(name);
+            match table.get_mut(name) {
+                Some(choice) => add(choice, certificate),
+                None => _ = table.insert(name.into(), vec![Arc::clone(certificate)]),
+            }
+        }
     }
 
     /// Those for `name`, which is in lower case; the preferred first.
     pub fn of(&self, name: Option<&str>) -> &[Arc<Certificate>] {
         let exact = name.and_then(|name| self.exact.get(name));
         let under = || name.and_then(|name| self.under.get(name.split_once('.')?.1));
-        exact.or_else(under).unwrap_or(&self.other)
+        match name {
+            None if !self.nameless.is_empty() => &self.nameless,
+            _ => exact.or_else(under).unwrap_or(&self.other),
+        }
     }
+}
+
+/// Whether a name in normal form is an address.
+fn is_address(name: &str) -> bool {
+    name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
 
 fn add(choice: &mut Choice, certificate: &Arc<Certificate>) {

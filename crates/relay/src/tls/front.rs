@@ -1,7 +1,7 @@
 //! Fronts: how each site shakes hands — its policy with its tickets, and its certificates.
 
 use super::{Certificates, Choices, Roots, offer};
-use crate::plan::{CompileMistake, Listen, Plan, SiteTls, TlsSettings};
+use crate::plan::{CompileMistake, HostPattern, Listen, Plan, Signer, SiteTls, TlsSettings};
 use portunus_message::Proof;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::Ticketer;
@@ -30,6 +30,8 @@ pub struct Front {
     /// What it has to be like.
     pub policy: Arc<Policy>,
     choices: Arc<Choices>,
+    /// Whether names that have no certificate yet may get one when somebody asks for them.
+    pub on_demand: Option<Signer>,
 }
 
 /// What handshakes of some sites have to be like. A session belongs to the policy that it began with: others cannot read its ticket,
@@ -68,7 +70,8 @@ impl Fronts {
         let mut listens = Vec::new();
         for site in &plan.sites {
             let h2 = plan.settings.limits.streams > 0;
-            let front = site.tls.as_ref().map(|tls| compile(tls, h2, certificates, &mut policies));
+            let front =
+                site.tls.as_ref().map(|tls| compile(tls, h2, &site.names, certificates, &mut policies));
             let front = front.transpose().map_err(|reason| {
                 let name = site.names.first().map(ToString::to_string).unwrap_or_default();
                 mistakes.push(CompileMistake { place: format!("site {name}"), reason });
@@ -153,6 +156,7 @@ impl Policy {
 fn compile(
     tls: &SiteTls,
     h2: bool,
+    names: &[HostPattern],
     certificates: &Certificates,
     policies: &mut Policies,
 ) -> Result<Arc<Front>, String> {
@@ -163,17 +167,38 @@ fn compile(
         own.push(Arc::clone(certificate.ok_or_else(missing)?));
     }
     let policy = policies.get(&tls.settings, certificates)?;
-    let choices = Arc::new(Choices::new(own.into_iter()));
+    // A site for any host has nothing better for a name than what it has for another one.
+    let any = tls.on_demand.is_none() && names.contains(&HostPattern::Any);
+    let known = tls.automatic.iter().filter_map(|wanted| certificates.automatic.get(wanted));
+    let (for_all, others) = match any {
+        true => (known.cloned().collect(), Vec::new()),
+        false => (Vec::new(), known.collect()),
+    };
+    own.extend(for_all);
+    let mut choices = Choices::new(own.into_iter());
+    others.into_iter().for_each(|one| choices.add(one));
+    if let Some(signer) = tls.on_demand {
+        let fits = |name: &str| names.iter().any(|pattern| pattern.fits(name));
+        let found = certificates.automatic.iter();
+        let found = found.filter(|(wanted, _)| wanted.by == signer && fits(&wanted.name));
+        found.for_each(|(_, one)| choices.add(one));
+    }
+    let choices = Arc::new(choices);
     let mut config = policy.config.clone();
     config.alpn_protocols = PROTOCOLS.iter().skip(usize::from(!h2)).map(|name| name.to_vec()).collect();
     config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
     let mut obliging = config.clone();
     obliging.ignore_client_order = false;
     let (config, obliging) = (Arc::new(config), Arc::new(obliging));
-    Ok(Arc::new(Front { config, obliging, policy, choices }))
+    Ok(Arc::new(Front { config, obliging, policy, choices, on_demand: tls.on_demand }))
 }
 
 impl Front {
+    /// Whether there is a certificate to show to whoever asks for this host, or names none.
+    pub fn has_certificate(&self, name: Option<&str>) -> bool {
+        !self.choices.of(name).is_empty()
+    }
+
     /// A handshake with a client that prefers this suite to all others. Who has no AES in his processor puts ChaCha20 first, and gets it.
     pub fn connection(&self, preferred: Option<u16>) -> Result<UnbufferedServerConnection, rustls::Error> {
         let prefers_chacha = preferred.is_some_and(|suite| CHACHA20.contains(&suite));

@@ -5,15 +5,17 @@ mod certificate;
 mod choices;
 mod front;
 mod offer;
+mod proof;
 mod roots;
 
 pub use back::{Back, Behind};
 pub use certificate::{Certificate, Flaw, Part, identity};
 pub use choices::Choices;
 pub use front::{Front, Fronts, Policy, Secured};
+pub use proof::{PROTOCOL as PROOF_PROTOCOL, Proofs};
 pub use roots::Roots;
 
-use crate::plan::CertificateFiles;
+use crate::plan::{CertificateFiles, Wanted};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -24,6 +26,8 @@ use std::sync::{Arc, OnceLock};
 pub struct Certificates {
     /// Certificates with their keys.
     pub pairs: HashMap<CertificateFiles, Arc<Certificate>>,
+    /// Those that nobody wrote down, as far as they are there.
+    pub automatic: HashMap<Wanted, Arc<Certificate>>,
     /// Whose certificates are believed, by the file; none: those that the system believes.
     pub roots: HashMap<Option<PathBuf>, Arc<Roots>>,
 }

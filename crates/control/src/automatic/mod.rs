@@ -1,0 +1,216 @@
+//! automatic: the certificates that nobody wrote down: those that are there at once, and what is known of all of them.
+
+mod authority;
+pub(crate) mod store;
+
+pub use authority::{Authority, subject};
+pub use store::{Disk, Held, Store};
+
+use crate::observe::log;
+use portunus_relay::plan::{Plan, Settings, Signer, Wanted};
+use portunus_relay::tls::{Certificate, Certificates};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+/// How many names that are not written anywhere may have certificates (attack D10).
+pub const ON_DEMAND_MAX: usize = 10_000;
+
+/// What is known of the certificates that nobody wrote down.
+#[derive(Debug)]
+pub struct Automatic {
+    variable: fn(&str) -> Option<String>,
+    /// Guards the authority of our own, once it was needed.
+    authority: Mutex<Option<(PathBuf, Arc<Authority>)>>,
+    /// Guards what is known of each name.
+    known: Mutex<BTreeMap<Wanted, Known>>,
+    obtained: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What is known of one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Until when its certificate is good, in seconds since 1970; none: there is none.
+    pub not_after: Option<i64>,
+    /// Who it is from.
+    pub from: Option<String>,
+    /// When something is done for it next.
+    pub next: Option<SystemTime>,
+    /// Why the latest try has failed.
+    pub error: Option<String>,
+}
+
+impl Automatic {
+    /// Nothing is known yet. `variable` tells where users keep what programs need.
+    pub fn new(variable: fn(&str) -> Option<String>) -> Automatic {
+        Automatic {
+            variable,
+            authority: Mutex::default(),
+            known: Mutex::default(),
+            obtained: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// Where accounts, keys and certificates are kept.
+    pub fn store(&self, settings: &Settings) -> Arc<dyn Store> {
+        Arc::new(Disk::at(directory(settings, &self.variable)))
+    }
+
+    /// Puts those certificates of a plan in place that are there already, or that can be made without asking anybody.
+    pub fn ready(&self, plan: &Plan, certificates: &mut Certificates, previous: Option<&Certificates>) {
+        let store = self.store(&plan.settings);
+        for wanted in wanted(plan) {
+            let known = previous.and_then(|previous| previous.automatic.get(&wanted)).cloned();
+            let found = match (known, wanted.by) {
+                (Some(known), _) => Ok(Some(known)),
+                (None, Signer::Internal) => self.sign(plan, &wanted.name).map(Some),
+                (None, Signer::Acme) => stored(&*store, &wanted.name),
+            };
+            match found {
+                Ok(Some(certificate)) => _ = certificates.automatic.insert(wanted, certificate),
+                Ok(None) => {}
+                Err(reason) => log::error(format_args!("{}: no certificate yet: {reason}", wanted.name)),
+            }
+        }
+        let earlier = previous.into_iter().flat_map(|previous| &previous.automatic);
+        for (wanted, certificate) in earlier.filter(|(wanted, _)| may_be_demanded(plan, wanted)) {
+            certificates.automatic.entry(wanted.clone()).or_insert_with(|| Arc::clone(certificate));
+        }
+    }
+
+    /// A certificate by our own authority.
+    pub fn sign(&self, plan: &Plan, name: &str) -> Result<Arc<Certificate>, String> {
+        let now = SystemTime::now();
+        let place = directory(&plan.settings, &self.variable);
+        let mut authority = lock(&self.authority);
+        let own = match &*authority {
+            Some((known, own)) if *known == place => Arc::clone(own),
+            _ => {
+                let own = Arc::new(self.open(&plan.settings, now)?);
+                *authority = Some((place, Arc::clone(&own)));
+                own
+            }
+        };
+        own.sign(name, now)
+    }
+
+    /// Without a place to keep it, it ends with the program: better than no certificate at all.
+    fn open(&self, settings: &Settings, now: SystemTime) -> Result<Authority, String> {
+        match Authority::open(&*self.store(settings), now) {
+            Ok((own, new)) => {
+                if new {
+                    log::info("an internal CA has been made; `portunus trust` lets this machine believe it");
+                }
+                Ok(own)
+            }
+            Err(reason) => {
+                log::warn(format_args!(
+                    "the internal CA cannot be kept and ends with the program: {reason}; write `state DIRECTORY`"
+                ));
+                Authority::make(now).map(|(own, _)| own).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// What is known of each name.
+    pub fn known(&self) -> BTreeMap<Wanted, Known> {
+        lock(&self.known).clone()
+    }
+
+    /// How many certificates were got, and how many tries have failed.
+    pub fn counts(&self) -> [u64; 2] {
+        [self.obtained.load(Relaxed), self.failed.load(Relaxed)]
+    }
+
+    /// How many names have no certificate, or one that could not be renewed.
+    pub fn wanting(&self) -> usize {
+        lock(&self.known).values().filter(|one| one.not_after.is_none() || one.error.is_some()).count()
+    }
+
+    /// Hears what is known now, of all.
+    pub(crate) fn note(&self, known: BTreeMap<Wanted, Known>) {
+        *lock(&self.known) = known;
+    }
+
+    /// Hears how a try went.
+    pub(crate) fn tried(&self, well: bool) {
+        if well { &self.obtained } else { &self.failed }.fetch_add(1, Relaxed);
+    }
+}
+
+/// The names that a plan wants certificates for, each once.
+pub fn wanted(plan: &Plan) -> BTreeSet<Wanted> {
+    let sites = plan.sites.iter().filter_map(|site| site.tls.as_ref());
+    sites.flat_map(|tls| tls.automatic.iter().cloned()).collect()
+}
+
+/// Whether a site takes names like this one when somebody asks for them.
+pub fn may_be_demanded(plan: &Plan, wanted: &Wanted) -> bool {
+    plan.sites.iter().any(|site| {
+        let signer = site.tls.as_ref().and_then(|tls| tls.on_demand);
+        signer == Some(wanted.by) && site.names.iter().any(|name| name.fits(&wanted.name))
+    })
+}
+
+/// The certificate of this name in the store.
+pub fn stored(store: &dyn Store, name: &str) -> Result<Option<Arc<Certificate>>, String> {
+    let key = key(name, "pem");
+    let told = |reason: String| format!("{}: {reason}", store.place(&key));
+    let Some(bytes) = store.read(&key).map_err(|error| told(error.to_string()))? else { return Ok(None) };
+    let read = Certificate::read(&bytes, &bytes).map_err(|flaw| told(flaw.reason))?;
+    match read.names.iter().any(|own| own == name) {
+        true => Ok(Some(Arc::new(read))),
+        false => Err(told(format!("is not a certificate for {name}"))),
+    }
+}
+
+/// What the store calls the certificate of a name, or what is remembered of it.
+pub fn key(name: &str, kind: &str) -> String {
+    format!("acme/certificates/{}.{kind}", name.replace('*', "_").replace(':', "-"))
+}
+
+/// Where it is kept: where `state` says, or where the system has a place for it.
+pub fn directory(settings: &Settings, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
+    if let Some(state) = &settings.state {
+        return state.clone();
+    }
+    let set = |name: &str| variable(name).filter(|value| value.starts_with('/'));
+    if let Some(directories) = set("STATE_DIRECTORY") {
+        return PathBuf::from(directories.split(':').next().unwrap_or(&directories)); // systemd.exec(5)
+    }
+    let own = set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| format!("{home}/.local/share")));
+    match own {
+        Some(own) if !rustix::process::geteuid().is_root() => PathBuf::from(own).join("portunus"),
+        _ => PathBuf::from("/var/lib/portunus"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_has_a_place_that_was_written_or_that_the_system_has() {
+        let none = |_: &str| None;
+        let systemd = |name: &str| (name == "STATE_DIRECTORY").then(|| "/var/lib/a:/var/lib/b".to_owned());
+        let mut settings = Settings::default();
+        assert_eq!(directory(&settings, &none), PathBuf::from("/var/lib/portunus"));
+        assert_eq!(directory(&settings, &systemd), PathBuf::from("/var/lib/a"));
+        settings.state = Some("/srv/state".into());
+        assert_eq!(directory(&settings, &systemd), PathBuf::from("/srv/state"));
+    }
+
+    #[test]
+    fn no_name_is_a_way_out_of_its_directory() {
+        assert_eq!(key("*.example.com", "pem"), "acme/certificates/_.example.com.pem");
+        assert_eq!(key("[::1]", "json"), "acme/certificates/[--1].json");
+    }
+}

@@ -1,0 +1,140 @@
+//! show: what a CA wants to see is shown, until the guard is dropped: a token, a certificate, or a record in the DNS.
+
+use super::DnsHook;
+use portunus_relay::challenges::Challenges;
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// How long the program that changes the DNS may take.
+const HOOK_TIME: Duration = Duration::from_secs(120);
+
+/// Something that is shown until this is dropped.
+pub struct Shown {
+    hide: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Shown {
+    fn until(hide: impl FnOnce() + Send + 'static) -> Shown {
+        Shown { hide: Some(Box::new(hide)) }
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(hide) = self.hide.take() {
+            hide();
+        }
+    }
+}
+
+/// An answer at port 80 (RFC 8555 §8.3).
+pub fn token(challenges: &Arc<Challenges>, token: &str, text: &str) -> Result<Shown, String> {
+    if !challenges.show_token(token, text) {
+        return Err("too many challenges are shown at one time".to_owned());
+    }
+    let (challenges, token) = (Arc::clone(challenges), token.to_owned());
+    Ok(Shown::until(move || challenges.hide_token(&token)))
+}
+
+/// A certificate with the digest in it (RFC 8737 §3).
+pub fn certificate(challenges: &Arc<Challenges>, name: &str, digest: &[u8]) -> Result<Shown, String> {
+    let (certificate, key) = made(name, digest).map_err(|error| error.to_string())?;
+    let shown = challenges.show_proof(name, certificate, key.as_bytes()).map_err(|flaw| flaw.reason)?;
+    if !shown {
+        return Err("too many challenges are shown at one time".to_owned());
+    }
+    let (challenges, name) = (Arc::clone(challenges), name.to_owned());
+    Ok(Shown::until(move || challenges.hide_proof(&name)))
+}
+
+fn made(name: &str, digest: &[u8]) -> Result<(Vec<u8>, String), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.der().to_vec(), key.serialize_pem()))
+}
+
+/// A record in the DNS (RFC 8555 §8.4), by a program of the operator's.
+pub async fn record(hook: Option<&DnsHook>, name: &str, value: &str) -> Result<Shown, String> {
+    let hook = hook.ok_or("nobody puts records into the DNS")?.clone();
+    let (record, value) = (format!("_acme-challenge.{name}."), value.to_owned());
+    call(&hook, "present", &record, &value).await?;
+    let wait = hook.wait;
+    let runtime = tokio::runtime::Handle::current();
+    let shown = Shown::until(move || {
+        runtime.spawn(async move {
+            if let Err(reason) = call(&hook, "cleanup", &record, &value).await {
+                crate::observe::log::warn(format_args!("the record {record} may still be there: {reason}"));
+            }
+        });
+    });
+    tokio::time::sleep(wait).await;
+    Ok(shown)
+}
+
+async fn call(hook: &DnsHook, what: &str, record: &str, value: &str) -> Result<(), String> {
+    let (program, first) =
+        hook.command.split_first().ok_or("the program that changes the DNS has no name")?;
+    let mut command = Command::new(program);
+    command.args(first).args([what, record, value]).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = tokio::time::timeout(HOOK_TIME, command.output()).await;
+    let output =
+        output.map_err(|_| format!("`{program} {what}` has not ended within {} s", HOOK_TIME.as_secs()))?;
+    let output = output.map_err(|error| format!("`{program}` cannot be run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last: String = said.trim().lines().next_back().unwrap_or("").chars().take(200).collect();
+    Err(format!("`{program} {what}` has failed ({}): {last}", output.status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_hidden_again() {
+        let challenges = Arc::new(Challenges::default());
+        let path = "/.well-known/acme-challenge/abc";
+        let shown = token(&challenges, "abc", "abc.key").unwrap();
+        assert_eq!(challenges.answer(path).as_deref(), Some("abc.key"));
+        drop(shown);
+        assert_eq!(challenges.answer(path), None);
+        let shown = certificate(&challenges, "a.example", &[7; 32]).unwrap();
+        assert!(challenges.connection("a.example").is_some() && challenges.connection("b.example").is_none());
+        drop(shown);
+        assert!(challenges.connection("a.example").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_fails_is_quoted() {
+        let folder = std::env::temp_dir().join(format!("portunus-hook-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let script = folder.join("hook");
+        let out = folder.join("out");
+        let text = format!(
+            "if [ $2 = cleanup ]; then echo gone >> {0}; exit 0; fi\n[ $1 = x ] && echo \"$2 $3 $4\" > {0} && exit 0\necho no such zone >&2; exit 3",
+            out.display()
+        );
+        std::fs::write(&script, text).unwrap();
+        let hook = |first: &str| DnsHook {
+            command: vec!["/bin/sh".into(), script.display().to_string(), first.into()],
+            wait: Duration::ZERO,
+        };
+        let shown = record(Some(&hook("x")), "a.example", "value").await.unwrap();
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "present _acme-challenge.a.example. value\n");
+        drop(shown);
+        while !std::fs::read_to_string(&out).unwrap().contains("gone") {
+            tokio::task::yield_now().await;
+        }
+        let error = record(Some(&hook("y")), "a.example", "value").await.err().unwrap();
+        assert!(error.contains("no such zone") && error.contains("present"), "{error}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

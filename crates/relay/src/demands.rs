@@ -1,0 +1,104 @@
+//! Demands: names that clients ask for and that have no certificate yet, on sites that get them then; one store for all workers, bounded.
+
+use crate::plan::{Signer, Wanted};
+use portunus_message::Tick;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How many names may wait for an answer at one time; more are turned away (attack D10).
+pub const WAITING_MAX: usize = 100;
+/// How many names are remembered that shall have none, and for how long nobody is asked again.
+const REFUSED_MAX: usize = 10_000;
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+
+/// What is asked for now.
+#[derive(Debug, Default)]
+pub struct Demands {
+    /// Guards the names.
+    names: Mutex<Names>,
+    added: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Names {
+    waiting: BTreeSet<Wanted>,
+    refused: BTreeMap<String, Tick>,
+}
+
+impl Demands {
+    /// A client asks for this name. Whether it may wait for it.
+    pub fn ask(&self, name: &str, by: Signer, now: Tick) -> bool {
+        let mut names = self.lock();
+        if names.refused.get(name).is_some_and(|until| now < *until) {
+            return false;
+        }
+        let wanted = Wanted { name: name.to_owned(), by };
+        if names.waiting.contains(&wanted) {
+            return true;
+        }
+        let room = names.waiting.len() < WAITING_MAX;
+        if room {
+            names.waiting.insert(wanted);
+            self.added.notify_one();
+        }
+        room
+    }
+
+    /// Resolves when there may be new ones.
+    pub async fn added(&self) {
+        self.added.notified().await;
+    }
+
+    /// The names that wait for an answer.
+    pub fn waiting(&self) -> Vec<Wanted> {
+        self.lock().waiting.iter().cloned().collect()
+    }
+
+    /// There is a certificate now.
+    pub fn granted(&self, wanted: &Wanted) {
+        self.lock().waiting.remove(wanted);
+    }
+
+    /// There is none, and none for a while.
+    pub fn refused(&self, wanted: &Wanted, now: Tick) {
+        let mut names = self.lock();
+        names.waiting.remove(wanted);
+        if names.refused.len() >= REFUSED_MAX {
+            names.refused.retain(|_, until| now < *until);
+        }
+        if names.refused.len() < REFUSED_MAX {
+            names.refused.insert(wanted.name.clone(), now + REFUSED_FOR);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_waits_once_and_a_refused_one_not_again_for_a_while() {
+        let (demands, now) = (Demands::default(), Tick::default());
+        assert!(demands.ask("a.example", Signer::Acme, now) && demands.ask("a.example", Signer::Acme, now));
+        let [waiting] = &demands.waiting()[..] else { panic!("one") };
+        demands.refused(waiting, now);
+        assert!(!demands.ask("a.example", Signer::Acme, now + REFUSED_FOR / 2));
+        assert!(demands.waiting().is_empty());
+        assert!(demands.ask("a.example", Signer::Acme, now + REFUSED_FOR));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let (demands, now) = (Demands::default(), Tick::default());
+        let asked = (0..WAITING_MAX + 1).map(|at| demands.ask(&format!("{at}.example"), Signer::Acme, now));
+        assert_eq!(asked.filter(|taken| *taken).count(), WAITING_MAX);
+        demands.granted(&Wanted { name: "0.example".into(), by: Signer::Acme });
+        assert!(demands.ask("new.example", Signer::Acme, now));
+    }
+}
