@@ -157,6 +157,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         keep_alive: KeepAlive { idle: 256, time: None },
         connect_timeout: Duration::from_secs(2),
         tls: None,
+        protocol: Default::default(),
         retry: Default::default(),
         queue: Default::default(),
         hedge: None,

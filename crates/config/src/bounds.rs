@@ -32,8 +32,17 @@ const BY_ROUTE: &[&str] = &[
 ];
 
 /// Numbers that count something else than bytes.
-const COUNTS: &[&str] =
-    &["connections", "handshakes", "header-count", "informational", "requests", "upstream-header-count"];
+const COUNTS: &[&str] = &[
+    "connections",
+    "handshakes",
+    "header-count",
+    "informational",
+    "requests",
+    "upstream-connections",
+    "upstream-header-count",
+    "upstream-resets",
+    "upstream-streams",
+];
 
 /// Those that may be 0, because that means something: none, at once, or never.
 const ZERO: &[&str] = &[

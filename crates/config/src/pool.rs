@@ -10,11 +10,13 @@ use crate::health;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::place::Seen;
-use crate::tls::ToServers;
-use crate::values;
+use crate::protocol;
+use crate::tls::{ToServers, Written};
+use crate::values::{self, Scheme};
 use portunus_message::Limits;
 use portunus_relay::plan::{
-    Address, Args, Directive, Eject, Health, Hedge, KeepAlive, PoolPlan, Queue, Retry, ServerPlan, Text,
+    Address, Args, Directive, Eject, Health, Hedge, KeepAlive, PoolPlan, Protocol, Queue, Retry, ServerPlan,
+    Text,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub struct PoolSettings {
     health: Option<Health>,
     choosing: Choosing,
     tls: ToServers,
+    protocol: Protocol,
 }
 
 impl PoolSettings {
@@ -55,6 +58,7 @@ impl PoolSettings {
             health: None,
             choosing: Choosing::default(),
             tls: ToServers::default(),
+            protocol: Protocol::default(),
         }
     }
 
@@ -106,6 +110,11 @@ impl PoolSettings {
             "max-in-flight" => again::max_in_flight(draft, &mut self.queue, scene),
             "queue" => again::queue(draft, &mut self.queue, scene),
             "tls" => self.tls.read(draft, scene),
+            "protocol" => {
+                if let Some(word) = draft.words.first() {
+                    self.protocol = scene.parse(word, protocol::read).unwrap_or_default();
+                }
+            }
             "hedge" => again::read_hedge(draft, &mut self.hedge, scene),
             _ => self.choosing.statement(draft, name, scene),
         }
@@ -159,6 +168,7 @@ impl PoolSettings {
             "tries" => {
                 self.retry.tries = scene.parse(value, again::tries).unwrap_or(self.retry.tries);
             }
+            "protocol" => self.protocol = scene.parse(value, protocol::read).unwrap_or_default(),
             _ => _ = self.tls.option(key, value, scene),
         }
     }
@@ -300,10 +310,14 @@ impl Pools {
 
     /// The pool of these servers with these settings: the same one for the same.
     fn unnamed(&mut self, settings: PoolSettings, servers: Servers, scene: &mut Scene<'_, '_>) -> String {
-        let secure = servers.schemes.iter().any(|(_, scheme, _)| *scheme == Some(true));
+        let has = |wanted| servers.schemes.iter().any(|(_, scheme, _)| *scheme == Some(wanted));
         let written: Vec<String> = servers.list.iter().map(|server| server.address.to_string()).collect();
         let written = written.join(" ");
-        let written = if secure { format!("https://{written}") } else { written };
+        let written = match (has(Scheme::Https), has(Scheme::H2c)) {
+            (true, _) => format!("https://{written}"),
+            (_, true) => format!("h2c://{written}"),
+            _ => written,
+        };
         let content = format!("{written} {settings:?}");
         if let Some(plan) = self.by_content.get(&content).and_then(|&at| self.unnamed.get(at)) {
             return plan.name.clone();
@@ -348,8 +362,10 @@ impl PoolSettings {
             choosing,
             drain,
             tls,
+            protocol,
         } = self;
         let tls = tls.finish(&servers.schemes, scene);
+        let protocol = protocol::finish(protocol, &servers.schemes, scene);
         let servers = servers.list;
         let Choosing { slow_start, keep, sticky } = choosing;
         PoolPlan {
@@ -368,6 +384,7 @@ impl PoolSettings {
             sticky,
             drain,
             tls,
+            protocol,
         }
     }
 }
@@ -392,7 +409,7 @@ struct Member {
 struct Servers {
     list: Vec<ServerPlan>,
     /// How each was written.
-    schemes: Vec<(Address, Option<bool>, Span)>,
+    schemes: Vec<Written>,
     seen: HashMap<Address, Span>,
     /// Whether one was written that could not be read.
     tried: bool,

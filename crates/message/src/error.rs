@@ -134,6 +134,8 @@ crimes! {
     ConnectTimeout "connect-timeout" 504,
     /// The upstream closed or reset the connection before it answered.
     UpstreamClosed "upstream-closed" 502,
+    /// The upstream reset the stream of the request (HTTP/2).
+    UpstreamReset "upstream-reset" 502,
     /// Limit `first-byte`.
     FirstByteTimeout "first-byte-timeout" 504,
     /// `retry per-try`: one attempt has had its time.

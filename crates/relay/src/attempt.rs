@@ -3,10 +3,9 @@
 use crate::client::{Client, Scratch};
 use crate::context::Bounds;
 use crate::hosts::HostId;
-use crate::link::Link;
 use crate::mirror::{self, Mirror};
 use crate::plan::Urgency;
-use crate::pool::{HostPool, Lease};
+use crate::pool::{HostPool, Lease, heads};
 use crate::pump::Transfer;
 use crate::retry::Rule;
 use crate::run::{Run, RunPool};
@@ -15,8 +14,7 @@ use crate::tally;
 use crate::worker::Worker;
 use portunus_message::{Crime, Error, Exchange, Known, Limits, Method, Phase, Retry, Side, Status, Tick};
 use portunus_wire::h1::HeadBounds;
-use portunus_wire::h1::emit;
-use portunus_wire::h1::parse::{self, ResponseHead};
+use portunus_wire::h1::parse::ResponseHead;
 use portunus_wire::h1::{Framing, Version};
 use portunus_wire::websocket;
 use std::future::{Future, poll_fn};
@@ -311,7 +309,7 @@ impl Ask<'_> {
         up: &mut Transfer,
     ) -> Asked {
         let careful = !self.x.request.method.is_idempotent();
-        if let Some(lease) = host.take_idle(self.worker.clock.now(), careful) {
+        if let Some(lease) = host.take_idle(self.worker.clock.now(), careful, self.x.request.websocket) {
             match self.over(lease, up).await {
                 Err(error) if error.crime == Crime::UpstreamClosed => {
                     host.was_stale(self.worker.clock.now());
@@ -339,9 +337,7 @@ impl Ask<'_> {
         let keeps = lease.pool().keeps();
         let host = Rc::clone(lease.pool());
         let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
-        let h1 = link.h1().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
-        emit::request_head(&self.x.request, framing, !keeps, h1.begin_output());
-        link.promise_body(framing);
+        heads::send(link, &self.x.request, framing, !keeps)?;
         if !self.client.link.is_read() {
             self.client.welcome_body();
         }
@@ -360,9 +356,6 @@ impl Ask<'_> {
                 }
                 self.inform();
                 continue;
-            }
-            if let Some(h1) = link.h1() {
-                h1.expect_body(head.framing, self.limits);
             }
             self.has_answered(&host, &head);
             return Ok(Answer::new(lease, &head, sending.up_failed.is_some()));
@@ -396,12 +389,9 @@ impl Ask<'_> {
         id: HostId,
         delay: Duration,
     ) -> Asked {
-        let mut winner = hedge::race(self, scratch, mine, id, delay).await?;
+        let winner = hedge::race(self, scratch, mine, id, delay).await?;
         self.x.times.connected = Some(self.worker.clock.now());
         let host = Rc::clone(winner.lease.pool());
-        let link = winner.lease.link().and_then(Link::h1);
-        let link = link.ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
-        link.expect_body(winner.head.framing, self.limits);
         self.x.response = winner.response;
         self.has_answered(&host, &winner.head);
         Ok(Answer::new(winner.lease, &winner.head, false))
@@ -417,14 +407,6 @@ impl Ask<'_> {
         let until = self.worker.clock.now() + time.min(REST_MAX);
         host.host.live.rest_until(until);
         self.pool.live.rests_until(until);
-    }
-
-    fn parse(x: &mut Exchange, bytes: &[u8], limits: &Limits) -> Result<(ResponseHead, usize), Error> {
-        x.response.clear();
-        match parse::response(bytes, &mut x.response, x.request.method, x.request.websocket, limits) {
-            Ok(head) => Ok((head, head.length)),
-            Err(crime) => Err(Error::upstream(Phase::Wait, crime, Retry::Never)),
-        }
     }
 
     /// Passes an informational head on: only 103, and only to those who know such things (RFC 8297, attack A37).

@@ -2,7 +2,7 @@
 
 use crate::conduct::Conduct;
 use crate::latency::Latency;
-use crate::plan::Address;
+use crate::plan::{Address, Protocol};
 use crate::silence::Silence;
 use crate::standing::Standing;
 use crate::tls::Behind;
@@ -51,6 +51,8 @@ pub struct Host {
     pub far: bool,
     /// How hands are shaken with it; none: it is spoken with plainly.
     pub tls: Option<Behind>,
+    /// Which version of HTTP it is spoken with in.
+    pub protocol: Protocol,
     /// What every Snapshot shares of it.
     pub live: Arc<Live>,
 }
@@ -91,7 +93,8 @@ impl Host {
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
         let live = live.unwrap_or_default();
         let name = address.to_string().into();
-        Host { name, address, weight, backup, far: false, max_in_flight: u32::MAX, tls: None, live }
+        let (far, max_in_flight, tls, protocol) = (false, u32::MAX, None, Protocol::Auto);
+        Host { name, address, weight, backup, far, max_in_flight, tls, protocol, live }
     }
 
     /// The same host, in another zone than this proxy or not.
@@ -104,17 +107,23 @@ impl Host {
         Host { tls, ..self }
     }
 
+    /// The same, spoken with in this version of HTTP.
+    pub fn speaking(self, protocol: Protocol) -> Host {
+        Host { protocol, ..self }
+    }
+
     /// The same with a bound on the requests that may be on it at one time.
     pub fn bounded(self, max_in_flight: Option<u32>) -> Host {
         Host { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
     }
 
     /// Whether a connection to one of them is as good as one to the other.
-    pub fn is_secured_like(&self, other: &Host) -> bool {
-        match (&self.tls, &other.tls) {
+    pub fn is_spoken_with_like(&self, other: &Host) -> bool {
+        let secured_alike = match (&self.tls, &other.tls) {
             (Some(own), Some(its)) => own.is_same(its),
             (own, its) => own.is_none() && its.is_none(),
-        }
+        };
+        secured_alike && self.protocol == other.protocol
     }
 
     /// Whether as many requests are on it as may be.

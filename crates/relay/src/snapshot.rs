@@ -349,8 +349,14 @@ impl<'a> Old<'a> {
     }
 
     /// The old host for a server: itself when nothing about it has changed, or with its state.
-    fn host(&self, pool: &str, zone: Option<&str>, server: &ServerPlan, tls: Option<Behind>) -> Arc<Host> {
-        let known = self.pools.get(pool).and_then(|(_, pool)| {
+    fn host(
+        &self,
+        plan: &PoolPlan,
+        zone: Option<&str>,
+        server: &ServerPlan,
+        tls: Option<Behind>,
+    ) -> Arc<Host> {
+        let known = self.pools.get(&*plan.name).and_then(|(_, pool)| {
             let hosts = pool.servers.iter().zip(pool.hosts.iter());
             hosts.map(|(plan, (_, host))| (plan, host)).find(|(plan, _)| plan.address == server.address)
         });
@@ -360,12 +366,14 @@ impl<'a> Old<'a> {
             (Some(old), Some(new)) => old.is_same(new),
             (old, new) => old.is_none() && new.is_none(),
         };
+        let same = |host: &Host| host.far == far && host.protocol == plan.protocol && same_tls(host);
         match known {
-            Some((plan, host)) if plan == server && host.far == far && same_tls(host) => Arc::clone(host),
+            Some((written, host)) if written == server && same(host) => Arc::clone(host),
             _ => {
                 let live = known.map(|(_, host)| Arc::clone(&host.live));
                 let host = Host::new(server.address.clone(), server.weight, server.backup, live);
-                Arc::new(host.placed(far).bounded(server.max_in_flight).behind(tls))
+                let host = host.placed(far).bounded(server.max_in_flight);
+                Arc::new(host.behind(tls).speaking(plan.protocol))
             }
         }
     }
@@ -381,7 +389,8 @@ fn compile_pool(
 ) -> Result<Arc<Pool>, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let servers = members.of(plan);
-    let tls = plan.tls.as_ref().map(|tls| Back::compile(tls, certificates, old.tls(&plan.name)));
+    let tls =
+        plan.tls.as_ref().map(|tls| Back::compile(tls, plan.protocol, certificates, old.tls(&plan.name)));
     let tls = tls.transpose().map_err(&mistake)?;
     if let Some(same) = old.same(plan, zone, &servers, members, tls.as_ref()) {
         return Ok(same);
@@ -392,7 +401,7 @@ fn compile_pool(
     let mut hosts = Vec::with_capacity(servers.len());
     for server in &servers {
         let behind = tls.as_ref().map(|back| back.behind(&proved_by(server)));
-        hosts.push(old.host(&plan.name, zone, server, behind.transpose().map_err(&mistake)?));
+        hosts.push(old.host(plan, zone, server, behind.transpose().map_err(&mistake)?));
     }
     for host in &hosts {
         let wishes = members.wishes_of(&plan.name);

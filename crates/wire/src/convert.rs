@@ -15,11 +15,14 @@ use portunus_message::{
 mod tests;
 
 /// A head of ours as the `h2` crate takes it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Head<T>(pub T);
 
 /// The head of an answer.
 pub type AnswerHead = Head<http::Response<()>>;
+
+/// The head of a request.
+pub type AskHead = Head<http::Request<()>>;
 
 /// Trailers as the `h2` crate takes them.
 #[derive(Debug)]
@@ -225,7 +228,7 @@ fn aim(target: &mut Target, uri: &http::Uri, host: Option<&[u8]>, method: Method
 
 /// A request as it goes to an upstream, whose body is so long, if that can be told. A websocket's becomes an extended CONNECT, and
 /// whoever sends it has to add the protocol (RFC 8441 §4). `None`: it has a target or a field that HTTP/2 cannot carry.
-pub fn request_to(request: &Request, length: Option<u64>) -> Option<Head<http::Request<()>>> {
+pub fn request_to(request: &Request, length: Option<u64>) -> Option<AskHead> {
     let target = &request.target;
     let uri = http::Uri::builder()
         .scheme(target.scheme.as_str())

@@ -2,6 +2,7 @@
 
 mod count;
 mod ejected;
+mod grpc;
 mod http;
 mod silent;
 mod tcp;
@@ -171,6 +172,7 @@ async fn ask(host: &Host, plan: &Health) -> Result<(), String> {
         match &plan.check {
             Check::Tcp => Ok(()),
             Check::Http(check) => http::ask(stream, &host.name, check).await,
+            Check::Grpc(check) => grpc::ask(stream.0, &host.name, check).await,
         }
     };
     let late = || format!("no answer within {} ms", plan.timeout.as_millis());

@@ -33,7 +33,8 @@ pub async fn connect(
     let overall = ask.request_deadline().min(ask.try_deadline());
     let (worker, pool, deadline) = (ask.worker, ask.pool, &ask.client.deadline);
     deadline.set(overall);
-    let mut first = pin!(host.connect(deadline, &worker.clock));
+    let websocket = ask.x.request.websocket;
+    let mut first = pin!(host.connect(websocket, deadline, &worker.clock));
     if pool.hosts.len() < 2 || !ask.rule.changes_host() {
         return first.await;
     }
@@ -59,7 +60,7 @@ pub async fn connect(
 }
 
 /// A connection to `host` until then, for those who do not wait with the deadline of a client.
-pub async fn open(host: Rc<HostPool>, until: Tick, worker: &Worker) -> Result<Lease, Error> {
+pub async fn open(host: Rc<HostPool>, websocket: bool, until: Tick, worker: &Worker) -> Result<Lease, Error> {
     let own: Deadline = worker.deadlines.add();
     own.set(until);
     poll_fn(|cx| {
@@ -67,7 +68,7 @@ pub async fn open(host: Rc<HostPool>, until: Tick, worker: &Worker) -> Result<Le
         Poll::Ready(())
     })
     .await;
-    host.connect(&own, &worker.clock).await
+    host.connect(websocket, &own, &worker.clock).await
 }
 
 /// Several hosts that are asked for a connection.
@@ -136,7 +137,7 @@ impl Race<'_> {
         let Some(id) = choose(self.x, self.scratch, self.pool, self.worker) else { return };
         let Some(host) = mine.hosts.get(id.0 as usize) else { return };
         self.scratch.tried.insert(id);
-        let run = Box::pin(open(Rc::clone(host), until, self.worker));
+        let run = Box::pin(open(Rc::clone(host), self.x.request.websocket, until, self.worker));
         let began = self.worker.clock.refresh();
         self.tries.push(Try { id, began, host: Rc::clone(host), run: Some(run) });
     }

@@ -57,6 +57,7 @@ impl Proxy {
             keep_alive: KeepAlive { idle: 16, time: None },
             connect_timeout: Duration::from_secs(5),
             tls: None,
+            protocol: Default::default(),
             retry: crate::plan::Retry { tries: 1, ..Default::default() },
             queue: Default::default(),
             hedge: None,
