@@ -78,6 +78,8 @@ crimes! {
     BadConnection "bad-connection" 400,
     /// A field that may stand once stands twice (attack F11).
     DoubledField "doubled-field" 400,
+    /// The body is not what its type says.
+    BadBody "bad-body" 400,
     /// A trailer that must not be one (attack A34).
     BadTrailer "bad-trailer" 400,
     /// A websocket handshake that is none (attack J1).

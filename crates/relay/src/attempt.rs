@@ -143,7 +143,7 @@ pub async fn until_answered(
                 id = first(x, client, scratch, &way, Some(began)).await?;
                 continue;
             }
-            Ok(_) => rule.follows_answer(x.response.status, &x.request),
+            Ok(_) => rule.follows_answer(&x.response, &x.request),
             Err(error) => {
                 if error.side == Side::Upstream && hedged.is_none() {
                     let last = x.labels.host.and_then(|at| mine.hosts.get(at as usize)).unwrap_or(host);
@@ -268,7 +268,8 @@ fn upload(x: &mut Exchange, way: &Way<'_>, limits: &Limits) -> Transfer {
     let may_be_sent_again = way.rule.tries > 1 || way.pool.keep_alive.idle > 0;
     if x.request.body.is_empty() {
         up.expect_nothing();
-    } else if may_be_sent_again && way.rule.is_repeatable(&x.request) {
+    } else if may_be_sent_again && (way.rule.keeps_body(&x.request) || way.pool.may_speak_http2()) {
+        // HTTP/2 tells of requests that were not looked at, whatever of them has been sent (RFC 9113 §8.7).
         up.keep_up_to(limits.replay_bytes);
     }
     up

@@ -126,6 +126,15 @@ impl Host {
         secured_alike && self.protocol == other.protocol
     }
 
+    /// Whether it may be spoken with in HTTP/2.
+    pub fn may_speak_http2(&self) -> bool {
+        match self.protocol {
+            Protocol::Auto => self.tls.is_some(),
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        }
+    }
+
     /// Whether as many requests are on it as may be.
     pub fn is_full(&self) -> bool {
         self.in_flight() >= self.max_in_flight

@@ -140,6 +140,11 @@ impl PoolLive {
 }
 
 impl Pool {
+    /// Whether its hosts may be spoken with in HTTP/2.
+    pub fn may_speak_http2(&self) -> bool {
+        self.hosts.iter().next().is_some_and(|(_, host)| host.may_speak_http2())
+    }
+
     /// Whether connections to its hosts are made and kept in the same way as those of `other`.
     pub fn connects_like(&self, other: &Pool) -> bool {
         let same_tls = self.tls.as_ref().map(Arc::as_ptr) == other.tls.as_ref().map(Arc::as_ptr);
@@ -495,6 +500,7 @@ fn compile_route(
         first_byte: limits.first_byte,
         upstream_idle: limits.upstream_idle,
         body_bytes: limits.body_bytes,
+        conversation: false,
     };
     let split = compile_split(plan, pools, previous).map_err(&mistake)?;
     let mirror = plan.mirror.as_ref().map(|mirror| Ok((pools.find(&mirror.pool)?, mirror.share)));

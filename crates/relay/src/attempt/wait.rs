@@ -114,7 +114,9 @@ impl Ask<'_> {
             may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
         } else if let Some(since) = up.waits_for(Side::Upstream) {
             may_be_earlier(since + self.bounds.upstream_idle, late(Crime::UpstreamStalled));
-        } else if let Some(at) = up.overdue(Side::Client, now, &Pace::of_body(self.limits)) {
+        } else if let Some(at) =
+            up.overdue(Side::Client, now, &Pace::of_body(self.limits, self.bounds.conversation))
+        {
             may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
         }
         first

@@ -85,7 +85,7 @@ impl HostPool {
         limits: &Rc<Limits>,
         buffers: Rc<Buffers>,
     ) -> HostPool {
-        let may_share = h2::may_share(&host);
+        let may_share = host.may_speak_http2();
         let idle_max = keep_alive.idle.div_ceil(workers.max(1));
         HostPool {
             host,

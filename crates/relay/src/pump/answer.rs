@@ -120,8 +120,10 @@ impl Both<'_> {
         };
         let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits).at(level));
         let writer = self.down.overdue(Side::Upstream, now, &Pace::of_upstream(self.bounds.upstream_idle));
-        let sender =
-            self.up.overdue(Side::Client, now, &Pace::of_body(self.limits)).filter(|_| !self.up_failed);
+        let sender = self
+            .up
+            .overdue(Side::Client, now, &Pace::of_body(self.limits, self.bounds.conversation))
+            .filter(|_| !self.up_failed);
         for (at, error) in [
             (reader, stalled),
             (writer, Error::upstream(Phase::Body, Crime::UpstreamStalled, Retry::Never)),

@@ -5,7 +5,6 @@ mod drive;
 use super::{Busy, HostPool, Lease};
 use crate::clock::{self, Clock};
 use crate::deadlines::Deadline;
-use crate::hosts::Host;
 use crate::net::Stream;
 use crate::plan::Protocol;
 use bytes::Bytes;
@@ -211,15 +210,6 @@ impl Drop for Place {
             self.0.idle_since.set(clock::read());
         }
         self.0.changed.notify_waiters();
-    }
-}
-
-/// Whether connections to this host may turn out to be shared ones.
-pub fn may_share(host: &Host) -> bool {
-    match host.protocol {
-        Protocol::Auto => host.tls.is_some(),
-        Protocol::Http1 => false,
-        Protocol::Http2 => true,
     }
 }
 
