@@ -110,6 +110,14 @@ crimes! {
     ClientGone "client-gone" 499,
     /// Limit `keep-alive`: nothing came; no request was lost.
     Idle "idle" 408,
+    /// What a client says over HTTP/2 breaks the protocol (attacks B8, B9, B15, B17).
+    BadFrames "bad-frames" 400,
+    /// Limit `resets`: a client takes its requests back (attack B7).
+    TooManyResets "too-many-resets" 429,
+    /// Limit `idle-frames`: frames that carry nothing (attack B13).
+    TooManyFrames "too-many-frames" 429,
+    /// Limit `streams`: more requests on one connection than it may have, counted until their work has stopped.
+    TooManyStreams "too-many-streams" 429,
     /// No site has this host.
     NoSite "no-site" 421,
     /// The connection was secured for another host, whose site shakes hands in another way (attack D6).

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Every bound that HTTP/1 needs, with its default. The names of the fields, with `-` for `_`, are the names in the configuration.
+/// Every bound, with its default. The names of the fields, with `-` for `_`, are the names in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Limits {
@@ -67,6 +67,28 @@ pub struct Limits {
     pub keep_alive_pressed: Duration,
     /// Requests of one client connection.
     pub requests: u64,
+    /// Requests that one HTTP/2 connection may have under way.
+    pub streams: usize,
+    /// The same, while the worker has more to do than it can, or memory is short: further ones wait.
+    pub streams_pressed: usize,
+    /// What a client may send of one body over HTTP/2 before any of it has been taken.
+    pub stream_window: u32,
+    /// The same for all bodies of a connection together.
+    pub connection_window: u32,
+    /// Requests of an HTTP/2 connection that a client may take back unanswered, in `resets_time`.
+    pub resets: u32,
+    /// In which time they are counted.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub resets_time: Duration,
+    /// Requests of an HTTP/2 connection that are so wrong that they are reset.
+    pub resets_sent: usize,
+    /// Frames of an HTTP/2 connection that carry nothing, in `idle_frames_time`.
+    pub idle_frames: u32,
+    /// In which time they are counted.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub idle_frames_time: Duration,
     /// Age of one client connection.
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
@@ -161,6 +183,15 @@ impl Default for Limits {
             keep_alive: seconds(60),
             keep_alive_pressed: seconds(5),
             requests: 10_000,
+            streams: 100,
+            streams_pressed: 15,
+            stream_window: 64 << 10,
+            connection_window: 1 << 20,
+            resets: 100,
+            resets_time: seconds(30),
+            resets_sent: 50,
+            idle_frames: 100,
+            idle_frames_time: seconds(10),
             age: seconds(3600),
             drain_bytes: 64 << 10,
             drain_time: seconds(1),

@@ -116,6 +116,33 @@ impl Client {
         }
     }
 
+    /// A stream on which a request has come.
+    pub fn of_stream(
+        link: Link,
+        deadline: Deadline,
+        peer: Peer,
+        listen: Rc<Listen>,
+        secured: Option<Rc<Secured>>,
+        opened: Tick,
+    ) -> Client {
+        Client {
+            link,
+            deadline,
+            peer,
+            listen,
+            secured,
+            opened,
+            began: opened,
+            requests: 1,
+            version: Version::Http11,
+            keep_alive: false,
+            expects_continue: false,
+            answered: false,
+            ended_at: None,
+            more: false,
+        }
+    }
+
     /// The connection after an exchange, when nothing of another one has come yet. A stream has no further exchanges.
     pub fn doze(self) -> Option<Quiet> {
         let Client { link, deadline, peer, listen, secured, opened, requests, .. } = self;

@@ -207,7 +207,7 @@ impl Link {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match self {
             Link::H1(h1) => h1.poll_flush(cx),
-            Link::H2(h2) => h2.poll_flush(),
+            Link::H2(h2) => h2.poll_flush(cx),
         }
     }
 

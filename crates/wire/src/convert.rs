@@ -14,15 +14,13 @@ use portunus_message::{
 #[cfg(test)]
 mod tests;
 
-/// A head of ours as the `h2` crate takes it.
+/// A request as the `h2` crate gives it, and takes it.
 #[derive(Clone, Debug)]
-pub struct Head<T>(pub T);
+pub struct Asked<T>(pub http::Request<T>);
 
-/// The head of an answer.
-pub type AnswerHead = Head<http::Response<()>>;
-
-/// The head of a request.
-pub type AskHead = Head<http::Request<()>>;
+/// The head of an answer as the `h2` crate takes it.
+#[derive(Debug)]
+pub struct AnswerHead(pub http::Response<()>);
 
 /// Trailers as the `h2` crate takes them.
 #[derive(Debug)]
@@ -48,8 +46,8 @@ pub fn is_malformed(crime: Crime) -> bool {
 ///
 /// The `h2` crate has checked what RFC 9113 §8 says of pseudo-header fields, of names, and of fields that belong to a connection; what it
 /// leaves is checked here (attacks B1–B6).
-pub fn request(
-    head: &http::Request<()>,
+pub fn request<T>(
+    head: &http::Request<T>,
     protocol: Option<&str>,
     ended: bool,
     scheme: Scheme,
@@ -228,7 +226,7 @@ fn aim(target: &mut Target, uri: &http::Uri, host: Option<&[u8]>, method: Method
 
 /// A request as it goes to an upstream, whose body is so long, if that can be told. A websocket's becomes an extended CONNECT, and
 /// whoever sends it has to add the protocol (RFC 8441 §4). `None`: it has a target or a field that HTTP/2 cannot carry.
-pub fn request_to(request: &Request, length: Option<u64>) -> Option<AskHead> {
+pub fn request_to(request: &Request, length: Option<u64>) -> Option<Asked<()>> {
     let target = &request.target;
     let uri = http::Uri::builder()
         .scheme(target.scheme.as_str())
@@ -257,7 +255,7 @@ pub fn request_to(request: &Request, length: Option<u64>) -> Option<AskHead> {
     if request.trailers {
         map.insert(http::header::TE, HeaderValue::from_static("trailers"));
     }
-    Some(Head(head))
+    Some(Asked(head))
 }
 
 /// Takes over the head of an upstream's answer to a request with `method`, into `response`, which is empty; it is held to the same rules
@@ -350,7 +348,7 @@ fn answer(status: Status, fields: &Fields, more: usize) -> AnswerHead {
             append(map, name, value);
         }
     }
-    Head(head)
+    AnswerHead(head)
 }
 
 /// Adds a field. One that breaks the grammar is left out: the second lock against splitting (attack B3).

@@ -1,6 +1,7 @@
 //! The grammars: bytes ⇄ messages. Fed by the caller; no sockets, no clock, no async; fuzzed.
 
 pub mod convert;
+pub mod frames;
 pub mod h1;
 pub mod hello;
 pub mod hop;

@@ -33,9 +33,14 @@ pub async fn greet(arrived: Quiet, worker: Rc<Worker>, seat: Seat) {
         Ok(quiet) => {
             let is_whole = quiet.secured.as_ref().is_none_or(|secured| !secured.resumed);
             worker.cells.handshake(if is_whole { Handshake::Full } else { Handshake::Resumed });
-            let connection = decode::h1::connection(quiet, Rc::clone(&worker), seat);
             // Another task: this one has held what only a handshake needs.
-            tokio::task::spawn_local(connection);
+            if quiet.secured.as_ref().is_some_and(|secured| secured.h2) {
+                let connection = decode::h2::connection(quiet, Vec::new(), Rc::clone(&worker), seat);
+                tokio::task::spawn_local(connection);
+            } else {
+                let connection = decode::h1::connection(quiet, Rc::clone(&worker), seat);
+                tokio::task::spawn_local(connection);
+            }
         }
         Err(why) => worker.cells.handshake(why),
     }
@@ -74,7 +79,8 @@ impl Greeting<'_> {
         let shown = agreed.peer_certificates().and_then(<[_]>::first);
         let client = shown.and_then(|shown| identity(shown));
         let proof = Arc::new(Proof { name, version, client });
-        let secured = Some(Rc::new(Secured { proof, front, resumed }));
+        let h2 = agreed.alpn_protocol() == Some(b"h2");
+        let secured = Some(Rc::new(Secured { proof, front, resumed, h2 }));
         let stream = Stream::Tls(Box::new(layer));
         let opened = self.worker.clock.refresh();
         Ok(Quiet { stream, deadline, peer, listen, secured, opened, requests: 0 })

@@ -1,7 +1,9 @@
 //! HTTP/1: heads are read one after the other, each exchange is served to its end before the next is looked at.
 
+use super::guard::{End, Guarded};
+use super::h2::{self, PREFACE};
 use crate::client::{Active, Client, Quiet, Scratch};
-use crate::link::Link;
+use crate::link::{H1, Link};
 use crate::net::Front;
 use crate::pressure::Level;
 use crate::run::Run;
@@ -11,11 +13,9 @@ use crate::worker::{Seat, Worker};
 use portunus_message::{Crime, Error, Exchange, Limits, Phase, Protocol, Request, RequestId, Scheme};
 use portunus_wire::h1::{HeadBounds, RequestHead, Version, parse};
 use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How long a connection may be quiet before the memory of its exchanges is given back.
@@ -27,6 +27,8 @@ enum Then {
     Doze,
     /// It is over.
     Close,
+    /// The client speaks HTTP/2.
+    Other,
 }
 
 /// Serves one client connection to its end. While it is quiet, it holds little more than its socket.
@@ -46,6 +48,9 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
                 End::Panicked => return Box::pin(after(Crime::Panic, active, &worker)).await,
                 End::Cut => return Box::pin(after(Crime::Stopping, active, &worker)).await,
             };
+            if let Then::Other = then {
+                return other(active, worker, seat);
+            }
             match settle(then, active, &worker) {
                 Some(same) => quiet = same,
                 None => return,
@@ -54,11 +59,22 @@ pub fn connection(mut quiet: Quiet, worker: Rc<Worker>, seat: Seat) -> impl Futu
     }
 }
 
+/// What has come is not HTTP/1: another task goes on with it.
+fn other(mut active: Box<Active>, worker: Rc<Worker>, seat: Seat) {
+    let mut client = active.client.take();
+    let read = client.as_mut().and_then(|client| client.link.h1()).map(H1::take_read);
+    let quiet = client.and_then(Client::doze);
+    worker.give_active(active);
+    if let Some((quiet, read)) = quiet.zip(read) {
+        tokio::task::spawn_local(h2::connection(quiet, read, worker, seat));
+    }
+}
+
 /// Gives the memory back; the connection too, when it goes on.
 fn settle(then: Then, mut active: Box<Active>, worker: &Worker) -> Option<Quiet> {
     let quiet = match then {
         Then::Doze => active.client.take().and_then(Client::doze),
-        Then::Close => {
+        Then::Close | Then::Other => {
             active.client = None;
             None
         }
@@ -97,6 +113,7 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
             Ok(Some(head)) => head,
             Ok(None) if client.keep_alive => return Then::Doze,
             Ok(None) => break,
+            Err(error) if error.crime == Crime::MethodRefused && knows_h2(client) => return Then::Other,
             Err(error) => {
                 bad_head(x, client, error, worker).await;
                 break;
@@ -111,6 +128,15 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
     linger(client, worker).await;
     Then::Close
 }
+
+/// Whether a client speaks HTTP/2 without having asked whether we do (RFC 9113 §3.3). Under TLS it would have asked.
+fn knows_h2(client: &mut Client) -> bool {
+    let begins = |link: &mut H1| link.here().starts_with(PREFACE.get(..PREFACE_LINES).unwrap_or(PREFACE));
+    client.requests == 0 && client.secured.is_none() && client.link.h1().is_some_and(begins)
+}
+
+/// The part of the preface that looks like a head.
+const PREFACE_LINES: usize = 18;
 
 /// Reads the next head into the exchange's request. `None`: the client is quiet (then `keep_alive` still holds), or gone.
 async fn next_head(
@@ -316,34 +342,4 @@ async fn after(crime: Crime, mut active: Box<Active>, worker: &Worker) {
     linger(client, worker).await;
     active.client = None;
     worker.give_active(active);
-}
-
-/// Runs a future, and ends it when it panics or its time is over.
-struct Guarded<'a, F> {
-    future: Pin<Box<F>>,
-    worker: &'a Worker,
-    /// The deadline of the connection.
-    key: usize,
-}
-
-/// How a guarded future has ended.
-enum End<T> {
-    Done(T),
-    Panicked,
-    Cut,
-}
-
-impl<F: Future> Future for Guarded<'_, F> {
-    type Output = End<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End<F::Output>> {
-        if self.worker.is_draining() && self.worker.deadlines.is_cut(self.key, self.worker.clock.refresh()) {
-            return Poll::Ready(End::Cut);
-        }
-        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(End::Done(output)),
-            Err(_) => Poll::Ready(End::Panicked),
-        }
-    }
 }

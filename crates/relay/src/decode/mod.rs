@@ -1,3 +1,5 @@
 //! A connection becomes exchanges.
 
+mod guard;
 pub mod h1;
+pub mod h2;

@@ -119,8 +119,16 @@ impl H1 {
         self.scan.advance(here, bounds).map_err(|crime| self.head_error(crime))
     }
 
+    /// Takes all that was read and not yet taken.
+    pub fn take_read(&mut self) -> Vec<u8> {
+        let read = self.here().to_vec();
+        self.start = self.end;
+        self.rest_input();
+        read
+    }
+
     /// The bytes that were read and not yet taken.
-    fn here(&self) -> &[u8] {
+    pub fn here(&self) -> &[u8] {
         self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[])
     }
 

@@ -6,7 +6,7 @@ use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use portunus_message::{Crime, Error, Fields, Limits, Method, Phase, Response, Retry, Side};
-use portunus_wire::convert::{self, AnswerHead, AskHead};
+use portunus_wire::convert::{self, AnswerHead, Asked};
 use portunus_wire::h1::Framing;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -38,7 +38,7 @@ pub struct H2 {
 /// A head that has not gone.
 enum Head {
     Answer(AnswerHead),
-    Ask(AskHead),
+    Ask(Asked<()>),
 }
 
 /// What is sent by.
@@ -130,7 +130,7 @@ impl H2 {
 
     /// Puts the head of a request in; it leaves with what follows it. `websocket`: what follows is a tunnel, once the upstream has agreed
     /// (RFC 8441 §4).
-    pub fn ask(&mut self, mut head: AskHead, framing: Framing, websocket: bool) {
+    pub fn ask(&mut self, mut head: Asked<()>, framing: Framing, websocket: bool) {
         self.promise_body(framing);
         if websocket {
             head.0.extensions_mut().insert(Protocol::from_static("websocket"));
@@ -392,7 +392,10 @@ impl H2 {
     }
 
     /// Hands over what waits; the connection sends it by itself.
-    pub fn poll_flush(&mut self) -> Poll<Result<(), Error>> {
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.ended && matches!(self.outlet, Outlet::Body(_)) && self.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(self.write_error())); // nobody waits for the rest
+        }
         if self.head.is_some() && self.outgoing == Outgoing::Done && self.waiting.is_empty() {
             return Poll::Ready(self.send_head(true));
         }

@@ -4,7 +4,7 @@ use crate::link::Link;
 use portunus_message::{
     Crime, Error, FieldValue, Known, Limits, Method, Phase, Request, Response, Retry, Status,
 };
-use portunus_wire::convert::{self, AskHead};
+use portunus_wire::convert;
 use portunus_wire::h1::parse::{self, ResponseHead};
 use portunus_wire::h1::{Framing, HeadBounds, Version, emit};
 use portunus_wire::websocket;
@@ -54,7 +54,7 @@ pub fn send(link: &mut Link, request: &Request, framing: Framing, close: bool) -
 pub struct Prepared {
     http1: Vec<u8>,
     /// There only for hosts that may be spoken with so.
-    http2: Option<AskHead>,
+    http2: Option<convert::Asked<()>>,
     framing: Framing,
 }
 
@@ -83,7 +83,7 @@ impl Prepared {
     }
 }
 
-fn head_of(request: &Request, framing: Framing) -> Option<AskHead> {
+fn head_of(request: &Request, framing: Framing) -> Option<convert::Asked<()>> {
     let length = if let Framing::Length(length) = framing { Some(length) } else { None };
     convert::request_to(request, length)
 }

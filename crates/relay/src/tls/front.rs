@@ -47,6 +47,8 @@ pub struct Secured {
     pub front: Arc<Front>,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
+    /// Whether HTTP/2 is spoken inside.
+    pub h2: bool,
 }
 
 impl Fronts {
@@ -188,4 +190,4 @@ impl Secured {
 }
 
 /// What is spoken inside (RFC 7301).
-const PROTOCOLS: [&[u8]; 1] = [b"http/1.1"];
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
