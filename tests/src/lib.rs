@@ -8,6 +8,8 @@ pub mod attack;
 pub mod binary;
 pub mod blackhole;
 pub mod client;
+pub mod h2;
+pub mod h2_origin;
 pub mod load;
 pub mod message;
 pub mod nameserver;
@@ -19,6 +21,7 @@ pub mod wire;
 
 pub use blackhole::Blackhole;
 pub use client::Client;
+pub use h2::H2;
 pub use message::{Fields, Request, Response};
 pub use origin::{Answer, Connection, Origin};
 pub use place::{Place, Port, eventually};

@@ -67,6 +67,13 @@ impl Both<'_> {
         if moved.is_ready() && (self.up.is_over() || self.up_failed) {
             return Poll::Ready(Ok(()));
         }
+        // A call that its client has cancelled ends at once, however silent the upstream is (attack J4).
+        if let Link::H2(stream) = &mut self.client.link
+            && !self.down.is_over()
+            && stream.poll_reset(cx).is_ready()
+        {
+            return Poll::Ready(Err(Error::client(Phase::Body, Crime::ClientGone)));
+        }
         if let Some(at) = self.up.overdue(Side::Upstream, now, &self.patience())
             && !self.up_failed
         {
