@@ -465,8 +465,8 @@ fn f11_doubled_single_fields() {
 #[test]
 fn a32_a43_methods_and_prefaces() {
     Ground::new().stands(vec![
-        payload("A32 the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "405 / 400 / 505"),
-        payload("A32 and frames", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", "405 / 400 / 505"),
+        payload("A32 half of the preface of HTTP/2", "PRI * HTTP/2.1\r\n\r\nSM\r\n\r\n", "405 / 400 / 505"),
+        payload("A32 with a field", b"PRI * HTTP/2.0\r\nHost: a\r\n\r\nSM\r\n\r\n", "405 / 400 / 505"),
         line("TRACE / HTTP/1.1", "405*"),
         line("TRACK / HTTP/1.1", "405* / 501*"),
         payload("A43 CONNECT", "CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", "405*"),

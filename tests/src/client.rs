@@ -42,6 +42,11 @@ impl Client {
         Client { wire: Wire::new(channel) }
     }
 
+    /// The same stream for a client of HTTP/2, which begins now.
+    pub fn into_h2(self) -> crate::H2 {
+        crate::H2::begin_with(self.wire, &[])
+    }
+
     /// Connects to a unix socket.
     #[track_caller]
     pub fn connect_unix(path: &Path) -> Client {

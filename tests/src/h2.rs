@@ -345,8 +345,8 @@ fn status(block: &[u8]) -> u16 {
 
 /// Three digits in Huffman's code: five bits for 0 to 2, six for the others (RFC 7541, appendix B).
 fn huffman(coded: &[u8]) -> u16 {
-    let bits = coded.iter().take(3).fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
-    let (mut left, mut status) = (bits << 8, 0);
+    let bits = |at: usize| u32::from(coded.get(at).copied().unwrap_or(0xff));
+    let (mut left, mut status) = (bits(0) << 24 | bits(1) << 16 | bits(2) << 8, 0);
     for _ in 0..3 {
         let five = left >> 27;
         let (digit, used) = if five < 3 { (five, 5) } else { ((left >> 26) - 0x19 + 3, 6) };

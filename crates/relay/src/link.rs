@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 
 /// What a message comes by and goes by. Heads differ between the two, and whoever reads or writes one asks which it is; nobody else does.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // the large one is the usual one
 pub enum Link {
     /// A whole connection.
     H1(H1),
@@ -36,6 +37,11 @@ impl Link {
             Link::H1(h1) => Some(h1),
             Link::H2(_) => None,
         }
+    }
+
+    /// Whether it is one stream of several on a connection.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Link::H2(_))
     }
 
     /// Everything that follows is one body without frames, until the peer ends its half.

@@ -162,6 +162,7 @@ impl Drive<'_> {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let asked = Asked(request);
                     self.shared.arrive(Arrived { asked, respond, at: worker.clock.now() }, cx);
+                    continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if !error.is_io() && !error.is_remote() {

@@ -127,10 +127,12 @@ impl Both<'_> {
         };
         let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits).at(level));
         let writer = self.down.overdue(Side::Upstream, now, &Pace::of_upstream(self.bounds.upstream_idle));
-        let sender = self
-            .up
-            .overdue(Side::Client, now, &Pace::of_body(self.limits, self.bounds.conversation))
-            .filter(|_| !self.up_failed);
+        let mut pace = Pace::of_body(self.limits, self.bounds.conversation);
+        if self.down.is_over() && self.client.link.is_stream() {
+            // Whoever has the answer can be told that the rest is not wanted (RFC 9113 §8.1).
+            pace = Pace::of_upstream(self.limits.drain_time);
+        }
+        let sender = self.up.overdue(Side::Client, now, &pace).filter(|_| !self.up_failed);
         for (at, error) in [
             (reader, stalled),
             (writer, Error::upstream(Phase::Body, Crime::UpstreamStalled, Retry::Never)),

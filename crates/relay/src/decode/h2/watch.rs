@@ -96,6 +96,7 @@ impl Watch {
             }
             Kind::Headers => {
                 self.open.set(self.open.get().saturating_add(1));
+                self.sent.set(self.sent.get() + EACH); // many open its window at once
                 true
             }
             Kind::Continuation | Kind::GoAway | Kind::PushPromise => true, // the library bounds them
@@ -132,7 +133,7 @@ impl Watch {
             None => self.stalled.set(Some(self.stalled.get().unwrap_or(now))),
             Some(count) => {
                 self.stalled.set(None);
-                self.sent.set((self.sent.get() + count as u64).min(EACH * 1000));
+                self.sent.set((self.sent.get() + count as u64).min(EACH * 4000));
             }
         }
     }
@@ -197,4 +198,4 @@ impl Watch {
 }
 
 /// How many bytes one word of acknowledgement has to be about.
-const EACH: u64 = 256;
+const EACH: u64 = 64;
