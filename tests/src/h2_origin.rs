@@ -69,7 +69,7 @@ impl<'a> Peer<'a> {
     }
 
     /// The next frame; settings and pings are answered on the way.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn frame(&mut self) -> Option<Frame> {
         let head = self.connection.exactly(9)?;
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
@@ -95,7 +95,7 @@ impl<'a> Peer<'a> {
     /// The next frame of this kind.
     pub fn next_of(&mut self, kind: u8) -> Option<Frame> {
         loop {
-            let frame = self.next()?;
+            let frame = self.frame()?;
             if frame.kind == kind {
                 return Some(frame);
             }
@@ -105,7 +105,7 @@ impl<'a> Peer<'a> {
     /// The next request that has come whole.
     pub fn request(&mut self) -> Option<Asked> {
         loop {
-            let frame = self.next()?;
+            let frame = self.frame()?;
             let body = self.bodies.entry(frame.stream).or_default();
             match frame.kind {
                 kind::DATA => body.extend_from_slice(&frame.payload),

@@ -366,6 +366,7 @@ impl PoolSettings {
         } = self;
         let tls = tls.finish(&servers.schemes, scene);
         let protocol = protocol::finish(protocol, &servers.schemes, scene);
+        protocol::contradiction(protocol, tls.is_some(), health.as_ref(), &servers.schemes, scene);
         let servers = servers.list;
         let Choosing { slow_start, keep, sticky } = choosing;
         PoolPlan {

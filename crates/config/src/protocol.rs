@@ -4,7 +4,7 @@ use crate::args::Scene;
 use crate::outside::Wrong;
 use crate::tls::Written;
 use crate::values::{self, Scheme};
-use portunus_relay::plan::Protocol;
+use portunus_relay::plan::{Check, Health, Protocol};
 
 /// The words of `protocol`.
 pub const WORDS: &[&str] = &["auto", "http1", "http2"];
@@ -34,4 +34,20 @@ pub fn finish(protocol: Protocol, servers: &[Written], scene: &mut Scene<'_, '_>
         scene.findings.error(*span, reason).hint("write `http://`, or leave `protocol` out");
     }
     Protocol::Http2
+}
+
+/// gRPC is spoken over HTTP/2 only: a check that asks so says nothing of servers that requests reach in another way.
+pub fn contradiction(
+    protocol: Protocol,
+    secure: bool,
+    health: Option<&Health>,
+    servers: &[Written],
+    scene: &mut Scene<'_, '_>,
+) {
+    let asks = health.is_some_and(|health| matches!(health.check, Check::Grpc(_)));
+    let speaks = protocol == Protocol::Http2 || (protocol == Protocol::Auto && secure);
+    if let Some((_, _, span)) = servers.first().filter(|_| asks && !speaks) {
+        let reason = "`health grpc` speaks HTTP/2, and requests to this server do not";
+        scene.findings.error(*span, reason).hint("write `h2c://` before it, or `protocol http2` in the pool");
+    }
 }

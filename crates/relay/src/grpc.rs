@@ -71,7 +71,7 @@ fn code_of(status: Status) -> &'static str {
         404 | 405 | 421 | 501 => "12", // UNIMPLEMENTED
         401 => "16",                   // UNAUTHENTICATED
         502 | 503 => "14",             // UNAVAILABLE
-        400..=499 | 500..=599 => "13", // INTERNAL
+        400..=599 => "13",             // INTERNAL
         _ => "2",                      // UNKNOWN
     }
 }

@@ -293,6 +293,12 @@ impl HostPool {
     }
 
     /// Closes all idle connections.
+    pub fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+        self.shares.sweep(Tick::NEVER, Duration::ZERO);
+    }
+
+    /// Closes all idle connections, and those that are shared after their last request.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
         self.shares.clear();

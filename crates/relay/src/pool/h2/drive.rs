@@ -47,6 +47,7 @@ pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Not
     let (sender, connection) = connection.ok()?;
     let shared = Rc::new(Shared {
         sender: RefCell::new(Some(sender)),
+        once: !keeps,
         open: Cell::new(0),
         most,
         idle_since: Cell::new(clock::read()),

@@ -66,6 +66,8 @@ pub struct Shares {
 struct Shared {
     /// What opens streams; gone when there shall be no more of them.
     sender: RefCell<Option<SendRequest<Bytes>>>,
+    /// Whether it is for one request only.
+    once: bool,
     /// Streams under way.
     open: Cell<usize>,
     /// How many it may have.
@@ -184,8 +186,8 @@ impl Shared {
     }
 
     fn open(self: &Rc<Shared>, websocket: bool) -> Option<Opening> {
-        let sender = self.sender.borrow();
-        let sender = sender.as_ref()?;
+        let mut kept = self.sender.borrow_mut();
+        let sender = kept.as_ref()?;
         let open = self.open.get();
         if open >= self.most || open >= sender.current_max_send_streams() {
             return None;
@@ -194,7 +196,8 @@ impl Shared {
             return None;
         }
         self.open.set(open + 1);
-        Some((sender.clone(), Place(Rc::clone(self))))
+        let sender = if self.once { kept.take()? } else { sender.clone() };
+        Some((sender, Place(Rc::clone(self))))
     }
 
     fn retire(&self) {
