@@ -4,7 +4,7 @@ pub mod mutate;
 pub mod targets;
 
 use mutate::Mutator;
-use targets::{chunks, config_text, hello, request_head, response_head, split, target};
+use targets::{chunks, config_text, frames, hello, request_head, response_head, split, target};
 
 /// A parser under test.
 pub struct Target {
@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
         seeds: response_head::SEEDS,
         words: response_head::WORDS,
     },
+    Target { name: "frames", run: frames::run, seeds: frames::SEEDS, words: frames::WORDS },
     Target {
         name: "config-text",
         run: config_text::run,

@@ -294,6 +294,22 @@ fn over_tls_the_client_chooses() {
 }
 
 #[test]
+fn it_can_be_turned_off() {
+    let (place, authority) = (Place::new(), Authority::new("front"));
+    authority.issue(&["a.test"]).write(&place, "a");
+    let text = "limits { streams 0 }\n\
+        site a.test { listen @listen; tls a.pem a.key; respond 200 ok }\n\
+        site * { listen @listen2; respond 200 ok }\n";
+    let proxy = Proxy::start_in(place, text);
+    let secured =
+        Trusting::with(&authority, None, &["h2", "http/1.1"]).must_connect(proxy.address(), "a.test");
+    assert_eq!(secured.protocol.as_deref(), Some(&b"http/1.1"[..]));
+    let mut client = Client::connect(proxy.further_address(1));
+    client.send(portunus_tests::h2::PREFACE);
+    assert_eq!(client.response().status, 405);
+}
+
+#[test]
 fn curl_and_h2load_are_content() {
     let origin = Origin::serve(|request| Answer::text(&format!("{} {}", request.method, request.body.len())));
     let proxy = Proxy::site(format!("proxy {origin}"));

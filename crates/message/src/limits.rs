@@ -67,7 +67,7 @@ pub struct Limits {
     pub keep_alive_pressed: Duration,
     /// Requests of one client connection.
     pub requests: u64,
-    /// Requests that one HTTP/2 connection may have under way.
+    /// Requests that one HTTP/2 connection may have under way; 0: HTTP/2 is not spoken.
     pub streams: usize,
     /// The same, while the worker has more to do than it can, or memory is short: further ones wait.
     pub streams_pressed: usize,

@@ -2,6 +2,7 @@
 
 pub mod chunks;
 pub mod config_text;
+pub mod frames;
 pub mod hello;
 pub mod request_head;
 pub mod response_head;

@@ -113,7 +113,9 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
             Ok(Some(head)) => head,
             Ok(None) if client.keep_alive => return Then::Doze,
             Ok(None) => break,
-            Err(error) if error.crime == Crime::MethodRefused && knows_h2(client) => return Then::Other,
+            Err(error) if error.crime == Crime::MethodRefused && knows_h2(client, worker) => {
+                return Then::Other;
+            }
             Err(error) => {
                 bad_head(x, client, error, worker).await;
                 break;
@@ -130,9 +132,10 @@ async fn busy(active: &mut Active, worker: &Worker) -> Then {
 }
 
 /// Whether a client speaks HTTP/2 without having asked whether we do (RFC 9113 §3.3). Under TLS it would have asked.
-fn knows_h2(client: &mut Client) -> bool {
+fn knows_h2(client: &mut Client, worker: &Worker) -> bool {
     let begins = |link: &mut H1| link.here().starts_with(PREFACE.get(..PREFACE_LINES).unwrap_or(PREFACE));
-    client.requests == 0 && client.secured.is_none() && client.link.h1().is_some_and(begins)
+    let may = client.requests == 0 && client.secured.is_none() && worker.limits().streams > 0;
+    may && client.link.h1().is_some_and(begins)
 }
 
 /// The part of the preface that looks like a head.

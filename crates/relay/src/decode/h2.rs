@@ -84,9 +84,15 @@ pub fn connection(quiet: Quiet, read: Vec<u8>, worker: Rc<Worker>, seat: Seat) -
             quiet_since: Cell::new(opened),
         });
         if let Some(connection) = shake(socket, &shared, &deadline).await {
-            Drive { connection: Box::new(connection), shared: &shared, deadline: &deadline, going: None }
-                .run()
-                .await;
+            Drive {
+                connection: Box::new(connection),
+                shared: &shared,
+                deadline: &deadline,
+                going: None,
+                cut_at: None,
+            }
+            .run()
+            .await;
         }
         if let Some(stream) = left.take() {
             linger(stream, &deadline, &shared.worker).await;
@@ -146,6 +152,8 @@ struct Drive<'a> {
     deadline: &'a Deadline,
     /// Since when no further requests are taken.
     going: Option<Tick>,
+    /// When one that misbehaves is no longer listened to.
+    cut_at: Option<Tick>,
 }
 
 impl Drive<'_> {
@@ -190,8 +198,10 @@ impl Drive<'_> {
         let Shared { worker, limits, watch, .. } = &**self.shared;
         let now = worker.clock.refresh();
         if let Verdict::TooMuch(crime) = watch.verdict() {
-            if self.going.replace(Tick(0)) == Some(Tick(0)) {
-                return Look::Wait(now + LAST_WORDS);
+            match self.cut_at {
+                Some(at) if now >= at => return Look::Over,
+                Some(at) => return Look::Wait(at),
+                None => self.cut_at = Some(now + LAST_WORDS),
             }
             worker.cells.crime(crime);
             self.connection.abrupt_shutdown(match crime {

@@ -63,7 +63,8 @@ impl Fronts {
         let mut sites = Vec::with_capacity(plan.sites.len());
         let mut listens = Vec::new();
         for site in &plan.sites {
-            let front = site.tls.as_ref().map(|tls| compile(tls, certificates, &mut policies));
+            let h2 = plan.settings.limits.streams > 0;
+            let front = site.tls.as_ref().map(|tls| compile(tls, h2, certificates, &mut policies));
             let front = front.transpose().map_err(|reason| {
                 let name = site.names.first().map(ToString::to_string).unwrap_or_default();
                 mistakes.push(CompileMistake { place: format!("site {name}"), reason });
@@ -133,7 +134,6 @@ impl Policy {
             _ => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::<Choices>::default());
-        config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
         // Sessions live in tickets alone: nothing is kept for clients that may never come back.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if clients.is_some() {
@@ -149,6 +149,7 @@ impl Policy {
 
 fn compile(
     tls: &SiteTls,
+    h2: bool,
     certificates: &Certificates,
     policies: &mut Policies,
 ) -> Result<Arc<Front>, String> {
@@ -161,6 +162,7 @@ fn compile(
     let policy = policies.get(&tls.settings, certificates)?;
     let choices = Arc::new(Choices::new(own.into_iter()));
     let mut config = policy.config.clone();
+    config.alpn_protocols = PROTOCOLS.iter().skip(usize::from(!h2)).map(|name| name.to_vec()).collect();
     config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
     Ok(Arc::new(Front { config: Arc::new(config), policy, choices }))
 }
@@ -189,5 +191,5 @@ impl Secured {
     }
 }
 
-/// What is spoken inside (RFC 7301).
+/// What is spoken inside (RFC 7301), the best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
