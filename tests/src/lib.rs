@@ -16,6 +16,7 @@ pub mod nameserver;
 pub mod origin;
 pub mod place;
 pub mod proxy;
+#[cfg(feature = "tls")]
 pub mod tls;
 pub mod wire;
 

@@ -11,6 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(feature = "tls")]
+mod tls;
+
 /// A listening origin; it ends with all its connections when this is dropped.
 pub struct Origin {
     address: SocketAddr,
@@ -51,30 +54,6 @@ impl Origin {
                 }
             }
         })
-    }
-
-    /// The same over TLS; hands are shaken by `config`.
-    pub fn serve_tls(
-        config: &std::sync::Arc<rustls::ServerConfig>,
-        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
-    ) -> Origin {
-        let config = std::sync::Arc::clone(config);
-        Origin::script(move |connection| {
-            if !connection.secure(&config) {
-                return;
-            }
-            while let Some(request) = connection.request() {
-                if !connection.answer(answer(&request)) || request.fields.all("connection").contains(&"close")
-                {
-                    break;
-                }
-            }
-        })
-    }
-
-    /// The names that clients have asked for in their handshakes, each with whether a session was resumed.
-    pub fn handshakes(&self) -> Vec<(Option<String>, bool)> {
-        lock(&self.shared.handshakes).clone()
     }
 
     /// Answers every request with `text`.
@@ -228,19 +207,6 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Shakes hands; what follows is spoken over TLS. Whether that has worked out.
-    pub fn secure(&mut self, config: &std::sync::Arc<rustls::ServerConfig>) -> bool {
-        let socket = lock(&self.shared.streams).get(&self.index).and_then(|stream| stream.try_clone().ok());
-        let Some((mut wire, name, resumed)) = socket.and_then(|socket| crate::tls::accept(config, socket))
-        else {
-            return false;
-        };
-        lock(&self.shared.handshakes).push((name, resumed));
-        wire.patience = Duration::from_secs(60);
-        self.wire = Some(wire);
-        true
-    }
-
     /// The next request's head; none at the end. It counts as seen from now on.
     pub fn head(&mut self) -> Option<Request> {
         match self.wire.as_mut()?.request_head() {

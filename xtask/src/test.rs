@@ -107,7 +107,7 @@ fn run_part(root: &Path, part: Part) -> Count {
     let nextest = is_there("cargo-nextest");
     match part {
         Part::Unit => {
-            let apart: Vec<String> = [SCENARIOS, BUDGETS]
+            let apart: Vec<String> = [FUZZ, SCENARIOS, BUDGETS]
                 .iter()
                 .filter_map(|manifest| package_name(&root.join(manifest)))
                 .collect();
@@ -133,8 +133,7 @@ fn run_part(root: &Path, part: Part) -> Count {
                 Count { passed: 0, failed: 1 }
             }
         },
-        // the fuzz crate is a workspace of its own, so that its dependencies are nobody else's
-        Part::Fuzz => present(root, FUZZ, |_| cargo_step(root, &["test", "--manifest-path", FUZZ], false)),
+        Part::Fuzz => present(root, FUZZ, |name| run_tests(root, nextest, &["--package", name], &[])),
         Part::Scenarios => {
             present(root, SCENARIOS, |name| run_tests(root, nextest, &["--package", name], &[]))
         }

@@ -40,9 +40,14 @@ fn a_warm_request_takes_no_memory() {
     let mut client = Client::new(address);
     client.connect(CONNECTIONS).unwrap();
     client.ask_on_all(50).unwrap();
-    let before = heap::taken();
-    let requests = client.ask_on_all(100).unwrap();
-    let each = (heap::taken() - before) as f64 / requests as f64;
+    // What a request takes, it takes in every run. In a single one something else may come on top: a moment in which more
+    // requests than ever before were under way at once takes one more connection to the origin.
+    let runs = (0..5).map(|_| {
+        let before = heap::taken();
+        let requests = client.ask_on_all(100).unwrap();
+        (heap::taken() - before) as f64 / requests as f64
+    });
+    let each = runs.fold(f64::INFINITY, f64::min);
     drop(client);
     workers.drain(&Farewell::default());
     workers.join(Duration::from_secs(5));

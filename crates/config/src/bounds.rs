@@ -41,6 +41,11 @@ const COUNTS: &[&str] = &[
     "upstream-connections",
     "upstream-header-count",
     "upstream-resets",
+    "idle-frames",
+    "resets",
+    "resets-sent",
+    "streams",
+    "streams-pressed",
     "upstream-streams",
 ];
 

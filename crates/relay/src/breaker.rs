@@ -20,6 +20,10 @@ const WAIT: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_millis(2);
 /// How long the shortest wait has to be above [`CALM`] until the line is held to be standing.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The same when that was so lately: a line that has just been cut short grows again at once while too many come.
+const AGAIN: Duration = Duration::from_millis(10);
+/// How long it is "lately".
+const LATELY: Duration = Duration::from_secs(1);
 /// How long a request may wait in a standing line. Waiting longer would make every answer late and serve nobody more.
 const STANDING_WAIT: Duration = Duration::from_millis(5);
 
@@ -191,6 +195,7 @@ struct Waits {
     /// The shortest wait of this interval; none when nobody was called.
     shortest: Option<Duration>,
     is_standing: bool,
+    lately_until: Tick,
     is_controlled: bool,
 }
 
@@ -290,16 +295,8 @@ impl Line {
     /// Sends those away who have waited too long in a line that does not get empty (as CoDel does, RFC 8289), but for the urgent ones.
     fn shed(&self, waits: &mut Waits) {
         let now = self.told();
-        if waits.len() == 0 {
-            waits.is_standing = false;
-            waits.shortest = None;
-            waits.interval_ends = now + INTERVAL;
-            return;
-        }
         if now >= waits.interval_ends {
-            // When nobody at all was called nothing is known: a pause looks like that.
-            waits.is_standing = waits.shortest.take().is_some_and(|shortest| shortest > CALM);
-            waits.interval_ends = now + INTERVAL;
+            waits.look(now);
         }
         while waits.is_standing && waits.is_controlled {
             let late = |first: &Arc<Place>| now.since(first.since) > STANDING_WAIT;
@@ -317,6 +314,17 @@ impl Line {
 }
 
 impl Waits {
+    /// An interval is over: whether everybody who was called in it had waited.
+    fn look(&mut self, now: Tick) {
+        // When nobody at all was called nothing is known: a pause looks like that, and so does a line in which nobody was.
+        let shortest = self.shortest.take().filter(|_| now.since(self.interval_ends) < INTERVAL);
+        self.is_standing = self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
+        if self.is_standing {
+            self.lately_until = now + LATELY;
+        }
+        self.interval_ends = now + if now < self.lately_until { AGAIN } else { INTERVAL };
+    }
+
     fn len(&self) -> usize {
         self.places.iter().map(VecDeque::len).sum()
     }
@@ -464,6 +472,49 @@ mod tests {
         assert!(late <= STANDING_WAIT && shed > 500, "{late:?}, {shed} shed");
         let (late, shed) = overload(3, Some(WAIT));
         assert!(late > Duration::from_millis(500) && shed == 0, "{late:?}, {shed} shed");
+    }
+
+    /// 24 at a time, 10 ms each, 50 let in; so many come every millisecond, for a second each. Of the second half of each: how long
+    /// those had waited at most who were shed or called, and how many of either kind there were.
+    fn servers(phases: &[usize]) -> Vec<(Duration, usize, usize)> {
+        let (gate, bound) = (Gate::default(), bound(10_000, None));
+        gate.set_limit(50);
+        let (mut running, mut waiting, mut inside) = (Vec::new(), Vec::new(), VecDeque::new());
+        let mut seen = vec![(Duration::ZERO, 0, 0); phases.len()];
+        for at in 0..phases.len() as u64 * 1000 {
+            let phase = at as usize / 1000;
+            // They come in bursts, between which the line may get empty.
+            for _ in 0..if at % 20 == 0 { phases[phase] * 20 } else { 0 } {
+                match gate.enter() {
+                    true => inside.push_back(()),
+                    false => waiting.extend(gate.rooms.join(&bound, Urgency::Normal, None, Tick(at * MS))),
+                }
+            }
+            let ended = running.extract_if(.., |ends| *ends <= at).count();
+            (0..ended).for_each(|_| gate.leave());
+            for place in waiting.extract_if(.., |place| turn(place) != Turn::Waits) {
+                let is_called = turn(&place) == Turn::Called;
+                inside.extend(is_called.then_some(()));
+                if at % 1000 >= 500 {
+                    let (longest, shed, called) = &mut seen[phase];
+                    *longest = Duration::max(*longest, Tick(at * MS).since(place.since()));
+                    *if is_called { called } else { shed } += 1;
+                }
+            }
+            while running.len() < 24 && inside.pop_front().is_some() {
+                running.push(at + 10);
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn a_line_that_was_cut_short_does_not_grow_long_again_while_too_many_come() {
+        let [storm, calm] = servers(&[7, 2])[..] else { panic!("two phases") };
+        let (longest, shed, called) = storm;
+        assert!(longest <= Duration::from_millis(40), "{longest:?}");
+        assert!(shed > 2000 && called > 1100, "{shed} shed, {called} called");
+        assert_eq!(calm.1, 0, "nobody is shed once no more come than can be served");
     }
 
     #[test]

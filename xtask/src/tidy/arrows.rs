@@ -131,7 +131,12 @@ const RELAY: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("decode", &["client", "link", "net", "pressure", "reply", "run", "serve", "tally", "worker"]),
+    (
+        "decode",
+        &[
+            "client", "deadlines", "link", "net", "pressure", "reply", "run", "serve", "tally", "tls", "worker",
+        ],
+    ),
     (
         "accept",
         &[

@@ -132,8 +132,10 @@ impl Adaptive {
             self.before = None;
             return;
         }
-        // Requests that only wait for each other take as much longer as there are more of them.
-        self.limit = self.limit.min(most) * (fine / low).max(0.5);
+        // Requests that only wait for each other take as much longer as there are more of them. Those that have been answered began
+        // when there were fewer; how many are answered says sooner about how many there may be (Little's law).
+        let share = f64::min(fine / low, 1.25 * rate * fine / 1_000_000.0 / most);
+        self.limit = self.limit.min(most) * share.max(0.2);
     }
 }
 
