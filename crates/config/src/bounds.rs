@@ -36,16 +36,16 @@ const COUNTS: &[&str] = &[
     "connections",
     "handshakes",
     "header-count",
+    "idle-frames",
     "informational",
     "requests",
-    "upstream-connections",
-    "upstream-header-count",
-    "upstream-resets",
-    "idle-frames",
     "resets",
     "resets-sent",
     "streams",
     "streams-pressed",
+    "upstream-connections",
+    "upstream-header-count",
+    "upstream-resets",
     "upstream-streams",
 ];
 
@@ -65,6 +65,7 @@ const ZERO: &[&str] = &[
     "replay-bytes",
     "response-rate",
     "response-rate-after",
+    "streams",
     "worker-lag",
 ];
 

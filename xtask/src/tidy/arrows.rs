@@ -134,7 +134,17 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "decode",
         &[
-            "client", "deadlines", "link", "net", "pressure", "reply", "run", "serve", "tally", "tls", "worker",
+            "client",
+            "deadlines",
+            "link",
+            "net",
+            "pressure",
+            "reply",
+            "run",
+            "serve",
+            "tally",
+            "tls",
+            "worker",
         ],
     ),
     (
