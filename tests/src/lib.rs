@@ -9,6 +9,7 @@ pub mod binary;
 pub mod blackhole;
 pub mod client;
 pub mod h2;
+pub mod h2_origin;
 pub mod load;
 pub mod message;
 pub mod nameserver;

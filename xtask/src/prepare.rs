@@ -1,6 +1,7 @@
 //! prepare: installs the programs that the tests drive, where they are missing.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A program, the Debian package it is in, and what needs it.
@@ -9,6 +10,7 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("pebble", "pebble", "scenarios: a CA"),
     ("openssl", "openssl", "scenarios: a client of TLS"),
     ("python3", "python3", "scenarios: an origin"),
+    ("pip3", "python3-pip", "scenarios: modules of Python"),
     ("node", "nodejs", "scenarios: an origin"),
     ("nginx", "nginx-light", "scenarios: an origin; faults: a rival"),
     ("haproxy", "haproxy", "scenarios: PROXY headers from it and for it; faults: a rival"),
@@ -17,8 +19,33 @@ const NEEDED: &[(&str, &str, &str)] = &[
     ("strace", "strace", "budgets: system calls"),
 ];
 
+/// What Python needs, and what needs it; put into [`MODULES`] by pip.
+const PYTHON: &[(&str, &str)] = &[("grpcio", "scenarios: clients and servers of gRPC")];
+/// Where that is, from the root of the project.
+const MODULES: &str = "target/python";
+
 /// Installs what is missing; says so. What cannot be installed is left to the tests that need it.
-pub fn run() {
+pub fn run(root: &Path) {
+    programs();
+    modules(root);
+}
+
+fn modules(root: &Path) {
+    let folder = root.join(MODULES);
+    if folder.join("grpc").is_dir() {
+        return;
+    }
+    let names: Vec<&str> = PYTHON.iter().map(|(name, _)| *name).collect();
+    println!("installing into {MODULES}: {}", names.join(" "));
+    let pip = ["python3", "-m", "pip", "install", "--quiet", "--target"].map(str::to_owned);
+    let folder = folder.display().to_string();
+    let rest: Vec<&str> = [folder.as_str()].into_iter().chain(names).collect();
+    if !call(&pip, &rest) {
+        println!("could not install them; the tests that need them are left out");
+    }
+}
+
+fn programs() {
     let missing: Vec<_> = NEEDED.iter().filter(|(program, ..)| !is_there(program)).collect();
     if missing.is_empty() {
         return;

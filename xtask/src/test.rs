@@ -80,7 +80,7 @@ pub fn run(root: &Path, options: &Options) -> Result<(), String> {
     let uses_the_binary =
         [Part::Scenarios, Part::Faults, Part::Budgets].into_iter().any(|part| options.wants(part));
     if uses_the_binary && !options.no_install {
-        prepare::run();
+        prepare::run(root);
     }
     let mut parts = Vec::new();
     if uses_the_binary {

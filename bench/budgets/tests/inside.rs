@@ -163,6 +163,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         connect_timeout: Duration::from_secs(2),
         tls: None,
         proxy_protocol: None,
+        protocol: Default::default(),
         retry: Default::default(),
         queue: Default::default(),
         hedge: None,

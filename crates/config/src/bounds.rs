@@ -43,7 +43,10 @@ const COUNTS: &[&str] = &[
     "resets-sent",
     "streams",
     "streams-pressed",
+    "upstream-connections",
     "upstream-header-count",
+    "upstream-resets",
+    "upstream-streams",
 ];
 
 /// Those that may be 0, because that means something: none, at once, or never.
@@ -60,9 +63,9 @@ const ZERO: &[&str] = &[
     "linger",
     "log-queue",
     "replay-bytes",
-    "streams",
     "response-rate",
     "response-rate-after",
+    "streams",
     "worker-lag",
 ];
 

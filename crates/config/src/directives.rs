@@ -1,5 +1,6 @@
 //! The directives that are neither filters nor policies: names, places, arguments, manual. Everything about them comes from here.
 
+use crate::protocol;
 use portunus_relay::entry::{Kind, Param, Place};
 
 /// Where a statement may stand.
@@ -80,8 +81,7 @@ pub fn find(name: &str, scope: Scope) -> Option<&'static Form> {
 }
 
 /// Directives that the language knows but this program does not yet.
-pub const LATER: &[&str] =
-    &["cache", "compress", "jwt", "protocol", "rate-limit", "sni", "tcp", "udp", "waf"];
+pub const LATER: &[&str] = &["cache", "compress", "jwt", "rate-limit", "sni", "tcp", "udp", "waf"];
 
 const fn param(name: &'static str, place: Place, kind: Kind, manual: &'static str) -> Param {
     Param { name, place, kind, manual }
@@ -396,7 +396,7 @@ pub const FORMS: &[Form] = &[
                     "address",
                     Place::Word,
                     Kind::Text,
-                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `https://NAME` (TLS), `srv:NAME`, or `unix:PATH`.",
+                    "`ADDRESS:PORT`, `NAME:PORT`, `http://NAME`, `https://NAME` (TLS), `h2c://NAME` (HTTP/2 without TLS), `srv:NAME`, or `unix:PATH`.",
                 ),
                 param(
                     "backup",
@@ -523,6 +523,20 @@ pub const FORMS: &[Form] = &[
         "Tells the servers whom each connection is from, by a PROXY header before anything else, before TLS, too. Such a connection belongs to one client: it is made for a \
          request and closed after it. Health checks say that they are from the proxy itself. The servers have to expect the header, and to believe it from this proxy only.",
         "proxy-protocol v2",
+    ),
+    form(
+        "protocol",
+        &[Scope::Pool, Scope::DefaultPool],
+        &[param(
+            "version",
+            Place::Word,
+            Kind::OneOf(protocol::WORDS),
+            "`auto`: over TLS what the server chooses, HTTP/2 if it can, and HTTP/1.1 without TLS. `http1`: HTTP/1.1. `http2`: HTTP/2 and nothing else; without TLS the \
+             server has to know beforehand, which `h2c://` before each server says as well.",
+        )],
+        "Which version of HTTP the servers are spoken with in; `auto` unless written. What clients speak does not matter: each side has its own version. Over HTTP/2 many \
+         requests share a connection, and gRPC needs it.",
+        "protocol http2",
     ),
     form(
         "slow-start",
@@ -692,7 +706,7 @@ pub const FORMS: &[Form] = &[
             &[Scope::Pool, Scope::DefaultPool],
             crate::health::HEALTH,
             "Asks every server again and again whether it is well, and sends no requests to those that are not. With a path it is a GET \
-             over HTTP/1.1, with `tcp` only a connection, which is closed at once. A server of which nothing is known yet is used. While a \
+             in the version of HTTP that requests have, with `grpc` the question of `grpc.health.v1.Health/Check`, with `tcp` only a connection, which is closed at once. A server of which nothing is known yet is used. While a \
              state is in doubt, because an answer did not fit it or the server is ejected, checks come five times as often, but not \
              more than twice a second. Checks are spread in time: each comes a tenth earlier or later. Without `health` nothing is asked, \
              and only `eject` keeps bad servers away.",
@@ -915,6 +929,12 @@ pub const FORMS: &[Form] = &[
                     Place::Option,
                     Kind::OneOf(&["insecure"]),
                     "For `https://` addresses: any certificate is believed.",
+                ),
+                param(
+                    "protocol",
+                    Place::Option,
+                    Kind::OneOf(protocol::WORDS),
+                    "For addresses: as in a pool; `h2c://` before each means `http2` without TLS.",
                 ),
                 param("ca", Place::Option, Kind::Text, "For `https://` addresses: as in `tls` of a pool."),
                 param("name", Place::Option, Kind::Text, "For `https://` addresses: as in `tls` of a pool."),

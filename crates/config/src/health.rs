@@ -6,14 +6,14 @@ use crate::outside::Wrong;
 use crate::values;
 use portunus_message::FieldValue;
 use portunus_relay::entry::{Kind, Param, Place};
-use portunus_relay::plan::{Check, Eject, Health, HttpCheck};
+use portunus_relay::plan::{Check, Eject, GrpcCheck, Health, HttpCheck};
 use portunus_relay::values::parse_share;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What `health` takes.
 pub const HEALTH: &[Param] = &[
-    param("what", Place::Word, Kind::Text, "A path, with its query; or `tcp`; or `off`."),
+    param("what", Place::Word, Kind::Text, "A path, with its query; or `grpc`; or `tcp`; or `off`."),
     param("every", Place::Option, Kind::Duration, "How often, 5 seconds unless written."),
     param(
         "timeout",
@@ -40,6 +40,12 @@ pub const HEALTH: &[Param] = &[
         "The statuses that are good: `200-399` unless written, `200,204`.",
     ),
     param("body", Place::Option, Kind::Text, "What has to stand in the first 64 KiB of the body."),
+    param(
+        "service",
+        Place::Option,
+        Kind::Text,
+        "For `grpc`: which service is asked after; without it, the server as a whole.",
+    ),
     param(
         "header.NAME",
         Place::Option,
@@ -93,7 +99,10 @@ const fn param(name: &'static str, place: Place, kind: Kind, manual: &'static st
 /// `health WHAT …`.
 pub fn read(draft: &Draft, health: &mut Option<Health>, scene: &mut Scene<'_, '_>) {
     let Some(what) = draft.words.first() else {
-        scene.findings.error(draft.span, "`health` says nothing").hint("write a path, `tcp` or `off`");
+        scene
+            .findings
+            .error(draft.span, "`health` says nothing")
+            .hint("write a path, `grpc`, `tcp` or `off`");
         return;
     };
     if let Some(more) = draft.words.get(1) {
@@ -109,7 +118,7 @@ pub fn read(draft: &Draft, health: &mut Option<Health>, scene: &mut Scene<'_, '_
         options.read(draft, key, value, scene);
     }
     let check = match what.text.value.as_str() {
-        "off" | "tcp" if options.http.is_some() => {
+        "off" | "tcp" | "grpc" if options.http.is_some() => {
             let reason = format!("`health {}` has no answer that could be looked at", what.text.value);
             scene.findings.error(what.span, reason).hint("write the path of a request in its place");
             return;
@@ -119,6 +128,12 @@ pub fn read(draft: &Draft, health: &mut Option<Health>, scene: &mut Scene<'_, '_
                 scene.findings.error(value.span, "`health off` takes no options");
             }
             *health = None;
+            return;
+        }
+        "grpc" => Check::Grpc(GrpcCheck { service: options.service.unwrap_or_default() }),
+        _ if options.service.is_some() => {
+            let reason = "`service=` is for `health grpc`";
+            scene.findings.error(what.span, reason);
             return;
         }
         "tcp" => Check::Tcp,
@@ -148,6 +163,7 @@ struct Options {
     fails: Option<u32>,
     passes: Option<u32>,
     http: Option<HttpCheck>,
+    service: Option<String>,
 }
 
 impl Options {
@@ -162,6 +178,7 @@ impl Options {
                     self.http.get_or_insert_with(http_check).status = status;
                 }
             }
+            "service" => self.service = scene.parse(value, service),
             "body" => self.http.get_or_insert_with(http_check).body = Some(value.text.value.clone()),
             _ => match key.split_once('.') {
                 Some((part @ ("header" | "send"), name)) => {
@@ -188,6 +205,18 @@ fn http_check() -> HttpCheck {
     HttpCheck { path: "/".into(), send, status: vec![(200, 399)], body: None, headers }
 }
 
+/// The name of a service of gRPC: `package.Service`.
+fn service(text: &str) -> Result<String, Wrong> {
+    match is_service(text) {
+        true => Ok(text.to_owned()),
+        false => Err(Wrong::new("is not the name of a service").hint("write it like `helloworld.Greeter`")),
+    }
+}
+
+fn is_service(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 fn path(text: &str) -> Result<String, Wrong> {
     let wrong = Wrong::new("is no path to ask for");
     match text {
@@ -196,7 +225,7 @@ fn path(text: &str) -> Result<String, Wrong> {
             Err(wrong.hint("write the path alone: every server is asked itself"))
         }
         _ if text.starts_with('/') => Err(wrong.hint("percent-encode what is not a letter of a path")),
-        _ => Err(wrong.hint("write a path, as `/healthz`, or `tcp`, or `off`")),
+        _ => Err(wrong.hint("write a path, as `/healthz`, or `grpc`, or `tcp`, or `off`")),
     }
 }
 
@@ -234,6 +263,12 @@ pub fn mistake_in(health: &Health) -> Option<String> {
     }
     if !(1..=100).contains(&health.fails) || !(1..=100).contains(&health.passes) {
         return Some("`fails` and `passes` are numbers from 1 to 100".into());
+    }
+    if let Check::Grpc(check) = &health.check
+        && !check.service.is_empty()
+        && !is_service(&check.service)
+    {
+        return Some(format!("`{}` is not the name of a service", check.service));
     }
     let Check::Http(check) = &health.check else { return None };
     if !is_path(&check.path) {

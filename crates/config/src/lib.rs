@@ -19,6 +19,7 @@ mod json;
 mod outside;
 mod place;
 mod pool;
+mod protocol;
 mod reference;
 mod route;
 mod settings;

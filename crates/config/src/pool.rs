@@ -10,12 +10,13 @@ use crate::health;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::place::Seen;
-use crate::tls::ToServers;
-use crate::values;
+use crate::protocol;
+use crate::tls::{ToServers, Written};
+use crate::values::{self, Scheme};
 use portunus_message::Limits;
 use portunus_relay::plan::{
-    Address, Args, Directive, Eject, Health, Hedge, KeepAlive, PoolPlan, PrefaceVersion, Queue, Retry,
-    ServerPlan, Text,
+    Address, Args, Directive, Eject, Health, Hedge, KeepAlive, PoolPlan, PrefaceVersion, Protocol, Queue,
+    Retry, ServerPlan, Text,
 };
 use std::collections::HashMap;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub struct PoolSettings {
     choosing: Choosing,
     tls: ToServers,
     proxy_protocol: Option<PrefaceVersion>,
+    protocol: Protocol,
 }
 
 impl PoolSettings {
@@ -58,6 +60,7 @@ impl PoolSettings {
             choosing: Choosing::default(),
             tls: ToServers::default(),
             proxy_protocol: None,
+            protocol: Protocol::default(),
         }
     }
 
@@ -111,6 +114,11 @@ impl PoolSettings {
             "tls" => self.tls.read(draft, scene),
             "proxy-protocol" => {
                 self.proxy_protocol = draft.words.first().and_then(|word| preface(&word.text.value));
+            }
+            "protocol" => {
+                if let Some(word) = draft.words.first() {
+                    self.protocol = scene.parse(word, protocol::read).unwrap_or_default();
+                }
             }
             "hedge" => again::read_hedge(draft, &mut self.hedge, scene),
             _ => self.choosing.statement(draft, name, scene),
@@ -166,6 +174,7 @@ impl PoolSettings {
                 self.retry.tries = scene.parse(value, again::tries).unwrap_or(self.retry.tries);
             }
             "proxy-protocol" => self.proxy_protocol = preface(&value.text.value),
+            "protocol" => self.protocol = scene.parse(value, protocol::read).unwrap_or_default(),
             _ => _ = self.tls.option(key, value, scene),
         }
     }
@@ -316,10 +325,14 @@ impl Pools {
 
     /// The pool of these servers with these settings: the same one for the same.
     fn unnamed(&mut self, settings: PoolSettings, servers: Servers, scene: &mut Scene<'_, '_>) -> String {
-        let secure = servers.schemes.iter().any(|(_, scheme, _)| *scheme == Some(true));
+        let has = |wanted| servers.schemes.iter().any(|(_, scheme, _)| *scheme == Some(wanted));
         let written: Vec<String> = servers.list.iter().map(|server| server.address.to_string()).collect();
         let written = written.join(" ");
-        let written = if secure { format!("https://{written}") } else { written };
+        let written = match (has(Scheme::Https), has(Scheme::H2c)) {
+            (true, _) => format!("https://{written}"),
+            (_, true) => format!("h2c://{written}"),
+            _ => written,
+        };
         let content = format!("{written} {settings:?}");
         if let Some(plan) = self.by_content.get(&content).and_then(|&at| self.unnamed.get(at)) {
             return plan.name.clone();
@@ -365,8 +378,12 @@ impl PoolSettings {
             drain,
             tls,
             proxy_protocol,
+            protocol,
         } = self;
         let tls = tls.finish(&servers.schemes, scene);
+        let protocol = protocol::finish(protocol, &servers.schemes, scene);
+        let (secure, introduces) = (tls.is_some(), proxy_protocol.is_some());
+        protocol::contradiction(protocol, secure, introduces, health.as_ref(), &servers.schemes, scene);
         let servers = servers.list;
         let Choosing { slow_start, keep, sticky } = choosing;
         PoolPlan {
@@ -386,6 +403,7 @@ impl PoolSettings {
             drain,
             tls,
             proxy_protocol,
+            protocol,
         }
     }
 }
@@ -410,7 +428,7 @@ struct Member {
 struct Servers {
     list: Vec<ServerPlan>,
     /// How each was written.
-    schemes: Vec<(Address, Option<bool>, Span)>,
+    schemes: Vec<Written>,
     seen: HashMap<Address, Span>,
     /// Whether one was written that could not be read.
     tried: bool,

@@ -5,7 +5,7 @@ use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::handshake::Settings;
 use crate::outside::{Outside, Wrong};
-use crate::values;
+use crate::values::{self, Scheme};
 use portunus_relay::plan::{
     Acme, Address, CertificateFiles, ClientAuth, HostPattern, PoolTls, Signer, SiteTls, Wanted,
 };
@@ -222,6 +222,8 @@ fn signer(word: &str) -> Option<Signer> {
 
 /// What a site for any host proves by itself.
 const LOCAL: &[&str] = &["localhost", "127.0.0.1", "[::1]"];
+/// How a server is written: its address, what stands before it, and where.
+pub type Written = (Address, Option<Scheme>, Span);
 
 /// What `tls` says in a pool, and `tls=`, `ca=` … behind a plain target.
 #[derive(Clone, Debug, Default)]
@@ -294,16 +296,12 @@ impl ToServers {
         }
     }
 
-    /// What a pool has whose servers are written so: each with whether it has `https://` or `http://` before it.
-    pub fn finish(
-        self,
-        servers: &[(Address, Option<bool>, Span)],
-        scene: &mut Scene<'_, '_>,
-    ) -> Option<PoolTls> {
-        let first = servers.iter().find(|(_, scheme, _)| *scheme == Some(true));
-        let plain = |scheme: &Option<bool>| match self.plan.is_some() {
-            true => *scheme == Some(false),
-            false => *scheme != Some(true),
+    /// What a pool has whose servers are written so.
+    pub fn finish(self, servers: &[Written], scene: &mut Scene<'_, '_>) -> Option<PoolTls> {
+        let first = servers.iter().find(|(_, scheme, _)| *scheme == Some(Scheme::Https));
+        let plain = |scheme: &Option<Scheme>| match self.plan.is_some() {
+            true => matches!(scheme, Some(Scheme::Http | Scheme::H2c)),
+            false => *scheme != Some(Scheme::Https),
         };
         if (self.plan.is_some() || first.is_some())
             && let Some((_, _, span)) = servers.iter().find(|(_, scheme, _)| plain(scheme))
@@ -326,11 +324,7 @@ impl ToServers {
 }
 
 /// What has no name that a certificate could prove needs one.
-fn contradictions_of_names(
-    plan: &PoolTls,
-    servers: &[(Address, Option<bool>, Span)],
-    scene: &mut Scene<'_, '_>,
-) {
+fn contradictions_of_names(plan: &PoolTls, servers: &[Written], scene: &mut Scene<'_, '_>) {
     let nameless = |address: &Address| matches!(address, Address::Unix(_) | Address::Srv(_));
     let found = servers.iter().find(|(address, ..)| nameless(address));
     if let Some((_, _, span)) = found.filter(|_| plan.name.is_none() && !plan.insecure) {

@@ -129,16 +129,28 @@ pub fn split_port(text: &str) -> Result<(&str, Option<&str>), Wrong> {
     }
 }
 
-/// Whether a server is written with `https://`, or with `http://`; none: with neither.
-pub fn scheme(text: &str) -> Option<bool> {
+/// What a server is written with, before its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http://`.
+    Http,
+    /// `https://`.
+    Https,
+    /// `h2c://`: HTTP/2 without TLS.
+    H2c,
+}
+
+/// What a server is written with; none: with its address alone.
+pub fn scheme(text: &str) -> Option<Scheme> {
     match text.split_once("://")?.0 {
-        "https" => Some(true),
-        "http" => Some(false),
+        "https" => Some(Scheme::Https),
+        "http" => Some(Scheme::Http),
+        "h2c" => Some(Scheme::H2c),
         _ => None,
     }
 }
 
-/// Where a server is: `10.0.0.1:8080`, `name:8080`, `[::1]:8080`, `:8080`, `http://name`, `unix:/path`.
+/// Where a server is: `10.0.0.1:8080`, `name:8080`, `[::1]:8080`, `:8080`, `http://name`, `h2c://name`, `unix:/path`.
 pub fn address(text: &str) -> Result<Address, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
         return unix_path(path).map(Address::Unix);
@@ -147,14 +159,10 @@ pub fn address(text: &str) -> Result<Address, Wrong> {
     let mut default_port = None;
     if let Some((scheme, after)) = text.split_once("://") {
         match scheme {
-            "http" => default_port = Some("80"),
+            "http" | "h2c" => default_port = Some("80"),
             "https" => default_port = Some("443"),
-            "h2c" => {
-                return Err(Wrong::new("wants HTTP/2 to the upstream, which is not supported yet")
-                    .hint(format!("write `http://{after}`")));
-            }
             _ => {
-                let hint = did_you_mean(scheme, ["http", "https", "unix"]);
+                let hint = did_you_mean(scheme, ["http", "https", "h2c", "unix"]);
                 return Err(Wrong { hint, ..Wrong::new(format!("has an unknown scheme, `{scheme}`")) });
             }
         }
@@ -280,6 +288,8 @@ mod tests {
             ("App.Internal:80", "app.internal:80"),
             ("http://app", "app:80"),
             ("http://app:81/", "app:81"),
+            ("h2c://app", "app:80"),
+            ("h2c://app:50051", "app:50051"),
             ("unix:/run/x", "unix:/run/x"),
             ("srv:_http._tcp.Users.internal", "srv:_http._tcp.users.internal"),
         ] {
@@ -289,7 +299,7 @@ mod tests {
             "",
             "app",
             "https://app/x",
-            "h2c://app",
+            "h2://app",
             "ftp://app:1",
             "app:0",
             "app:65536",

@@ -30,6 +30,10 @@ pub enum Source {
 pub trait Stage {
     /// Takes `input` and appends what may go on to `out`. An error ends the exchange.
     fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), crate::Error>;
+    /// What stands behind the body, told before [`Stage::finish`]; what is given back goes on.
+    fn trailers(&mut self, trailers: Option<Box<crate::Fields>>) -> Option<Box<crate::Fields>> {
+        trailers
+    }
     /// The source has ended: appends what was held back.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), crate::Error>;
     /// The length after this stage when `input` bytes go in, if it can be told.

@@ -84,6 +84,8 @@ crimes! {
     BadConnection "bad-connection" 400,
     /// A field that may stand once stands twice (attack F11).
     DoubledField "doubled-field" 400,
+    /// The body is not what its type says.
+    BadBody "bad-body" 400,
     /// A trailer that must not be one (attack A34).
     BadTrailer "bad-trailer" 400,
     /// A websocket handshake that is none (attack J1).
@@ -148,6 +150,8 @@ crimes! {
     ConnectTimeout "connect-timeout" 504,
     /// The upstream closed or reset the connection before it answered.
     UpstreamClosed "upstream-closed" 502,
+    /// The upstream reset the stream of the request (HTTP/2).
+    UpstreamReset "upstream-reset" 502,
     /// Limit `first-byte`.
     FirstByteTimeout "first-byte-timeout" 504,
     /// `retry per-try`: one attempt has had its time.

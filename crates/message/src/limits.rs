@@ -127,6 +127,20 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub upstream_idle: Duration,
+    /// HTTP/2 connections of one worker to one upstream.
+    pub upstream_connections: usize,
+    /// Streams at one time on each of them.
+    pub upstream_streams: usize,
+    /// Streams that an upstream makes us reset before its connection is closed.
+    pub upstream_resets: usize,
+    /// Silence on an HTTP/2 connection to an upstream with streams under way, until it is asked whether it is there.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub upstream_ping: Duration,
+    /// How long the answer to that may take.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub upstream_ping_time: Duration,
     /// The fields of an upstream's answer.
     pub upstream_header_bytes: usize,
     /// How many of them.
@@ -196,6 +210,11 @@ impl Default for Limits {
             connect: seconds(2),
             first_byte: seconds(60),
             upstream_idle: seconds(60),
+            upstream_connections: 8,
+            upstream_streams: 100,
+            upstream_resets: 50,
+            upstream_ping: seconds(10),
+            upstream_ping_time: seconds(5),
             upstream_header_bytes: 64 << 10,
             upstream_header_count: 200,
             tunnel_idle: seconds(300),

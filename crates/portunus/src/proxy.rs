@@ -85,7 +85,7 @@ mod tests {
         for (from, to, told) in [
             (":8080", "3000", "--to: `3000` has no host or no port; write `127.0.0.1:3000`"),
             (":8080", "localhost", "--to: `localhost` has no host or no port; write `localhost:80`"),
-            (":8080", "h2c://a:1", "--to: "),
+            (":8080", "ftp://a:1", "--to: "),
             ("127.0.0.1", "a:1", "--from: "),
             (":99999", "a:1", "--from: "),
         ] {

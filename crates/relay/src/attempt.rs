@@ -3,10 +3,9 @@
 use crate::client::{Client, Scratch};
 use crate::context::Bounds;
 use crate::hosts::HostId;
-use crate::link::Link;
 use crate::mirror::{self, Mirror};
 use crate::plan::Urgency;
-use crate::pool::{HostPool, Lease};
+use crate::pool::{HostPool, Lease, heads};
 use crate::pump::Transfer;
 use crate::retry::Rule;
 use crate::run::{Run, RunPool};
@@ -15,8 +14,7 @@ use crate::tally;
 use crate::worker::Worker;
 use portunus_message::{Crime, Error, Exchange, Known, Limits, Method, Phase, Retry, Side, Status, Tick};
 use portunus_wire::h1::HeadBounds;
-use portunus_wire::h1::emit;
-use portunus_wire::h1::parse::{self, ResponseHead};
+use portunus_wire::h1::parse::ResponseHead;
 use portunus_wire::h1::{Framing, Version};
 use portunus_wire::websocket;
 use std::future::{Future, poll_fn};
@@ -145,7 +143,7 @@ pub async fn until_answered(
                 id = first(x, client, scratch, &way, Some(began)).await?;
                 continue;
             }
-            Ok(_) => rule.follows_answer(x.response.status, &x.request),
+            Ok(_) => rule.follows_answer(&x.response, &x.request),
             Err(error) => {
                 if error.side == Side::Upstream && hedged.is_none() {
                     let last = x.labels.host.and_then(|at| mine.hosts.get(at as usize)).unwrap_or(host);
@@ -270,7 +268,8 @@ fn upload(x: &mut Exchange, way: &Way<'_>, limits: &Limits) -> Transfer {
     let may_be_sent_again = way.rule.tries > 1 || way.pool.keep_alive.idle > 0;
     if x.request.body.is_empty() {
         up.expect_nothing();
-    } else if may_be_sent_again && way.rule.is_repeatable(&x.request) {
+    } else if may_be_sent_again && (way.rule.keeps_body(&x.request) || way.pool.may_speak_http2()) {
+        // HTTP/2 tells of requests that were not looked at, whatever of them has been sent (RFC 9113 §8.7).
         up.keep_up_to(limits.replay_bytes);
     }
     up
@@ -311,7 +310,7 @@ impl Ask<'_> {
         up: &mut Transfer,
     ) -> Asked {
         let careful = !self.x.request.method.is_idempotent();
-        if let Some(lease) = host.take_idle(self.worker.clock.now(), careful) {
+        if let Some(lease) = host.take_idle(self.worker.clock.now(), careful, self.x.request.websocket) {
             match self.over(lease, up).await {
                 Err(error) if error.crime == Crime::UpstreamClosed => {
                     host.was_stale(self.worker.clock.now());
@@ -339,9 +338,7 @@ impl Ask<'_> {
         let keeps = lease.pool().keeps();
         let host = Rc::clone(lease.pool());
         let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
-        let h1 = link.h1().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
-        emit::request_head(&self.x.request, framing, !keeps, h1.begin_output());
-        link.promise_body(framing);
+        heads::send(link, &self.x.request, framing, !keeps)?;
         if !self.client.link.is_read() {
             self.client.welcome_body();
         }
@@ -360,9 +357,6 @@ impl Ask<'_> {
                 }
                 self.inform();
                 continue;
-            }
-            if let Some(h1) = link.h1() {
-                h1.expect_body(head.framing, self.limits);
             }
             self.has_answered(&host, &head);
             return Ok(Answer::new(lease, &head, sending.up_failed.is_some()));
@@ -396,12 +390,9 @@ impl Ask<'_> {
         id: HostId,
         delay: Duration,
     ) -> Asked {
-        let mut winner = hedge::race(self, scratch, mine, id, delay).await?;
+        let winner = hedge::race(self, scratch, mine, id, delay).await?;
         self.x.times.connected = Some(self.worker.clock.now());
         let host = Rc::clone(winner.lease.pool());
-        let link = winner.lease.link().and_then(Link::h1);
-        let link = link.ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
-        link.expect_body(winner.head.framing, self.limits);
         self.x.response = winner.response;
         self.has_answered(&host, &winner.head);
         Ok(Answer::new(winner.lease, &winner.head, false))
@@ -417,14 +408,6 @@ impl Ask<'_> {
         let until = self.worker.clock.now() + time.min(REST_MAX);
         host.host.live.rest_until(until);
         self.pool.live.rests_until(until);
-    }
-
-    fn parse(x: &mut Exchange, bytes: &[u8], limits: &Limits) -> Result<(ResponseHead, usize), Error> {
-        x.response.clear();
-        match parse::response(bytes, &mut x.response, x.request.method, x.request.websocket, limits) {
-            Ok(head) => Ok((head, head.length)),
-            Err(crime) => Err(Error::upstream(Phase::Wait, crime, Retry::Never)),
-        }
     }
 
     /// Passes an informational head on: only 103, and only to those who know such things (RFC 8297, attack A37).

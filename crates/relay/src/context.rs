@@ -38,6 +38,8 @@ pub struct Bounds {
     pub upstream_idle: Duration,
     /// Bytes of the request's body.
     pub body_bytes: u64,
+    /// Whether the client may be silent in the middle of its body as long as in a tunnel: both sides speak in turns.
+    pub conversation: bool,
 }
 
 /// A question that a filter cannot answer by itself.

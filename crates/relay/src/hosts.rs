@@ -2,7 +2,7 @@
 
 use crate::conduct::Conduct;
 use crate::latency::Latency;
-use crate::plan::{Address, PrefaceVersion};
+use crate::plan::{Address, PrefaceVersion, Protocol};
 use crate::silence::Silence;
 use crate::standing::Standing;
 use crate::tls::Behind;
@@ -53,6 +53,8 @@ pub struct Host {
     pub tls: Option<Behind>,
     /// The PROXY header that it is told by whom a connection is from.
     pub preface: Option<PrefaceVersion>,
+    /// Which version of HTTP it is spoken with in.
+    pub protocol: Protocol,
     /// What every Snapshot shares of it.
     pub live: Arc<Live>,
 }
@@ -93,8 +95,8 @@ impl Host {
     pub fn new(address: Address, weight: u32, backup: bool, live: Option<Arc<Live>>) -> Host {
         let live = live.unwrap_or_default();
         let name = address.to_string().into();
-        let max_in_flight = u32::MAX;
-        Host { name, address, weight, backup, far: false, max_in_flight, tls: None, preface: None, live }
+        let (far, max_in_flight, tls, preface, protocol) = (false, u32::MAX, None, None, Protocol::Auto);
+        Host { name, address, weight, backup, far, max_in_flight, tls, preface, protocol, live }
     }
 
     /// The same host, in another zone than this proxy or not.
@@ -112,18 +114,32 @@ impl Host {
         Host { preface, ..self }
     }
 
+    /// The same, spoken with in this version of HTTP.
+    pub fn speaking(self, protocol: Protocol) -> Host {
+        Host { protocol, ..self }
+    }
+
     /// The same with a bound on the requests that may be on it at one time.
     pub fn bounded(self, max_in_flight: Option<u32>) -> Host {
         Host { max_in_flight: max_in_flight.unwrap_or(u32::MAX), ..self }
     }
 
     /// Whether a connection to one of them is as good as one to the other.
-    pub fn is_secured_like(&self, other: &Host) -> bool {
-        let same_tls = match (&self.tls, &other.tls) {
+    pub fn is_spoken_with_like(&self, other: &Host) -> bool {
+        let secured_alike = match (&self.tls, &other.tls) {
             (Some(own), Some(its)) => own.is_same(its),
             (own, its) => own.is_none() && its.is_none(),
         };
-        same_tls && self.preface == other.preface
+        secured_alike && self.preface == other.preface && self.protocol == other.protocol
+    }
+
+    /// Whether it may be spoken with in HTTP/2.
+    pub fn may_speak_http2(&self) -> bool {
+        match self.protocol {
+            Protocol::Auto => self.tls.is_some(),
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+        }
     }
 
     /// Whether as many requests are on it as may be.

@@ -23,6 +23,7 @@ pub mod doors;
 pub mod eject;
 pub mod entry;
 pub mod filter;
+mod grpc;
 pub mod hosts;
 pub mod latency;
 pub mod link;

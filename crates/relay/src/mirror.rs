@@ -3,13 +3,12 @@
 use crate::cells::PoolCells;
 use crate::clock::Clock;
 use crate::deadlines::{Deadline, Deadlines};
-use crate::link::Link;
 use crate::plan::Share;
+use crate::pool::heads::{self, Asked, Prepared};
 use crate::pool::{HostPool, Lease, dial};
 use portunus_message::fields::FieldValue;
 use portunus_message::{Crime, Error, Exchange, FieldName, Limits, Method, Phase, Response, Retry, Tick};
-use portunus_wire::h1::parse::{self, ResponseHead};
-use portunus_wire::h1::{Framing, HeadBounds, emit};
+use portunus_wire::h1::{Framing, HeadBounds};
 use portunus_wire::preface::Preface;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -66,14 +65,13 @@ impl Mirror {
         if let Some(yes) = FieldValue::new(b"1") {
             x.request.fields.set(&self.mark, yes);
         }
-        let mut bytes = Vec::new();
-        emit::request_head(&x.request, framing, !host.keeps(), &mut bytes);
+        let head = Prepared::new(&x.request, framing, !host.keeps(), host.may_share());
         x.request.fields.remove(&self.mark);
-        bytes.extend_from_slice(body);
         let copy = Copy {
             host: Rc::clone(host),
             from: dial::preface_of(x),
-            bytes,
+            head,
+            body: body.to_vec(),
             method: x.request.method,
             limits: Arc::clone(limits),
             deadline: deadlines.add(),
@@ -109,7 +107,8 @@ impl Drop for Open {
 struct Copy {
     host: Rc<HostPool>,
     from: Preface,
-    bytes: Vec<u8>,
+    head: Prepared,
+    body: Vec<u8>,
     method: Method,
     limits: Arc<Limits>,
     deadline: Deadline,
@@ -127,23 +126,31 @@ impl Copy {
         let until = self.clock.now() + TIME_MAX;
         self.deadline.set(until);
         // Careful: a copy is sent once and no second time, so an old connection had better be alive.
-        let lease = match self.host.take_idle(self.clock.now(), true) {
+        let lease = match self.host.take_idle(self.clock.now(), true, false) {
             Some(lease) => lease,
-            None => self.host.connect(self.from, &self.deadline, &self.clock).await?,
+            None => self.host.connect(self.from, false, &self.deadline, &self.clock).await?,
         };
         self.over(lease, until).await
     }
 
     async fn over(&self, mut lease: Lease, until: Tick) -> Result<(), Error> {
-        let link = lease.link().and_then(Link::h1).ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
-        link.begin_output().extend_from_slice(&self.bytes);
-        link.promise_body(Framing::None);
+        let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+        self.head.send(link)?;
         let (bounds, mut response) = (HeadBounds::response(&self.limits), Response::default());
+        let (asked, mut rest) = (Asked::plain(self.method), self.body.as_slice());
+        let mut sent = false;
         let head = loop {
             let head = poll_fn(|cx| {
+                while !rest.is_empty()
+                    && let Poll::Ready(taken) = link.poll_send(cx, rest)
+                {
+                    rest = rest.get(taken?..).unwrap_or(&[]);
+                }
+                if rest.is_empty() && !std::mem::replace(&mut sent, true) {
+                    link.finish(None)?;
+                }
                 let _ = link.poll_flush(cx)?;
-                let parse = |bytes: &[u8]| self.parse(bytes, &mut response);
-                match link.poll_head(cx, &bounds, parse) {
+                match heads::poll_answer(link, cx, asked, &mut response, &bounds, &self.limits) {
                     Poll::Pending => self.patience(until),
                     Poll::Ready(head) => Poll::Ready(head?.ok_or(failed(Crime::UpstreamClosed))),
                 }
@@ -154,7 +161,6 @@ impl Copy {
             }
         };
         self.host.cells.statuses.add(response.status);
-        link.expect_body(head.framing, &self.limits);
         let mut left = ANSWER_BYTES_MAX;
         let more = poll_fn(|cx| {
             loop {
@@ -175,12 +181,6 @@ impl Copy {
             lease.give_back(self.clock.now());
         }
         Ok(())
-    }
-
-    fn parse(&self, bytes: &[u8], response: &mut Response) -> Result<(ResponseHead, usize), Error> {
-        response.clear();
-        let head = parse::response(bytes, response, self.method, false, &self.limits);
-        head.map(|head| (head, head.length)).map_err(failed)
     }
 
     /// Pending until the time is over.

@@ -12,11 +12,13 @@ use std::time::Duration;
 mod acme;
 mod again;
 mod preface;
+mod protocol;
 mod tls;
 
 pub use acme::{Acme, AcmeAuthority, Challenge, DnsHook, ExternalAccount, Signer, Wanted};
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency};
 pub use preface::{PrefaceVersion, Prefaced};
+pub use protocol::Protocol;
 pub use tls::{CertificateFiles, ClientAuth, PoolTls, SiteTls, TlsCurve, TlsSettings, TlsSuite, TlsVersion};
 
 /// Everything that runs, as data. Two equal plans behave alike; nothing in it is open or running.
@@ -273,6 +275,9 @@ pub struct PoolPlan {
     /// request, because it belongs to one client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<PrefaceVersion>,
+    /// Which HTTP they are spoken with in.
+    #[serde(default, skip_serializing_if = "Protocol::is_auto")]
+    pub protocol: Protocol,
     /// When a request is sent to another host.
     #[serde(default)]
     pub retry: Retry,
@@ -329,8 +334,18 @@ pub struct Health {
 pub enum Check {
     /// Whether it accepts a connection.
     Tcp,
-    /// A GET over HTTP/1.1.
+    /// A GET.
     Http(HttpCheck),
+    /// `grpc.health.v1.Health/Check`, over HTTP/2.
+    Grpc(GrpcCheck),
+}
+
+/// Which service of a host is asked after.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct GrpcCheck {
+    /// Its name; empty: the host as a whole.
+    pub service: String,
 }
 
 /// A request that asks a host whether it is well, and what its answer has to be.

@@ -1,7 +1,8 @@
 //! retry: may a request be sent again? A rule that is a pure function, and a budget that all workers share.
 
+use crate::grpc;
 use crate::plan::{self, NonIdempotent, RetryOn};
-use portunus_message::{Crime, Error, Known, Request, Retry, Status, Tick};
+use portunus_message::{Crime, Error, Known, Request, Response, Retry, Tick};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub struct Rule {
     reset: bool,
     timeout: bool,
     statuses: [u16; 5],
+    grpc_unavailable: bool,
     non_idempotent: NonIdempotent,
 }
 
@@ -42,6 +44,7 @@ impl Rule {
             reset: has(RetryOn::Reset, true),
             timeout: has(RetryOn::Timeout, plan.per_try.is_some()),
             statuses,
+            grpc_unavailable: has(RetryOn::GrpcUnavailable, false),
             non_idempotent: plan.non_idempotent,
         }
     }
@@ -83,13 +86,15 @@ impl Rule {
     }
 
     /// Whether `request` may be sent again although this answer came.
-    pub fn follows_answer(&self, status: Status, request: &Request) -> bool {
-        status.code() >= 429 && self.statuses.contains(&status.code()) && self.is_repeatable(request)
+    pub fn follows_answer(&self, response: &Response, request: &Request) -> bool {
+        let code = response.status.code();
+        (code >= 429 && self.statuses.contains(&code) && self.is_repeatable(request))
+            || (self.grpc_unavailable && grpc::is_call(request) && grpc::is_unavailable(response))
     }
 
     /// Whether the body of `request` is worth keeping.
     pub fn keeps_body(&self, request: &Request) -> bool {
-        self.is_repeatable(request)
+        self.is_repeatable(request) || (self.grpc_unavailable && grpc::is_call(request))
     }
 }
 
@@ -167,7 +172,7 @@ fn number_of(now: Tick) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use portunus_message::{FieldValue, Method, Phase};
+    use portunus_message::{FieldValue, Method, Phase, Status};
 
     fn rule(change: impl FnOnce(&mut plan::Retry)) -> Rule {
         let mut plan = plan::Retry::default();
@@ -216,12 +221,26 @@ mod tests {
 
     #[test]
     fn an_answer_is_followed_only_when_its_status_is_named() {
-        let unavailable = Status::UNAVAILABLE;
+        let unavailable = &Response::new(Status::UNAVAILABLE);
         assert!(!rule(|_| ()).follows_answer(unavailable, &request(Method::GET)));
         let rule = rule(|plan| plan.on = Some(vec![RetryOn::Unavailable]));
         assert!(rule.follows_answer(unavailable, &request(Method::GET)));
         assert!(!rule.follows_answer(unavailable, &request(Method::POST)));
-        assert!(!rule.follows_answer(Status::INTERNAL, &request(Method::GET)));
+        assert!(!rule.follows_answer(&Response::new(Status::INTERNAL), &request(Method::GET)));
+    }
+
+    #[test]
+    fn a_call_that_nobody_took_is_made_again_where_that_is_wanted() {
+        let mut answer = Response::new(Status::OK);
+        answer.fields.push(Known::OTHER, b"grpc-status", FieldValue::from_static("14"));
+        let mut call = request(Method::POST);
+        call.fields.add(Known::CONTENT_TYPE, FieldValue::from_static("application/grpc"));
+        let rule = rule(|plan| plan.on = Some(vec![RetryOn::GrpcUnavailable]));
+        assert!(rule.follows_answer(&answer, &call) && rule.keeps_body(&call));
+        assert!(!rule.follows_answer(&answer, &request(Method::POST)));
+        answer.body.will_come(None); // it had begun to answer
+        assert!(!rule.follows_answer(&answer, &call));
+        assert!(!Rule::new(&plan::Retry::default()).keeps_body(&call));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
 use crate::plan::{Hedge, InFlight, Listen};
 use crate::pool::HostPool;
+use crate::pool::h2::Bounds;
 use crate::snapshot::{Pool, Route, Snapshot};
 use crate::stats::{PoolStats, Stats};
 use portunus_message::{Crime, Limits, Request, Tick};
@@ -31,6 +32,8 @@ pub struct Run {
     routes: Rc<Vec<Rc<RouteCells>>>,
     /// The bounds that hold before a route is known.
     pub limits: Rc<Limits>,
+    /// Those of upstream connections that many requests share.
+    shared: Bounds,
     /// Since when it is one too many of those that are not in force any more.
     pub retired: Cell<Option<Tick>>,
     /// The index of the listener by which the last request came: mostly the next one comes by it, too.
@@ -75,11 +78,14 @@ impl Run {
             .flat_map(|old| old.snapshot.pools().iter().zip(&old.pools))
             .map(|pair| (&*pair.0.name, pair))
             .collect();
+        let limits = Rc::new(snapshot.plan().settings.limits.clone());
+        let shared = Bounds::new(&limits);
+        let same_bounds = old.is_none_or(|old| old.shared == shared);
         let run_pool = |pool: &Arc<Pool>| match before.get(&*pool.name) {
-            Some((same, known)) if Arc::ptr_eq(same, pool) => Rc::clone(known),
+            Some((same, known)) if same_bounds && Arc::ptr_eq(same, pool) => Rc::clone(known),
             other => {
-                let before = other.map(|(old, known)| (&***old, &***known));
-                Rc::new(RunPool::new(pool, before, workers, buffers))
+                let before = other.map(|(old, known)| (&***old, &***known, same_bounds));
+                Rc::new(RunPool::new(pool, before, workers, &limits, buffers))
             }
         };
         let pools: Vec<_> = snapshot.pools().iter().map(run_pool).collect();
@@ -87,8 +93,8 @@ impl Run {
             Some(old) if old.snapshot.has_routes_of(&snapshot) => Rc::clone(&old.routes),
             _ => Rc::new(counters.take(&snapshot, old)),
         };
-        let limits = Rc::new(snapshot.plan().settings.limits.clone());
-        Run { snapshot, pools, routes, limits, retired: Cell::new(None), last_listen: Cell::new(0) }
+        let (retired, last_listen) = (Cell::new(None), Cell::new(0));
+        Run { snapshot, pools, routes, limits, shared, retired, last_listen }
     }
 
     /// The hosts that are not in `next` any more: what runs on them comes to its end, nothing is kept for later.
@@ -139,9 +145,16 @@ impl Run {
 
 impl RunPool {
     /// The same pool with other members keeps what it has of those that stay; with other settings only connections and counts.
-    fn new(pool: &Pool, before: Option<(&Pool, &RunPool)>, workers: usize, buffers: &Rc<Buffers>) -> RunPool {
-        let same_settings = before.is_some_and(|(old, _)| old.connects_like(pool));
-        let before = before.map(|(_, run)| run);
+    fn new(
+        pool: &Pool,
+        before: Option<(&Pool, &RunPool, bool)>,
+        workers: usize,
+        limits: &Rc<Limits>,
+        buffers: &Rc<Buffers>,
+    ) -> RunPool {
+        let same_settings =
+            before.is_some_and(|(old, _, same_bounds)| same_bounds && old.connects_like(pool));
+        let before = before.map(|(_, run, _)| run);
         pool.live.gate.bound(&pool.bound);
         let hosts = pool.hosts.iter().map(|(_, host)| {
             let known =
@@ -154,12 +167,13 @@ impl RunPool {
                 pool.keep_alive,
                 pool.connect_timeout,
                 workers,
+                limits,
                 Rc::clone(buffers),
             );
             let same = before.and_then(|pool| pool.hosts.iter().find(|old| old.host.address == host.address));
             match same {
                 Some(same) => {
-                    if !host.is_secured_like(&same.host) {
+                    if !host.is_spoken_with_like(&same.host) {
                         same.clear(); // they were made by other rules
                     }
                     new.after(same)

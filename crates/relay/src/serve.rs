@@ -5,12 +5,13 @@ use crate::client::{Client, Scratch};
 use crate::context::{Bounds, Context};
 use crate::filter::chain::Step;
 use crate::filter::forwarded;
+use crate::grpc;
 use crate::plan::Urgency;
 use crate::pump::answer::{self, Both};
 use crate::pump::{Transfer, tunnel};
 use crate::reply::{self, own};
 use crate::run::Run;
-use crate::snapshot::Route;
+use crate::snapshot::{Pool, Route};
 use crate::tally;
 use crate::worker::Worker;
 use portunus_message::body::Source;
@@ -76,6 +77,12 @@ async fn follow(
     }
     let mut bounds = route.bounds;
     let (ran, verdict) = filter(x, client, scratch, route, &mut bounds, worker).await;
+    if grpc::is_call(&x.request) {
+        // Not where somebody else's servers would have to wait for whoever says that it is a call.
+        let pools = route.split.forward.iter().map(|(pool, _)| run.snapshot.pool(*pool));
+        let conversation = pools.flatten().all(Pool::may_speak_http2);
+        grpc::bound(&x.request, &mut bounds, &route.limits, conversation);
+    }
     let answered = match verdict {
         Verdict::Answer => None,
         Verdict::Fail(error) => {

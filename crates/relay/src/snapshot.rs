@@ -149,6 +149,11 @@ impl PoolLive {
 }
 
 impl Pool {
+    /// Whether its hosts may be spoken with in HTTP/2.
+    pub fn may_speak_http2(&self) -> bool {
+        self.hosts.iter().next().is_some_and(|(_, host)| host.may_speak_http2())
+    }
+
     /// Whether connections to its hosts are made and kept in the same way as those of `other`.
     pub fn connects_like(&self, other: &Pool) -> bool {
         let same_tls = self.tls.as_ref().map(Arc::as_ptr) == other.tls.as_ref().map(Arc::as_ptr);
@@ -401,20 +406,17 @@ impl<'a> Old<'a> {
             (Some(old), Some(new)) => old.is_same(new),
             (old, new) => old.is_none() && new.is_none(),
         };
+        let same = |host: &Host| {
+            let spoken_alike = host.protocol == pool.protocol && host.preface == pool.proxy_protocol;
+            host.far == far && spoken_alike && same_tls(host)
+        };
         match known {
-            Some((plan, host))
-                if plan == server
-                    && host.far == far
-                    && same_tls(host)
-                    && host.preface == pool.proxy_protocol =>
-            {
-                Arc::clone(host)
-            }
+            Some((written, host)) if written == server && same(host) => Arc::clone(host),
             _ => {
                 let live = known.map(|(_, host)| Arc::clone(&host.live));
                 let host = Host::new(server.address.clone(), server.weight, server.backup, live);
-                let host = host.placed(far).bounded(server.max_in_flight).behind(tls);
-                Arc::new(host.prefaced(pool.proxy_protocol))
+                let host = host.placed(far).bounded(server.max_in_flight);
+                Arc::new(host.behind(tls).speaking(pool.protocol).prefaced(pool.proxy_protocol))
             }
         }
     }
@@ -430,7 +432,8 @@ fn compile_pool(
 ) -> Result<Arc<Pool>, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("pool {}", plan.name), reason };
     let servers = members.of(plan);
-    let tls = plan.tls.as_ref().map(|tls| Back::compile(tls, certificates, old.tls(&plan.name)));
+    let tls =
+        plan.tls.as_ref().map(|tls| Back::compile(tls, plan.protocol, certificates, old.tls(&plan.name)));
     let tls = tls.transpose().map_err(&mistake)?;
     if let Some(same) = old.same(plan, zone, &servers, members, tls.as_ref()) {
         return Ok(same);
@@ -535,6 +538,7 @@ fn compile_route(
         first_byte: limits.first_byte,
         upstream_idle: limits.upstream_idle,
         body_bytes: limits.body_bytes,
+        conversation: false,
     };
     let split = compile_split(plan, pools, previous).map_err(&mistake)?;
     let mirror = plan.mirror.as_ref().map(|mirror| Ok((pools.find(&mirror.pool)?, mirror.share)));

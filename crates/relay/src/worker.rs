@@ -222,7 +222,7 @@ impl Worker {
         }
         let idle: usize = pools().map(|host| host.idle_count()).sum();
         if level >= Level::Tight || idle > self.idle_max() {
-            pools().for_each(|host| host.clear());
+            pools().for_each(|host| host.close_idle());
         }
     }
 

@@ -15,7 +15,7 @@ use portunus_message::{
 mod tests;
 
 /// A request as the `h2` crate gives it, and takes it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Asked<T>(pub http::Request<T>);
 
 /// The head of an answer as the `h2` crate takes it.

@@ -126,7 +126,7 @@ impl Probing {
             Reason::Refused => in_time(async { tcp::connect(host).await.map(drop) }).await,
             // Where there are checks that would, they find out.
             Reason::Timeouts if !checked => {
-                let ask = async { http::is_anybody_there(tcp::connect(host).await?, &host.name).await };
+                let ask = async { http::is_anybody_there(tcp::connect(host).await?.0, &host.name).await };
                 in_time(ask).await
             }
             _ => return,

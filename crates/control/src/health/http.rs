@@ -2,24 +2,33 @@
 
 use super::tcp::Stream;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, Uri};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use portunus_relay::plan::HttpCheck;
+use std::convert::Infallible;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Asks over `stream`, and compares the answer. The connection is not used again: a check shall also find out whether a new one can
-/// be made.
-pub async fn ask(stream: Box<dyn Stream>, host: &str, check: &HttpCheck) -> Result<(), String> {
+/// Asks over a new connection, which speaks HTTP/2 or does not, and compares the answer. The connection is not used again: a check
+/// shall also find out whether a new one can be made.
+pub async fn ask(stream: (Box<dyn Stream>, bool), host: &str, check: &HttpCheck) -> Result<(), String> {
     let mut request = request(Method::GET, &check.path, host)?;
     for (name, value) in &check.send {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?;
         let value = HeaderValue::from_bytes(value.value.as_bytes()).map_err(|error| error.to_string())?;
         request.headers_mut().insert(name, value);
     }
-    let answer = exchange(stream, request).await?;
+    let answer = match stream {
+        (stream, false) => exchange(stream, request).await?,
+        (stream, true) => {
+            let host = request.headers_mut().remove(HOST);
+            let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+            *request.uri_mut() = uri(host, &check.path)?;
+            exchange_http2(stream, request).await?
+        }
+    };
     let code = answer.status().as_u16();
     if !check.status.iter().any(|(first, last)| (*first..=*last).contains(&code)) {
         return Err(format!("status {code}"));
@@ -69,6 +78,32 @@ async fn exchange(
     sender.send_request(request).await.map_err(said)
 }
 
+/// Where `path` of `host` is, as HTTP/2 wants it.
+pub fn uri(host: &str, path: &str) -> Result<Uri, String> {
+    let host = if host.starts_with("unix:") { "localhost" } else { host };
+    let uri = Uri::builder().scheme("http").authority(host).path_and_query(path);
+    uri.build().map_err(|error| error.to_string())
+}
+
+/// Asks over HTTP/2.
+pub async fn exchange_http2<B>(
+    stream: Box<dyn Stream>,
+    request: Request<B>,
+) -> Result<Response<Incoming>, String>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
+    let said = |error: hyper::Error| format!("no answer: {error}");
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .max_header_list_size(HEAD_BYTES_MAX as u32)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(said)?;
+    // It ends when the sender and the answer are dropped.
+    tokio::spawn(connection);
+    sender.send_request(request).await.map_err(said)
+}
+
 /// Whether `wanted` stands in the first 64 KiB.
 async fn body(mut body: Incoming, wanted: &[u8]) -> Result<(), String> {
     let mut text = Vec::new();
@@ -86,7 +121,8 @@ async fn body(mut body: Incoming, wanted: &[u8]) -> Result<(), String> {
     Err("the body has another text".into())
 }
 
-const AGENT: &str = "portunus-health";
+/// Who asks.
+pub const AGENT: &str = "portunus-health";
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const BODY_BYTES_MAX: usize = 64 << 10;
 
@@ -106,7 +142,7 @@ mod tests {
             drop(theirs);
             String::from_utf8(asked).unwrap()
         });
-        (ask(Box::new(ours), "10.0.0.1:80", check).await, host.await.unwrap())
+        (ask((Box::new(ours), false), "10.0.0.1:80", check).await, host.await.unwrap())
     }
 
     fn check() -> HttpCheck {

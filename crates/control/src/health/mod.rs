@@ -2,6 +2,7 @@
 
 mod count;
 mod ejected;
+mod grpc;
 mod http;
 mod silent;
 mod tcp;
@@ -73,7 +74,7 @@ fn sync_checks(snapshot: &Snapshot, checks: &mut BTreeMap<Name, Checked>, superv
             let same = |known: &Checked| {
                 known.plan == *plan
                     && Arc::ptr_eq(&known.host.live, &host.live)
-                    && known.host.is_secured_like(host)
+                    && known.host.is_spoken_with_like(host)
             };
             if !checks.get(&name).is_some_and(same) {
                 let asker = Asker {
@@ -175,6 +176,7 @@ async fn ask(host: &Host, plan: &Health) -> Result<(), String> {
         match &plan.check {
             Check::Tcp => Ok(()),
             Check::Http(check) => http::ask(stream, &host.name, check).await,
+            Check::Grpc(check) => grpc::ask(stream.0, &host.name, check).await,
         }
     };
     let late = || format!("no answer within {} ms", plan.timeout.as_millis());

@@ -23,7 +23,7 @@ pub fn look(snapshot: &Snapshot, looks: &mut Looks) {
             }
             let (pool, host) = (Arc::clone(pool), Arc::clone(host));
             let look = tokio::spawn(async move {
-                let ask = async { http::is_anybody_there(tcp::connect(&host).await?, &host.name).await };
+                let ask = async { http::is_anybody_there(tcp::connect(&host).await?.0, &host.name).await };
                 let alive = in_time(ask).await.is_ok();
                 let now = clock::read();
                 if !alive {

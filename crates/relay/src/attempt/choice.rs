@@ -77,7 +77,11 @@ pub fn another(
 /// The host that has just refused a connection, when there is no other: whoever restarts it would have every request of that
 /// moment fail otherwise.
 fn same(x: &Exchange, scratch: &mut Scratch, way: &Way<'_>, asked: &Asked) -> Option<HostId> {
-    let refused = |error: &Error| error.side == Side::Upstream && error.crime == Crime::ConnectFailed;
+    // What was refused by a host that is there, before it looked at it, may be welcome a moment later.
+    let refused = |error: &Error| {
+        let untouched = error.phase != Phase::Connect && error.retry == Retry::Untouched;
+        error.side == Side::Upstream && (error.crime == Crime::ConnectFailed || untouched)
+    };
     if !asked.as_ref().is_err_and(refused) || way.pool.hosts.len() > 1 {
         return None;
     }

@@ -35,7 +35,8 @@ pub async fn connect(
     let (worker, pool, deadline) = (ask.worker, ask.pool, &ask.client.deadline);
     deadline.set(overall);
     let from = dial::preface_of(ask.x);
-    let mut first = pin!(host.connect(from, deadline, &worker.clock));
+    let websocket = ask.x.request.websocket;
+    let mut first = pin!(host.connect(from, websocket, deadline, &worker.clock));
     if pool.hosts.len() < 2 || !ask.rule.changes_host() {
         return first.await;
     }
@@ -61,7 +62,13 @@ pub async fn connect(
 }
 
 /// A connection to `host` until then, for those who do not wait with the deadline of a client.
-pub async fn open(host: Rc<HostPool>, from: Preface, until: Tick, worker: &Worker) -> Result<Lease, Error> {
+pub async fn open(
+    host: Rc<HostPool>,
+    from: Preface,
+    websocket: bool,
+    until: Tick,
+    worker: &Worker,
+) -> Result<Lease, Error> {
     let own: Deadline = worker.deadlines.add();
     own.set(until);
     poll_fn(|cx| {
@@ -69,7 +76,7 @@ pub async fn open(host: Rc<HostPool>, from: Preface, until: Tick, worker: &Worke
         Poll::Ready(())
     })
     .await;
-    host.connect(from, &own, &worker.clock).await
+    host.connect(from, websocket, &own, &worker.clock).await
 }
 
 /// Several hosts that are asked for a connection.
@@ -138,7 +145,8 @@ impl Race<'_> {
         let Some(id) = choose(self.x, self.scratch, self.pool, self.worker) else { return };
         let Some(host) = mine.hosts.get(id.0 as usize) else { return };
         self.scratch.tried.insert(id);
-        let run = Box::pin(open(Rc::clone(host), dial::preface_of(self.x), until, self.worker));
+        let (from, websocket) = (dial::preface_of(self.x), self.x.request.websocket);
+        let run = Box::pin(open(Rc::clone(host), from, websocket, until, self.worker));
         let began = self.worker.clock.refresh();
         self.tries.push(Try { id, began, host: Rc::clone(host), run: Some(run) });
     }

@@ -3,14 +3,13 @@
 use super::{Ask, bad_response, choice::choose, closed, connect::open};
 use crate::client::Scratch;
 use crate::hosts::HostId;
-use crate::link::Link;
+use crate::pool::heads::{self, Asked, Prepared};
 use crate::pool::{HostPool, Lease, dial};
 use crate::run::RunPool;
 use crate::tally;
 use crate::worker::Worker;
 use portunus_message::{Crime, Error, Limits, Method, Phase, Response, Retry, Side, Tick};
-use portunus_wire::h1::emit;
-use portunus_wire::h1::parse::{self, ResponseHead};
+use portunus_wire::h1::parse::ResponseHead;
 use portunus_wire::h1::{Framing, HeadBounds};
 use portunus_wire::preface::Preface;
 use std::future::{Future, poll_fn};
@@ -114,8 +113,7 @@ fn second(ask: &mut Ask<'_>, scratch: &mut Scratch, mine: &RunPool, now: Tick) -
 
 fn begin<'a>(ask: &Ask<'a>, mine: &RunPool, id: HostId) -> Result<Try<'a>, Error> {
     let host = mine.hosts.get(id.0 as usize).ok_or(Error::proxy(Phase::Pick, Crime::Internal))?;
-    let mut head = Vec::with_capacity(1024);
-    emit::request_head(&ask.x.request, Framing::None, !host.keeps(), &mut head);
+    let head = Prepared::new(&ask.x.request, Framing::None, !host.keeps(), host.may_share());
     let run = Box::pin(send(
         Rc::clone(host),
         dial::preface_of(ask.x),
@@ -161,26 +159,26 @@ impl Try<'_> {
 async fn send(
     host: Rc<HostPool>,
     from: Preface,
-    head: Vec<u8>,
+    head: Prepared,
     limits: &Limits,
     worker: &Worker,
     method: Method,
     deadline: Tick,
 ) -> Sent {
-    if let Some(lease) = host.take_idle(worker.clock.now(), false) {
+    if let Some(lease) = host.take_idle(worker.clock.now(), false, false) {
         match over(lease, &head, method, limits).await {
             Err(error) if error.crime == Crime::UpstreamClosed => host.was_stale(worker.clock.now()),
             done => return done,
         }
     }
-    let lease = open(host, from, deadline, worker).await?;
+    let lease = open(host, from, false, deadline, worker).await?;
     over(lease, &head, method, limits).await
 }
 
-async fn over(mut lease: Lease, head: &[u8], method: Method, limits: &Limits) -> Sent {
-    let link = lease.link().and_then(Link::h1).ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
-    link.begin_output().extend_from_slice(head);
-    link.promise_body(Framing::None);
+async fn over(mut lease: Lease, head: &Prepared, method: Method, limits: &Limits) -> Sent {
+    let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+    head.send(link)?;
+    link.finish(None)?;
     let bounds = HeadBounds::response(limits);
     let mut response = Response::default();
     let mut informational = 0;
@@ -189,15 +187,7 @@ async fn over(mut lease: Lease, head: &[u8], method: Method, limits: &Limits) ->
             if let Poll::Ready(done) = link.poll_flush(cx) {
                 done?;
             }
-            link.poll_head(cx, &bounds, |bytes| {
-                response.clear();
-                parse::response(bytes, &mut response, method, false, limits)
-                    .map(|head| {
-                        let length = head.length;
-                        (head, length)
-                    })
-                    .map_err(|crime| Error::upstream(Phase::Wait, crime, Retry::Never))
-            })
+            heads::poll_answer(link, cx, Asked::plain(method), &mut response, &bounds, limits)
         })
         .await?
         .ok_or(closed())?;

@@ -4,6 +4,7 @@ use super::{Ask, closed};
 use crate::conduct::Reason;
 use crate::link::Link;
 use crate::pool::HostPool;
+use crate::pool::heads::{self, Asked};
 use crate::pressure::Level;
 use crate::pump::{Pace, Transfer};
 use portunus_message::{Crime, Error, Phase, Retry, Side, Tick};
@@ -55,11 +56,12 @@ impl Ask<'_> {
             }
             self.x.bytes_up = up.moved;
         }
-        let parse = |bytes: &[u8]| Ask::parse(self.x, bytes, self.limits);
-        let h1 = link.h1().ok_or(Error::proxy(Phase::Wait, Crime::Internal))?;
-        match h1.poll_head(cx, bounds, parse) {
+        let asked = Asked::of(&self.x.request);
+        match heads::poll_answer(link, cx, asked, &mut self.x.response, bounds, self.limits) {
             Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
+            // The end of a stream says more than what became of sending.
+            Poll::Ready(Err(error)) if error.retry == Retry::Untouched => return Poll::Ready(Err(error)),
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
             Poll::Pending => {}
         }
@@ -112,7 +114,9 @@ impl Ask<'_> {
             may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
         } else if let Some(since) = up.waits_for(Side::Upstream) {
             may_be_earlier(since + self.bounds.upstream_idle, late(Crime::UpstreamStalled));
-        } else if let Some(at) = up.overdue(Side::Client, now, &Pace::of_body(self.limits)) {
+        } else if let Some(at) =
+            up.overdue(Side::Client, now, &Pace::of_body(self.limits, self.bounds.conversation))
+        {
             may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
         }
         first

@@ -11,6 +11,7 @@ mod body_limit;
 pub mod chain;
 mod cors;
 pub mod forwarded;
+mod grpc_web;
 mod header;
 mod hsts;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub const LIST: &[Entry<dyn Filter>] = &[
     basic_auth::ENTRY,
     body_limit::ENTRY,
     cors::ENTRY,
+    grpc_web::ENTRY,
     hsts::ENTRY,
     #[cfg(test)]
     panics::ENTRY,

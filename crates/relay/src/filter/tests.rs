@@ -23,7 +23,13 @@ impl Stage {
         request.target.set_authority(b"example.com").unwrap();
         request.target.set_path(path.as_bytes()).unwrap();
         let second = Duration::from_secs(1);
-        let bounds = Bounds { request: None, first_byte: second, upstream_idle: second, body_bytes: 100 };
+        let bounds = Bounds {
+            request: None,
+            first_byte: second,
+            upstream_idle: second,
+            body_bytes: 100,
+            conversation: false,
+        };
         let client_ip = "192.0.2.1".parse().unwrap();
         Stage { request, bounds, later: Fields::new(), client_ip, granted: false, proof: None }
     }

@@ -1,11 +1,14 @@
 //! h2: one stream of an HTTP/2 connection, the same for both sides; the `h2` crate frames it, and keeps its windows.
 
 use bytes::{Buf, Bytes};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use portunus_message::{Crime, Error, Fields, Limits, Phase, Retry, Side};
-use portunus_wire::convert::{self, AnswerHead};
+use portunus_message::{Crime, Error, Fields, Limits, Method, Phase, Response, Retry, Side};
+use portunus_wire::convert::{self, AnswerHead, Asked};
 use portunus_wire::h1::Framing;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -16,26 +19,46 @@ const PIECE: usize = 64 << 10;
 pub struct H2 {
     side: Side,
     outlet: Outlet,
-    /// The head of the answer, until the first of its body comes: both leave together, and the answer can be taken back.
-    head: Option<AnswerHead>,
+    /// The head, until the first of its body comes: both leave together, and it can be taken back.
+    head: Option<Head>,
     /// Body bytes for which there is room in the window, until it is known whether they are the last.
     waiting: Bytes,
     outgoing: Outgoing,
     /// Whether the end of the stream has been handed over.
     ended: bool,
-    receiver: RecvStream,
+    inlet: Inlet,
     data: Bytes,
     incoming: Incoming,
+    /// How much is still to come, where that was declared.
+    owed: Option<u64>,
     trailers: Option<Box<Fields>>,
     limits: Rc<Limits>,
+}
+
+/// A head that has not gone.
+enum Head {
+    Answer(AnswerHead),
+    Ask(Asked<()>),
 }
 
 /// What is sent by.
 enum Outlet {
     /// A client is owed an answer.
     Answer(SendResponse<Bytes>),
+    /// An upstream is to be asked.
+    Ask(SendRequest<Bytes>),
     /// The head has gone.
     Body(SendStream<Bytes>),
+}
+
+/// What is received by.
+enum Inlet {
+    /// Nothing has been asked.
+    Nothing,
+    /// The head of the answer has not come.
+    Answer(ResponseFuture),
+    /// It has.
+    Body(RecvStream),
 }
 
 /// What is still to come of the message that is being read.
@@ -54,6 +77,8 @@ enum Outgoing {
     Done,
     Length(u64),
     Open,
+    /// A tunnel that is not there yet: nothing is sent, and nothing ends.
+    Later,
 }
 
 impl H2 {
@@ -71,9 +96,28 @@ impl H2 {
             waiting: Bytes::new(),
             outgoing: Outgoing::Done,
             ended: false,
-            receiver,
+            inlet: Inlet::Body(receiver),
             data: Bytes::new(),
             incoming: if has_body { Incoming::Body } else { Incoming::Nothing },
+            owed: None,
+            trailers: None,
+            limits,
+        }
+    }
+
+    /// A stream to an upstream that is not open yet.
+    pub fn to_upstream(sender: SendRequest<Bytes>, limits: Rc<Limits>) -> H2 {
+        H2 {
+            side: Side::Upstream,
+            outlet: Outlet::Ask(sender),
+            head: None,
+            waiting: Bytes::new(),
+            outgoing: Outgoing::Done,
+            ended: false,
+            inlet: Inlet::Nothing,
+            data: Bytes::new(),
+            incoming: Incoming::Nothing,
+            owed: None,
             trailers: None,
             limits,
         }
@@ -81,7 +125,51 @@ impl H2 {
 
     /// Puts the head of an answer in; it leaves with what follows it.
     pub fn answer(&mut self, head: AnswerHead) {
-        self.head = Some(head);
+        self.head = Some(Head::Answer(head));
+    }
+
+    /// Puts the head of a request in; it leaves with what follows it. `websocket`: what follows is a tunnel, once the upstream has agreed
+    /// (RFC 8441 §4).
+    pub fn ask(&mut self, mut head: Asked<()>, framing: Framing, websocket: bool) {
+        self.promise_body(framing);
+        if websocket {
+            head.0.extensions_mut().insert(Protocol::from_static("websocket"));
+            self.outgoing = Outgoing::Later;
+        }
+        self.head = Some(Head::Ask(head));
+    }
+
+    /// Reads a head of the answer to a request with `method` into `response`, which is empty; after an informational one another
+    /// follows.
+    pub fn poll_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: Method,
+        response: &mut Response,
+        limits: &Limits,
+    ) -> Poll<Result<(), Error>> {
+        let Inlet::Answer(future) = &mut self.inlet else {
+            let is_to_come = self.head.is_some();
+            return if is_to_come { Poll::Pending } else { Poll::Ready(Err(self.cut_error())) };
+        };
+        let bad = |crime| Error::upstream(Phase::Wait, crime, Retry::Never);
+        if let Poll::Ready(Some(informational)) = future.poll_informational(cx) {
+            let head = informational.map_err(|error| fault(&error, Phase::Wait))?;
+            return Poll::Ready(convert::response(&head, method, false, response, limits).map_err(bad));
+        }
+        let answer = ready!(Pin::new(future).poll(cx)).map_err(|error| fault(&error, Phase::Wait))?;
+        let mut receiver = None;
+        let head = answer.map(|body| receiver = Some(body));
+        let Some(receiver) = receiver else { return Poll::Ready(Err(self.cut_error())) };
+        let ended = receiver.is_end_stream();
+        self.inlet = Inlet::Body(receiver);
+        self.incoming = if ended { Incoming::Ended } else { Incoming::Body };
+        convert::response(&head, method, ended, response, limits).map_err(bad)?;
+        if method == Method::HEAD || response.status.is_bodiless() {
+            self.incoming = Incoming::Ended; // whatever else comes is no body
+        }
+        self.owed = response.body.length.filter(|_| !self.is_read());
+        Poll::Ready(Ok(()))
     }
 
     /// Sends an informational head at once.
@@ -96,6 +184,7 @@ impl H2 {
         match &mut self.outlet {
             Outlet::Answer(sender) => sender.poll_reset(cx).map(drop),
             Outlet::Body(sender) => sender.poll_reset(cx).map(drop),
+            Outlet::Ask(_) => Poll::Pending,
         }
     }
 
@@ -119,9 +208,13 @@ impl H2 {
     pub fn is_read(&self) -> bool {
         match self.incoming {
             Incoming::Nothing | Incoming::Ended => true,
-            Incoming::Body => self.data.is_empty() && self.receiver.is_end_stream(),
+            Incoming::Body => self.data.is_empty() && self.is_end_stream(),
             Incoming::Broken => false,
         }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.inlet, Inlet::Body(receiver) if receiver.is_end_stream())
     }
 
     /// Whether the message that is being read broke a rule.
@@ -148,12 +241,17 @@ impl H2 {
                 Incoming::Body if !self.data.is_empty() => return Poll::Ready(Ok(true)),
                 Incoming::Body => {}
             }
+            let Inlet::Body(receiver) = &mut self.inlet else { return Poll::Ready(Err(self.cut_error())) };
             // Bounded: the library counts empty frames.
-            match ready!(self.receiver.poll_data(cx)) {
+            match ready!(receiver.poll_data(cx)) {
                 Some(Ok(data)) => self.data = data,
+                // An upstream that has answered, and wants nothing more of the request (RFC 9113 §8.1).
+                Some(Err(error)) if self.side == Side::Upstream && has_enough(&error, self.owed) => {
+                    self.incoming = Incoming::Ended;
+                }
                 Some(Err(error)) => return Poll::Ready(Err(self.break_off(&error))),
                 None => {
-                    match ready!(self.receiver.poll_trailers(cx)) {
+                    match ready!(receiver.poll_trailers(cx)) {
                         Ok(None) => {}
                         Ok(Some(trailers)) => {
                             let of_client = self.side == Side::Client;
@@ -182,12 +280,17 @@ impl H2 {
     pub fn consume(&mut self, count: usize) {
         let count = count.min(self.data.len());
         self.data.advance(count);
-        let _ = self.receiver.flow_control().release_capacity(count); // as many have come
+        if let Some(owed) = &mut self.owed {
+            *owed = owed.saturating_sub(count as u64);
+        }
+        if let Inlet::Body(receiver) = &mut self.inlet {
+            let _ = receiver.flow_control().release_capacity(count); // as many have come
+        }
     }
 
     /// Whether exactly these data end the body.
     pub fn data_is_last(&self) -> bool {
-        self.incoming == Incoming::Body && self.receiver.is_end_stream()
+        self.incoming == Incoming::Body && self.is_end_stream()
     }
 
     /// The trailers that came behind the body.
@@ -199,7 +302,7 @@ impl H2 {
     /// with [`H2::poll_flush`].
     pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Error>> {
         let room = match self.outgoing {
-            Outgoing::Done | Outgoing::Length(0) => {
+            Outgoing::Done | Outgoing::Later | Outgoing::Length(0) => {
                 return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::Internal)));
             }
             Outgoing::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
@@ -218,6 +321,9 @@ impl H2 {
         while window == 0 {
             window = match ready!(sender.poll_capacity(cx)) {
                 Some(Ok(window)) => window,
+                Some(Err(error)) if self.side == Side::Upstream => {
+                    return Poll::Ready(Err(fault(&error, Phase::Send)));
+                }
                 Some(Err(_)) | None => return Poll::Ready(Err(self.write_error())),
             };
         }
@@ -231,6 +337,9 @@ impl H2 {
 
     /// Ends the body that was promised, or the half of a tunnel.
     pub fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Error> {
+        if self.outgoing == Outgoing::Later {
+            return Ok(());
+        }
         if let Outgoing::Length(1..) = std::mem::replace(&mut self.outgoing, Outgoing::Done) {
             return Err(Error::proxy(Phase::Body, Crime::Internal));
         }
@@ -243,7 +352,7 @@ impl H2 {
                 self.ended = true;
                 match &mut self.outlet {
                     Outlet::Body(sender) => sender.send_trailers(convert::trailers_to(trailers).0),
-                    Outlet::Answer(_) => return Ok(()),
+                    Outlet::Answer(_) | Outlet::Ask(_) => return Ok(()),
                 }
                 .map_err(|_| self.write_error())
             }
@@ -253,7 +362,7 @@ impl H2 {
                 self.ended = true;
                 match &mut self.outlet {
                     Outlet::Body(sender) => sender.send_data(std::mem::take(&mut self.waiting), true),
-                    Outlet::Answer(_) => return Ok(()),
+                    Outlet::Answer(_) | Outlet::Ask(_) => return Ok(()),
                 }
                 .map_err(|_| self.write_error())
             }
@@ -301,14 +410,25 @@ impl H2 {
     }
 
     fn send_head(&mut self, end: bool) -> Result<(), Error> {
-        let (Some(AnswerHead(head)), Outlet::Answer(sender)) = (self.head.take(), &mut self.outlet) else {
-            return Ok(());
+        let sent = match (self.head.take(), &mut self.outlet) {
+            (Some(Head::Answer(head)), Outlet::Answer(sender)) => sender.send_response(head.0, end),
+            (Some(Head::Ask(head)), Outlet::Ask(sender)) => {
+                sender.send_request(head.0, end).map(|(answer, sender)| {
+                    self.inlet = Inlet::Answer(answer);
+                    sender
+                })
+            }
+            _ => return Ok(()),
         };
-        match sender.send_response(head, end) {
+        match sent {
             Ok(sender) => {
                 self.outlet = Outlet::Body(sender);
                 self.ended = end;
                 Ok(())
+            }
+            // Nothing has gone over a connection that opens no more streams.
+            Err(error) if self.side == Side::Upstream => {
+                Err(Error { retry: Retry::Untouched, ..fault(&error, Phase::Send) })
             }
             Err(_) => Err(self.write_error()),
         }
@@ -323,7 +443,7 @@ impl H2 {
             Outlet::Body(sender) => {
                 sender.send_data(std::mem::take(&mut self.waiting), false).map_err(|_| self.write_error())
             }
-            Outlet::Answer(_) => Ok(()),
+            Outlet::Answer(_) | Outlet::Ask(_) => Ok(()),
         }
     }
 
@@ -365,8 +485,28 @@ impl Drop for H2 {
         match &mut self.outlet {
             Outlet::Answer(sender) => sender.send_reset(reason),
             Outlet::Body(sender) => sender.send_reset(reason),
+            Outlet::Ask(_) => {}
         }
     }
+}
+
+/// What an upstream, or its connection, has done to a stream, and whether the request may go to another one: what was refused, and what came
+/// after the last that its connection took, has not been looked at (RFC 9113 §8.7; attack B21).
+fn fault(error: &h2::Error, phase: Phase) -> Error {
+    let (crime, retry) = match error.reason() {
+        _ if error.is_go_away() && error.is_remote() => (Crime::UpstreamClosed, Retry::Untouched),
+        Some(Reason::REFUSED_STREAM) if error.is_remote() => (Crime::UpstreamReset, Retry::Untouched),
+        _ if error.is_library() => (Crime::BadResponse, Retry::IfIdempotent),
+        _ if error.is_reset() => (Crime::UpstreamReset, Retry::IfIdempotent),
+        _ => (Crime::UpstreamClosed, Retry::IfIdempotent),
+    };
+    Error::upstream(phase, crime, retry)
+}
+
+/// Whether an answer that ends so is whole: nothing of it is missing, and nothing was wrong.
+fn has_enough(error: &h2::Error, owed: Option<u64>) -> bool {
+    let is_fine = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
+    is_fine && owed.is_none_or(|owed| owed == 0)
 }
 
 impl std::fmt::Debug for H2 {

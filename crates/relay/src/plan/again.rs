@@ -101,6 +101,9 @@ pub enum RetryOn {
     /// Gateway Timeout.
     #[serde(rename = "504")]
     GatewayTimeout,
+    /// `UNAVAILABLE`, of gRPC, before any message.
+    #[serde(rename = "grpc-unavailable")]
+    GrpcUnavailable,
 }
 
 impl RetryOn {
@@ -114,12 +117,13 @@ impl RetryOn {
         ("502", RetryOn::BadGateway),
         ("503", RetryOn::Unavailable),
         ("504", RetryOn::GatewayTimeout),
+        ("grpc-unavailable", RetryOn::GrpcUnavailable),
     ];
 
     /// The status it is for; none for what is no answer.
     pub fn status(self) -> Option<u16> {
         match self {
-            RetryOn::Connect | RetryOn::Reset | RetryOn::Timeout => None,
+            RetryOn::Connect | RetryOn::Reset | RetryOn::Timeout | RetryOn::GrpcUnavailable => None,
             RetryOn::TooMany => Some(429),
             RetryOn::Internal => Some(500),
             RetryOn::BadGateway => Some(502),

@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::deadlines::Deadline;
 use crate::hosts::Host;
 use crate::net::{self, Stream};
-use crate::plan::{Address, PrefaceVersion};
+use crate::plan::{Address, PrefaceVersion, Protocol};
 use crate::pool::tls::{self, NoHandshake};
 use portunus_message::{Crime, Error, Exchange, Phase, Retry};
 use portunus_wire::preface::{self, Preface};
@@ -15,19 +15,21 @@ use std::pin::pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-/// Connects to `host`; nothing has been sent when it fails. Where `deadline` stands, the whole request is over.
+/// Connects to `host` and says whether HTTP/2 is spoken over that; nothing has been sent when it fails. `http1`: only HTTP/1.1
+/// will do. Where `deadline` stands, the whole request is over.
 pub async fn dial(
     host: &Host,
     keep: bool,
     from: Preface,
+    http1: bool,
     timeout: Duration,
     deadline: &Deadline,
     clock: &Clock,
-) -> Result<Stream, Error> {
+) -> Result<(Stream, bool), Error> {
     let until = clock.now() + timeout;
     let before = deadline.at();
     deadline.set(until.min(before));
-    let mut attempt = pin!(open(host, keep, from));
+    let mut attempt = pin!(open(host, keep, from, http1));
     let done = poll_fn(|cx| match attempt.as_mut().poll(cx) {
         Poll::Ready(done) => {
             clock.refresh();
@@ -40,7 +42,7 @@ pub async fn dial(
     deadline.set(before);
     let failed = |crime| Error::upstream(Phase::Connect, crime, Retry::Untouched);
     match done {
-        Some(Ok(stream)) => Ok(stream),
+        Some(Ok(opened)) => Ok(opened),
         Some(Err(Failed::Handshake(why))) => Err(failed(match why {
             NoHandshake::Certificate(_) => Crime::UpstreamCertificate,
             NoHandshake::Other(_) => Crime::UpstreamHandshake,
@@ -69,14 +71,19 @@ enum Failed {
     Handshake(NoHandshake),
 }
 
-async fn open(host: &Host, keep: bool, from: Preface) -> Result<Stream, Failed> {
+async fn open(host: &Host, keep: bool, from: Preface, http1: bool) -> Result<(Stream, bool), Failed> {
     let mut stream = connect(host, keep).await.map_err(Failed::Connect)?;
     if let Some(version) = host.preface {
         Box::pin(introduce(&mut stream, version, from)).await.map_err(Failed::Connect)?;
     }
-    match &host.tls {
-        None => Ok(stream),
-        Some(behind) => Box::pin(tls::secure(stream, behind)).await.map_err(Failed::Handshake),
+    let wants_http2 = host.protocol == Protocol::Http2 && !http1;
+    let Some(behind) = &host.tls else { return Ok((stream, wants_http2)) };
+    let secured = Box::pin(tls::secure(stream, behind, http1)).await.map_err(Failed::Handshake)?;
+    match secured {
+        (_, false) if wants_http2 => {
+            Err(Failed::Handshake(NoHandshake::Other("it does not speak HTTP/2".into())))
+        }
+        secured => Ok(secured),
     }
 }
 

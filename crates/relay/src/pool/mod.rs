@@ -1,6 +1,8 @@
 //! A stream to a host, borrowed: idle connections are kept for each host and worker, and given out once they have proved clean.
 
 pub mod dial;
+pub mod h2;
+pub mod heads;
 pub mod tls;
 
 use crate::buffers::Buffers;
@@ -8,11 +10,12 @@ use crate::cells::HostCells;
 use crate::clock::Clock;
 use crate::deadlines::Deadline;
 use crate::hosts::Host;
-use crate::link::Link;
-use crate::net::Front;
+use crate::link::{H2, Link};
+use crate::net::{Front, Stream};
 use crate::plan::KeepAlive;
 use crate::silence;
-use portunus_message::{Crime, Error, Phase, Side, Tick};
+use h2::{Place, Shares};
+use portunus_message::{Crime, Error, Limits, Phase, Side, Tick};
 use portunus_wire::preface::Preface;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -43,6 +46,10 @@ pub struct HostPool {
     /// How many answers there had been at the last look.
     answers_seen: Cell<u64>,
     buffers: Rc<Buffers>,
+    /// Connections that many requests share; none where the host is never spoken with so.
+    shares: Rc<Shares>,
+    /// Whether there may be such.
+    may_share: bool,
     /// The pool that has taken this one's place at a reload.
     next: RefCell<Option<Rc<HostPool>>>,
     /// Since when the host is no longer part of what runs.
@@ -65,6 +72,8 @@ pub struct Lease {
     pub reused: bool,
     busy: Busy,
     opened: Tick,
+    /// Its place on the connection, where that is a shared one.
+    place: Option<Place>,
 }
 
 impl HostPool {
@@ -74,9 +83,11 @@ impl HostPool {
         keep_alive: KeepAlive,
         connect_timeout: Duration,
         workers: usize,
+        limits: &Rc<Limits>,
         buffers: Rc<Buffers>,
     ) -> HostPool {
         // A connection that says whom it is from belongs to that client.
+        let may_share = host.may_speak_http2() && host.preface.is_none();
         let idle = if host.preface.is_some() { 0 } else { keep_alive.idle };
         let idle_max = idle.div_ceil(workers.max(1));
         HostPool {
@@ -91,6 +102,8 @@ impl HostPool {
             idle: RefCell::default(),
             answers_seen: Cell::default(),
             buffers,
+            shares: Rc::new(Shares::new(limits)),
+            may_share,
         }
     }
 
@@ -99,6 +112,14 @@ impl HostPool {
         let mut idle = old.idle.take();
         idle.truncate(self.idle_max);
         self.idle = RefCell::new(idle);
+        if self.host.is_spoken_with_like(&old.host)
+            && self.shares.bounds() == old.shares.bounds()
+            && self.keeps() == old.keeps()
+        {
+            self.shares = Rc::clone(&old.shares);
+        } else {
+            old.shares.clear();
+        }
         self.cells = Rc::clone(&old.cells);
         let new = Rc::new(self);
         *old.next.borrow_mut() = Some(Rc::clone(&new));
@@ -151,8 +172,14 @@ impl HostPool {
     }
 
     /// An idle connection that shows neither a byte nor an end. `careful`: the request must not meet a dead
-    /// connection, so only one used a short while ago will do, and the kernel is asked again.
-    pub fn take_idle(self: &Rc<HostPool>, now: Tick, careful: bool) -> Option<Lease> {
+    /// connection, so only one used a short while ago will do, and the kernel is asked again. `websocket`: it will become a tunnel.
+    pub fn take_idle(self: &Rc<HostPool>, now: Tick, careful: bool, websocket: bool) -> Option<Lease> {
+        if self.may_share
+            && !self.host.is_full()
+            && let Some(opening) = self.shares.take(websocket)
+        {
+            return Some(self.lend_stream(opening, true, Busy::new(self)?, now));
+        }
         if (careful && now < self.distrusted_until.get()) || self.host.is_full() {
             return None;
         }
@@ -174,7 +201,7 @@ impl HostPool {
             if quiet {
                 let Idle { link, opened, .. } = found;
                 let busy = Busy::new(self)?;
-                return Some(Lease { link: Some(link), reused: true, busy, opened });
+                return Some(Lease { link: Some(link), reused: true, busy, opened, place: None });
             }
             self.was_stale(now);
             if careful {
@@ -189,30 +216,62 @@ impl HostPool {
         self.distrusted_until.set(now + DISTRUST);
     }
 
-    /// A new connection for whom `from` names. `queue-full`: the host has as many requests as it may have.
+    /// A new connection for whom `from` names, or a stream on one. `queue-full`: the host has as many requests as it may have.
+    /// `websocket`: it will become a tunnel.
     pub async fn connect(
         self: &Rc<HostPool>,
         from: Preface,
+        websocket: bool,
         deadline: &Deadline,
         clock: &Clock,
     ) -> Result<Lease, Error> {
         let busy = Busy::new(self).ok_or(Error::proxy(Phase::Pick, Crime::QueueFull))?;
-        match dial::dial(&self.host, self.keeps(), from, self.connect_timeout, deadline, clock).await {
-            Ok(stream) => {
-                self.cells.connects.add(1);
-                // Boxed: it moves often between the pool and exchanges.
-                let link = Box::new(Link::new(stream, Side::Upstream, Rc::clone(&self.buffers)));
-                Ok(Lease { link: Some(link), reused: false, busy, opened: clock.now() })
-            }
+        if self.may_share {
+            return Box::pin(h2::connect(self, busy, websocket, deadline, clock)).await;
+        }
+        let (stream, _) = self.dial(from, true, deadline, clock).await?;
+        Ok(self.lend_new(stream, busy, clock.now()))
+    }
+
+    /// Dials, and hears what came of it.
+    async fn dial(
+        &self,
+        from: Preface,
+        http1: bool,
+        deadline: &Deadline,
+        clock: &Clock,
+    ) -> Result<(Stream, bool), Error> {
+        let dialled =
+            dial::dial(&self.host, self.keeps(), from, http1, self.connect_timeout, deadline, clock).await;
+        match &dialled {
+            Ok(_) => self.cells.connects.add(1),
             Err(error) => {
                 self.cells.connect_failures.add(1);
                 // What failed for want of something of ours says nothing about the host.
                 if error.crime == Crime::ConnectFailed && error.side == Side::Upstream {
                     self.host.live.standing.refused(clock.now());
                 }
-                Err(error)
             }
         }
+        dialled
+    }
+
+    /// A new connection of HTTP/1.
+    fn lend_new(&self, stream: Stream, busy: Busy, now: Tick) -> Lease {
+        // Boxed: it moves often between the pool and exchanges.
+        let link = Box::new(Link::new(stream, Side::Upstream, Rc::clone(&self.buffers)));
+        Lease { link: Some(link), reused: false, busy, opened: now, place: None }
+    }
+
+    /// A stream of a shared one.
+    fn lend_stream(&self, (sender, place): h2::Opening, reused: bool, busy: Busy, now: Tick) -> Lease {
+        let link = Box::new(Link::H2(Box::new(H2::to_upstream(sender, self.shares.limits()))));
+        Lease { link: Some(link), reused, busy, opened: now, place: Some(place) }
+    }
+
+    /// Whether connections may turn out to be shared ones, of HTTP/2.
+    pub fn may_share(&self) -> bool {
+        self.may_share
     }
 
     /// Whether connections are kept at all.
@@ -222,6 +281,10 @@ impl HostPool {
 
     /// Drops what has been idle too long, or was closed by the upstream.
     pub fn sweep(&self, now: Tick) {
+        if self.may_share {
+            // What ends one of these is announced, so that no request is lost by it (RFC 9113 §6.8).
+            self.shares.sweep(now, self.keep_alive.time.unwrap_or(IDLE_MAX));
+        }
         let limit = self.idle_time();
         self.idle.borrow_mut().retain_mut(|idle| now.since(idle.since) <= limit && is_quiet(&mut idle.link));
     }
@@ -236,12 +299,19 @@ impl HostPool {
 
     /// Idle connections now.
     pub fn idle_count(&self) -> usize {
-        self.idle.borrow().len()
+        self.idle.borrow().len() + self.shares.idle_count()
     }
 
     /// Closes all idle connections.
+    pub fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+        self.shares.sweep(Tick::NEVER, Duration::ZERO);
+    }
+
+    /// Closes all idle connections, and those that are shared after their last request.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();
+        self.shares.clear();
     }
 }
 
@@ -283,9 +353,12 @@ impl Lease {
 
     /// Gives the connection back for the next request, when nothing of this one is left on it.
     pub fn give_back(mut self, now: Tick) {
+        if self.place.is_some() {
+            return; // its stream ends with it
+        }
         let Some(mut link) = self.link.take() else { return };
         let pool = self.busy.0.latest();
-        if !pool.host.is_secured_like(&self.busy.0.host) {
+        if !pool.host.is_spoken_with_like(&self.busy.0.host) {
             return; // it was made by other rules
         }
         let mut idle = pool.idle.borrow_mut();

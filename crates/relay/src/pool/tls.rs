@@ -2,7 +2,7 @@
 
 use crate::net::Stream;
 use crate::net::tls::Layer;
-use crate::tls::Behind;
+use crate::tls::{Behind, HTTP2};
 use rustls::Error;
 use std::future::poll_fn;
 use std::io;
@@ -16,13 +16,15 @@ pub enum NoHandshake {
     Other(String),
 }
 
-/// Puts TLS over a connection to a host that has proved who it is.
-pub async fn secure(socket: Stream, behind: &Behind) -> Result<Stream, NoHandshake> {
-    let connection = behind.connection().map_err(|error| NoHandshake::Other(error.to_string()))?;
+/// Puts TLS over a connection to a host that has proved who it is, and says whether HTTP/2 is spoken over it; `http1`: nothing but
+/// HTTP/1.1 is offered.
+pub async fn secure(socket: Stream, behind: &Behind, http1: bool) -> Result<(Stream, bool), NoHandshake> {
+    let connection = behind.connection(http1).map_err(|error| NoHandshake::Other(error.to_string()))?;
     let mut layer = Layer::client(socket, connection);
     layer.begin().map_err(|error| why(&error))?;
     poll_fn(|cx| layer.poll_handshake(cx)).await.map_err(|error| why(&error))?;
-    Ok(Stream::Tls(Box::new(layer)))
+    let http2 = layer.agreed().alpn_protocol() == Some(HTTP2);
+    Ok((Stream::Tls(Box::new(layer)), http2))
 }
 
 fn why(error: &io::Error) -> NoHandshake {

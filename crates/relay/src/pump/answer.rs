@@ -67,6 +67,13 @@ impl Both<'_> {
         if moved.is_ready() && (self.up.is_over() || self.up_failed) {
             return Poll::Ready(Ok(()));
         }
+        // A call that its client has cancelled ends at once, however silent the upstream is (attack J4).
+        if let Link::H2(stream) = &mut self.client.link
+            && !self.down.is_over()
+            && stream.poll_reset(cx).is_ready()
+        {
+            return Poll::Ready(Err(Error::client(Phase::Body, Crime::ClientGone)));
+        }
         if let Some(at) = self.up.overdue(Side::Upstream, now, &self.patience())
             && !self.up_failed
         {
@@ -120,7 +127,7 @@ impl Both<'_> {
         };
         let reader = self.down.overdue(Side::Client, now, &Pace::of_response(self.limits).at(level));
         let writer = self.down.overdue(Side::Upstream, now, &Pace::of_upstream(self.bounds.upstream_idle));
-        let mut pace = Pace::of_body(self.limits);
+        let mut pace = Pace::of_body(self.limits, self.bounds.conversation);
         if self.down.is_over() && self.client.link.is_stream() {
             // Whoever has the answer can be told that the rest is not wanted (RFC 9113 §8.1).
             pace = Pace::of_upstream(self.limits.drain_time);

@@ -5,7 +5,7 @@ pub mod tunnel;
 
 use crate::link::Link;
 use crate::pressure::Level;
-use portunus_message::{Crime, Error, Limits, Phase, Side, Stage, Tick};
+use portunus_message::{Crime, Error, Fields, Limits, Phase, Side, Stage, Tick};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ struct Extra {
     again: Vec<u8>,
     again_sent: usize,
     keep: Keep,
+    /// What stands behind the body, from its end until it goes on.
+    trailers: Option<Box<Fields>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,8 +70,11 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For a client that sends a body.
-    pub fn of_body(limits: &Limits) -> Pace {
+    /// For a client that sends a body; in a `conversation` it may be silent for long.
+    pub fn of_body(limits: &Limits, conversation: bool) -> Pace {
+        if conversation {
+            return Pace::of_upstream(limits.tunnel_idle);
+        }
         Pace { idle: limits.body_idle, rate: limits.body_rate, rate_after: limits.body_rate_after }
     }
 
@@ -217,7 +222,8 @@ impl Transfer {
                     ready!(self.poll_extra(cx, to, now))?
                 }
                 State::Moving if self.source_ended => {
-                    to.finish(from.take_trailers())?;
+                    let held = self.extra.as_mut().and_then(|extra| extra.trailers.take());
+                    to.finish(held.or_else(|| from.take_trailers()))?;
                     self.state = State::Flushing;
                 }
                 State::Moving => ready!(self.poll_step(cx, from, to, now))?,
@@ -244,7 +250,8 @@ impl Transfer {
         };
         if !more {
             self.source_ended = true;
-            return Poll::Ready(self.extra.as_mut().map_or(Ok(()), |extra| extra.finish()));
+            let Some(extra) = &mut self.extra else { return Poll::Ready(Ok(())) };
+            return Poll::Ready(extra.finish(from.take_trailers()));
         }
         if let Some(extra) = self.extra.as_mut().filter(|extra| !extra.stages.is_empty()) {
             let taken = from.data().len();
@@ -351,8 +358,9 @@ impl Extra {
         push_stages(&mut self.stages, data, &mut self.staged)
     }
 
-    /// The source has ended.
-    fn finish(&mut self) -> Result<(), Error> {
+    /// The source has ended, with these trailers.
+    fn finish(&mut self, trailers: Option<Box<Fields>>) -> Result<(), Error> {
+        self.trailers = self.stages.iter_mut().fold(trailers, |trailers, stage| stage.trailers(trailers));
         self.staged.clear();
         self.staged_sent = 0;
         finish_stages(&mut self.stages, &mut self.staged)

@@ -1,5 +1,6 @@
 //! What the proxy says in its own voice: short, plain, and in JSON when asked for.
 
+use crate::grpc;
 use portunus_message::{Crime, Error, Exchange, FieldValue, Known, Response, Status};
 use std::fmt::Write;
 
@@ -35,6 +36,7 @@ pub fn sorry(x: &mut Exchange, error: &Error) {
         fields.add(Known::ALLOW, FieldValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"));
     }
     x.response.body = portunus_message::Body::bytes(text);
+    grpc::translate(&x.request, &mut x.response, error.crime.word());
 }
 
 /// An answer for a limit that is met before there is an exchange.
@@ -53,6 +55,8 @@ fn wants_json(accept: &[u8]) -> bool {
 /// The answer of a filter, in place of an upstream's.
 pub fn take(x: &mut Exchange, response: Response) {
     x.response = response;
+    let reason = x.response.status.reason();
+    grpc::translate(&x.request, &mut x.response, reason);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Back: how the hosts of a pool are shaken hands with.
 
 use super::{Certificate, Certificates, Roots, provider};
-use crate::plan::PoolTls;
+use crate::plan::{PoolTls, Protocol};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -14,7 +14,10 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Back {
     config: Arc<ClientConfig>,
+    /// The same, for what HTTP/2 cannot carry.
+    http1: Arc<ClientConfig>,
     plan: PoolTls,
+    protocol: Protocol,
     roots: Option<Arc<Roots>>,
     identity: Option<Arc<Certificate>>,
 }
@@ -31,6 +34,7 @@ impl Back {
     /// As the plan of a pool wants it; `old` when that is the same.
     pub fn compile(
         plan: &PoolTls,
+        protocol: Protocol,
         certificates: &Certificates,
         old: Option<&Arc<Back>>,
     ) -> Result<Arc<Back>, String> {
@@ -48,14 +52,22 @@ impl Back {
         };
         if let Some(old) = old
             && old.plan == *plan
+            && old.protocol == protocol
             && is_same(old.roots.as_ref(), roots)
             && is_same(old.identity.as_ref(), identity)
         {
             return Ok(Arc::clone(old));
         }
-        let config = configured(roots, identity).map_err(|error| error.to_string())?;
-        let (roots, identity) = (roots.cloned(), identity.cloned());
-        Ok(Arc::new(Back { config: Arc::new(config), plan: plan.clone(), roots, identity }))
+        let mut config = configured(roots, identity).map_err(|error| error.to_string())?;
+        config.alpn_protocols = vec![HTTP1.to_vec()];
+        let http1 = Arc::new(config.clone());
+        config.alpn_protocols = match protocol {
+            Protocol::Auto => vec![HTTP2.to_vec(), HTTP1.to_vec()],
+            Protocol::Http1 => vec![HTTP1.to_vec()],
+            Protocol::Http2 => vec![HTTP2.to_vec()],
+        };
+        let (roots, identity, plan) = (roots.cloned(), identity.cloned(), plan.clone());
+        Ok(Arc::new(Back { config: Arc::new(config), http1, plan, protocol, roots, identity }))
     }
 
     /// For a host of this name or address, unless the pool says which name its hosts have.
@@ -68,9 +80,10 @@ impl Back {
 }
 
 impl Behind {
-    /// A handshake with the host.
-    pub fn connection(&self) -> Result<UnbufferedClientConnection, Error> {
-        UnbufferedClientConnection::new(Arc::clone(&self.back.config), self.name.clone())
+    /// A handshake with the host; `http1`: in which nothing but HTTP/1.1 is offered.
+    pub fn connection(&self, http1: bool) -> Result<UnbufferedClientConnection, Error> {
+        let config = if http1 { &self.back.http1 } else { &self.back.config };
+        UnbufferedClientConnection::new(Arc::clone(config), self.name.clone())
     }
 
     /// Whether another handshake with the host would be the same.
@@ -96,15 +109,18 @@ fn configured(
         Some(roots) => builder.with_root_certificates(Arc::clone(&roots.store)),
         None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider()))),
     };
-    let mut config = match identity {
+    Ok(match identity {
         Some(own) => {
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.key))))
         }
         None => builder.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    })
 }
+
+/// HTTP/1.1, as ALPN calls it (RFC 7301 §6).
+const HTTP1: &[u8] = b"http/1.1";
+/// HTTP/2 over TLS, as ALPN calls it (RFC 9113 §3.2).
+pub const HTTP2: &[u8] = b"h2";
 
 /// Believes anybody (`tls insecure`); only that the peer has the key that it shows is proved.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ mod offer;
 mod proof;
 mod roots;
 
-pub use back::{Back, Behind};
+pub use back::{Back, Behind, HTTP2};
 pub use certificate::{Certificate, Flaw, Part, identity};
 pub use choices::Choices;
 pub use front::{Front, Fronts, Policy, Secured};

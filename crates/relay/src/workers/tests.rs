@@ -58,6 +58,7 @@ impl Proxy {
             connect_timeout: Duration::from_secs(5),
             tls: None,
             proxy_protocol: None,
+            protocol: Default::default(),
             retry: crate::plan::Retry { tries: 1, ..Default::default() },
             queue: Default::default(),
             hedge: None,

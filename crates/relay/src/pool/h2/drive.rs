@@ -1,0 +1,213 @@
+//! drive: one shared connection at work: frames in and out, and the question whether the peer is still there.
+
+use super::{Bounds, Shared};
+use crate::clock;
+use crate::net::Stream;
+use bytes::Bytes;
+use h2::client::{Builder, Connection};
+use h2::{Ping, PingPong};
+use portunus_message::Tick;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+/// How much of one answer may come before it is passed on.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// How much of a request's body may wait to be sent.
+const SEND_BUFFER: usize = 64 << 10;
+/// How many questions in a row, without anything else coming, are asked in short order. Servers of gRPC hang up on the third
+/// that comes within five minutes of the one before.
+const PINGS_QUICK: u32 = 3;
+/// How far apart the others are.
+const PING_SLOW: Duration = Duration::from_secs(330);
+
+/// Begins to speak HTTP/2 over `stream`; none: the peer has gone already.
+pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Notify>) -> Option<Rc<Shared>> {
+    let heard = Rc::new(Cell::new(0));
+    let io = Io { stream, heard: Rc::clone(&heard) };
+    let most = if keeps { bounds.streams } else { 1 };
+    let connection = Builder::new()
+        .enable_push(false)
+        .max_concurrent_streams(0)
+        .initial_window_size(STREAM_WINDOW)
+        // One answer that nobody takes must not hold up the others.
+        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(u32::try_from(most).unwrap_or(1)))
+        .initial_max_send_streams(most)
+        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
+        .max_local_error_reset_streams(Some(bounds.resets))
+        .max_send_buffer_size(SEND_BUFFER)
+        .handshake::<_, Bytes>(io)
+        .await;
+    let (sender, connection) = connection.ok()?;
+    let shared = Rc::new(Shared {
+        sender: RefCell::new(Some(sender)),
+        once: !keeps,
+        open: Cell::new(0),
+        most,
+        idle_since: Cell::new(clock::read()),
+        settled: Cell::new(false),
+        changed,
+    });
+    let watch = Watch::new(heard, bounds);
+    tokio::task::spawn_local(drive(connection, watch, Ended(Rc::clone(&shared))));
+    Some(shared)
+}
+
+/// Says that a connection has ended, whatever the reason.
+struct Ended(Rc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.retire();
+        self.0.settled.set(true);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// Works on a connection until it ends, or the peer is not there any more.
+async fn drive(mut connection: Connection<Io, Bytes>, mut watch: Watch, ended: Ended) {
+    let mut pings = connection.ping_pong();
+    let mut timer = pin!(tokio::time::sleep(watch.step));
+    poll_fn(|cx| {
+        if Pin::new(&mut connection).poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // The peer's SETTINGS are the first that it sends (RFC 9113 §3.4).
+        if watch.heard.get() > 0 && !ended.0.settled.replace(true) {
+            ended.0.changed.notify_waiters();
+        }
+        let now = clock::read();
+        if watch.asked.is_some()
+            && pings.as_mut().is_some_and(|it| matches!(it.poll_pong(cx), Poll::Ready(Ok(_))))
+        {
+            watch.answered(now);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if watch.is_gone(now, ended.0.open.get() > 0, &mut pings) {
+                return Poll::Ready(());
+            }
+            let next = timer.deadline() + watch.step;
+            timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Whether the peer is still there.
+struct Watch {
+    /// Bytes that have come.
+    heard: Rc<Cell<u64>>,
+    seen: u64,
+    /// Since when nothing has come.
+    quiet_since: Tick,
+    /// When it was asked.
+    asked: Option<Tick>,
+    /// How many times, without anything but answers to that.
+    in_a_row: u32,
+    after: Duration,
+    time: Duration,
+    step: Duration,
+}
+
+impl Watch {
+    fn new(heard: Rc<Cell<u64>>, bounds: &Bounds) -> Watch {
+        let step = (bounds.ping.min(bounds.ping_time) / 4).max(Duration::from_millis(10));
+        Watch {
+            heard,
+            seen: 0,
+            quiet_since: clock::read(),
+            asked: None,
+            in_a_row: 0,
+            after: bounds.ping,
+            time: bounds.ping_time,
+            step,
+        }
+    }
+
+    /// Hears that it has answered.
+    fn answered(&mut self, now: Tick) {
+        self.seen = self.heard.get();
+        self.asked = None;
+        self.quiet_since = now;
+    }
+
+    /// Whether it has not answered in time; asks it, when it has been quiet for long with streams under way.
+    fn is_gone(&mut self, now: Tick, busy: bool, pings: &mut Option<PingPong>) -> bool {
+        if self.seen != self.heard.get() {
+            self.answered(now);
+            self.in_a_row = 0;
+        }
+        if let Some(asked) = self.asked {
+            return now.since(asked) >= self.time;
+        }
+        if !busy {
+            self.quiet_since = now;
+            return false;
+        }
+        let after = match self.in_a_row {
+            row @ 0..PINGS_QUICK => self.after.saturating_mul(1 << row),
+            _ => self.after.max(PING_SLOW),
+        };
+        if now.since(self.quiet_since) >= after
+            && let Some(pings) = pings
+            && pings.send_ping(Ping::opaque()).is_ok()
+        {
+            self.asked = Some(now);
+            self.in_a_row += 1;
+        }
+        false
+    }
+}
+
+/// The connection below, which counts what comes.
+struct Io {
+    stream: Stream,
+    heard: Rc<Cell<u64>>,
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Io { stream, heard } = self.get_mut();
+        stream.poll_read(cx, buffer.initialize_unfilled()).map_ok(|count| {
+            heard.set(heard.get().wrapping_add(count as u64));
+            buffer.advance(count);
+        })
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().stream.poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().stream.poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().stream.poll_end(cx)
+    }
+}

@@ -1,0 +1,304 @@
+//! h2: connections to a host that many requests share (RFC 9113): who may have a stream, who dials, and who waits for that.
+
+mod drive;
+
+use super::{Busy, HostPool, Lease};
+use crate::clock::{self, Clock};
+use crate::deadlines::Deadline;
+use crate::net::Stream;
+use crate::plan::Protocol;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use portunus_message::{Crime, Error, Limits, Phase, Retry, Tick};
+use portunus_wire::preface::Preface;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// What holds for every connection of many streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    connections: usize,
+    streams: usize,
+    resets: usize,
+    ping: Duration,
+    ping_time: Duration,
+    header_bytes: usize,
+    header_count: usize,
+}
+
+impl Bounds {
+    /// Those of these limits.
+    pub fn new(limits: &Limits) -> Bounds {
+        Bounds {
+            connections: limits.upstream_connections.max(1),
+            streams: limits.upstream_streams.max(1),
+            resets: limits.upstream_resets,
+            ping: limits.upstream_ping,
+            ping_time: limits.upstream_ping_time,
+            header_bytes: limits.upstream_header_bytes,
+            header_count: limits.upstream_header_count,
+        }
+    }
+}
+
+/// One worker's shared connections to one host.
+#[derive(Debug)]
+pub struct Shares {
+    list: RefCell<Vec<Rc<Shared>>>,
+    /// Whether somebody is about to make one.
+    dialing: Cell<bool>,
+    /// How many times somebody has come to the end of that, and what came of it the last time if it was nothing.
+    ends: Cell<(u64, Option<Error>)>,
+    /// Whether the host has chosen HTTP/2 the last time that it could choose.
+    spoken: Cell<Option<bool>>,
+    /// Tells those who wait that there may be room now.
+    changed: Rc<Notify>,
+    bounds: Bounds,
+    limits: Rc<Limits>,
+}
+
+/// A connection that streams share.
+#[derive(Debug)]
+struct Shared {
+    /// What opens streams; gone when there shall be no more of them.
+    sender: RefCell<Option<SendRequest<Bytes>>>,
+    /// Whether it is for one request only.
+    once: bool,
+    /// Streams under way.
+    open: Cell<usize>,
+    /// How many it may have.
+    most: usize,
+    /// Since when it has none.
+    idle_since: Cell<Tick>,
+    /// Whether the peer's first SETTINGS have come: what it can do is known.
+    settled: Cell<bool>,
+    changed: Rc<Notify>,
+}
+
+/// A place for one stream on a shared connection; given back when it is dropped.
+#[derive(Debug)]
+pub struct Place(Rc<Shared>);
+
+/// What opens a stream, and its place.
+pub type Opening = (SendRequest<Bytes>, Place);
+
+impl Shares {
+    /// No connection yet.
+    pub fn new(limits: &Rc<Limits>) -> Shares {
+        Shares {
+            list: RefCell::default(),
+            dialing: Cell::new(false),
+            ends: Cell::default(),
+            spoken: Cell::new(None),
+            changed: Rc::default(),
+            bounds: Bounds::new(limits),
+            limits: Rc::clone(limits),
+        }
+    }
+
+    /// What holds for them.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// The limits of what comes by them.
+    pub fn limits(&self) -> Rc<Limits> {
+        Rc::clone(&self.limits)
+    }
+
+    /// Room for a stream on a connection that there is; the first that has room, so that those which are not needed become idle.
+    /// `websocket`: only on one whose host has said that it takes such (RFC 8441 §3).
+    pub fn take(&self, websocket: bool) -> Option<Opening> {
+        let mut list = self.list.borrow_mut();
+        list.retain(|one| one.takes_more());
+        list.iter().find_map(|one| one.open(websocket))
+    }
+
+    /// How many connections have no stream.
+    pub fn idle_count(&self) -> usize {
+        self.list.borrow().iter().filter(|one| one.open.get() == 0).count()
+    }
+
+    /// Closes those that have had no stream for so long.
+    pub fn sweep(&self, now: Tick, limit: Duration) {
+        self.list.borrow_mut().retain(|one| {
+            let stays = one.takes_more() && (one.open.get() > 0 || now.since(one.idle_since.get()) <= limit);
+            if !stays {
+                one.retire();
+            }
+            stays
+        });
+    }
+
+    /// None of them gets a further stream; each is closed after its last one.
+    pub fn clear(&self) {
+        self.list.borrow_mut().drain(..).for_each(|one| one.retire());
+    }
+
+    /// Says whose turn it is to dial.
+    fn turn(self: &Rc<Shares>) -> Turn {
+        if self.dialing.get() {
+            return Turn::Wait;
+        }
+        if self.list.borrow().len() >= self.bounds.connections {
+            return Turn::Wait;
+        }
+        self.dialing.set(true);
+        Turn::Dial(Dialing { shares: Rc::clone(self), failed: None })
+    }
+}
+
+enum Turn {
+    Dial(Dialing),
+    /// Somebody else does, or there are as many connections as may be.
+    Wait,
+}
+
+/// Somebody who dials for all who wait. Dropped, another one may.
+struct Dialing {
+    shares: Rc<Shares>,
+    failed: Option<Error>,
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        let (ends, _) = self.shares.ends.get();
+        self.shares.ends.set((ends + 1, self.failed));
+        self.shares.dialing.set(false);
+        self.shares.changed.notify_waiters();
+    }
+}
+
+impl Shared {
+    /// Whether streams may still be opened: the peer has not said that it goes, and nobody has retired it.
+    fn takes_more(&self) -> bool {
+        let mut sender = self.sender.borrow_mut();
+        let mut cx = Context::from_waker(Waker::noop());
+        let good = sender.as_mut().is_some_and(|it| matches!(it.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+        if !good {
+            *sender = None;
+        }
+        good
+    }
+
+    fn open(self: &Rc<Shared>, websocket: bool) -> Option<Opening> {
+        let mut kept = self.sender.borrow_mut();
+        let sender = kept.as_ref()?;
+        let open = self.open.get();
+        if open >= self.most || open >= sender.current_max_send_streams() {
+            return None;
+        }
+        if websocket && !sender.is_extended_connect_protocol_enabled() {
+            return None;
+        }
+        self.open.set(open + 1);
+        let sender = if self.once { kept.take()? } else { sender.clone() };
+        Some((sender, Place(Rc::clone(self))))
+    }
+
+    fn retire(&self) {
+        *self.sender.borrow_mut() = None;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let left = self.0.open.get().saturating_sub(1);
+        self.0.open.set(left);
+        if left == 0 {
+            self.0.idle_since.set(clock::read());
+        }
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// A stream on a shared connection, or a connection of HTTP/1 where the host wants that. One dials, the others wait for it.
+pub(super) async fn connect(
+    pool: &Rc<HostPool>,
+    busy: Busy,
+    websocket: bool,
+    deadline: &Deadline,
+    clock: &Clock,
+) -> Result<Lease, Error> {
+    let shares = &pool.shares;
+    let is_auto = pool.host.protocol == Protocol::Auto;
+    let until = (clock.now() + pool.connect_timeout).min(deadline.at());
+    loop {
+        if let Some(opening) = shares.take(websocket) {
+            return Ok(pool.lend_stream(opening, false, busy, clock.now()));
+        }
+        // What is known to speak HTTP/1 has a connection for each; a websocket has its own anyway, if its host may choose.
+        if is_auto && (websocket || shares.spoken.get() == Some(false)) {
+            let (stream, http2) = pool.dial(Preface::Local, websocket, deadline, clock).await?;
+            if !http2 {
+                return Ok(pool.lend_new(stream, busy, clock.now()));
+            }
+            add(shares, stream, pool.keeps()).await?;
+            continue;
+        }
+        let late = Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched);
+        if clock.now() >= until {
+            return Err(late);
+        }
+        // Whether a host takes websockets it says when it begins to speak.
+        let said = if websocket { shares.list.borrow().first().map(|one| one.settled.get()) } else { None };
+        if said == Some(true) {
+            return Err(Error::proxy(Phase::Connect, Crime::BadSwitch));
+        }
+        let (ends, _) = shares.ends.get();
+        match if said.is_some() { Turn::Wait } else { shares.turn() } {
+            Turn::Dial(mut turn) => match pool.dial(Preface::Local, false, deadline, clock).await {
+                Err(error) => {
+                    turn.failed = Some(error);
+                    return Err(error);
+                }
+                Ok((stream, false)) => {
+                    shares.spoken.set(Some(false));
+                    return Ok(pool.lend_new(stream, busy, clock.now()));
+                }
+                Ok((stream, true)) => add(shares, stream, pool.keeps()).await?,
+            },
+            Turn::Wait => {
+                if !wait(&shares.changed, until, deadline, clock).await {
+                    let is_over = clock.now() >= deadline.at();
+                    let deadline = Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never);
+                    return Err(if is_over { deadline } else { late });
+                }
+                if let (now, Some(error)) = shares.ends.get()
+                    && now != ends
+                {
+                    return Err(error); // it was tried for this one, too
+                }
+            }
+        }
+    }
+}
+
+/// Makes a connection one that streams share.
+async fn add(shares: &Rc<Shares>, stream: Stream, keeps: bool) -> Result<(), Error> {
+    shares.spoken.set(Some(true));
+    let shared = drive::begin(stream, &shares.bounds, keeps, Rc::clone(&shares.changed)).await;
+    let failed = Error::upstream(Phase::Connect, Crime::ConnectFailed, Retry::Untouched);
+    shares.list.borrow_mut().push(shared.ok_or(failed)?);
+    Ok(())
+}
+
+/// Waits for a change until then; whether there was one.
+async fn wait(changed: &Notify, until: Tick, deadline: &Deadline, clock: &Clock) -> bool {
+    let before = deadline.at();
+    deadline.set(until);
+    let mut changed = pin!(changed.notified());
+    let done = poll_fn(|cx| match changed.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending if clock.refresh() >= until => Poll::Ready(false),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    deadline.set(before);
+    done
+}
