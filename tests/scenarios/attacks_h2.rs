@@ -56,7 +56,10 @@ fn b1_lengths_that_are_not_true() {
     client.data(stream, "four", false);
     client.trailers(stream, &[("x-a", "b")]);
     assert_eq!(client.outcome(stream).reset, Some(code::PROTOCOL_ERROR));
-    assert!(origin.complete().is_empty(), "{:?}", origin.complete());
+    // A length of 0 is a whole request, whatever comes then; of no other did the origin see an end.
+    let whole = origin.complete();
+    let whole: Vec<_> = whole.iter().filter(|it| it.fields.all("content-length") != ["0"]).collect();
+    assert!(whole.is_empty(), "{whole:?}");
     assert_eq!(client.post("/", "fine").expect(200).body, b"/ 4");
 }
 

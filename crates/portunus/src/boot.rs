@@ -291,4 +291,4 @@ pub fn hear_panics() {
 }
 
 const BLOCKING_THREADS_MAX: usize = 32;
-const LAST_MOMENT: Duration = Duration::from_millis(500);
+const LAST_MOMENT: Duration = Duration::from_secs(2);

@@ -219,12 +219,12 @@ mod tests {
         let plain = hello(&[], 999);
         assert_eq!(read(&plain).unwrap().unwrap().suite, Some(0x1301));
         let mut more = plain.clone();
-        more.splice(45..47, [0, 4, 0x7a, 0x7a]); // two suites now, and so two bytes more at all
+        more.splice(44..46, [0, 4, 0x7a, 0x7a]); // two suites now, and so two bytes more at all
         for at in [4, 8] {
             more[at] += 2;
         }
         assert_eq!(read(&more).unwrap().unwrap().suite, Some(0x1301));
-        more[46] = 2; // the second is none any more
+        more[45] = 2; // the second is none any more
         assert_eq!(read(&more).map(|hello| hello.map(|hello| hello.suite)), Err(NoHello::Broken));
     }
 
