@@ -188,14 +188,7 @@ fn websockets_pass_to_servers_of_http_1() {
         assert_eq!((request.method.as_str(), request.target.as_str()), ("GET", "/chat?a=b"));
         let grant = "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
         connection.send(format!("{grant}Sec-WebSocket-Accept: {}\r\n\r\n", portunus_tests::h2::accept(&key)));
-        loop {
-            let bytes = connection.some();
-            if bytes.is_empty() {
-                connection.send("bye");
-                return;
-            }
-            connection.send(bytes);
-        }
+        connection.echo();
     });
     let proxy = Proxy::site(format!("proxy {origin}"));
     let mut client = H2::connect(proxy.address());

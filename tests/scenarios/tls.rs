@@ -263,16 +263,7 @@ fn two_kinds_of_key_for_one_name_and_no_old_versions() {
         "site a.test { listen @listen; tls rsa.pem rsa.key; tls ec.pem ec.key; respond 200 a }\n\
          site b.test { listen @listen; tls ec.pem ec.key from=1.3; respond 200 b }\n",
     );
-    let says = |name: &str, words: &[&str]| {
-        let address = proxy.address().to_string();
-        let child = Command::new("openssl")
-            .args(["s_client", "-connect", &address, "-servername", name])
-            .args(words)
-            .stdin(Stdio::null())
-            .output()
-            .expect("openssl");
-        String::from_utf8_lossy(&[child.stdout, child.stderr].concat()).into_owned()
-    };
+    let says = |name: &str, words: &[&str]| s_client(&proxy, name, words);
     let usual = says("a.test", &[]);
     assert!(usual.contains("TLSv1.3") && usual.contains("ECDSA"), "{usual}");
     let old = says("a.test", &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"]);
@@ -291,6 +282,18 @@ fn two_kinds_of_key_for_one_name_and_no_old_versions() {
     assert!(says("b.test", &["-tls1_3"]).contains("TLSv1.3"));
 }
 
+/// What openssl says of a handshake for this name.
+fn s_client(proxy: &Proxy, name: &str, words: &[&str]) -> String {
+    let address = proxy.address().to_string();
+    let child = Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-servername", name])
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl");
+    String::from_utf8_lossy(&[child.stdout, child.stderr].concat()).into_owned()
+}
+
 #[test]
 fn a_site_says_which_versions_suites_and_curves() {
     if !has("openssl") {
@@ -304,16 +307,7 @@ fn a_site_says_which_versions_suites_and_curves() {
          site b.test { listen @listen; tls ec.pem ec.key versions=1.3 suites=TLS_AES_256_GCM_SHA384 curves=secp384r1; respond 200 b }\n\
          site c.test { listen @listen; tls ec.pem ec.key versions=1.2 suites=ECDHE-ECDSA-AES256-GCM-SHA384 curves=P-256; respond 200 c }\n",
     );
-    let says = |name: &str, words: &[&str]| {
-        let address = proxy.address().to_string();
-        let child = Command::new("openssl")
-            .args(["s_client", "-connect", &address, "-servername", name])
-            .args(words)
-            .stdin(Stdio::null())
-            .output()
-            .expect("openssl");
-        String::from_utf8_lossy(&[child.stdout, child.stderr].concat()).into_owned()
-    };
+    let says = |name: &str, words: &[&str]| s_client(&proxy, name, words);
     let has = |said: String, words: &str| assert!(said.contains(words), "{words} in {said}");
     // Our order counts, but for who has no AES.
     let all = "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256";

@@ -24,14 +24,8 @@ fn echo() -> Origin {
                 continue;
             }
             connection.send(GRANT);
-            loop {
-                let bytes = connection.some();
-                if bytes.is_empty() {
-                    connection.send("bye");
-                    return;
-                }
-                connection.send(bytes);
-            }
+            connection.echo();
+            return;
         }
     })
 }

@@ -285,6 +285,18 @@ impl Connection {
         self.wire.as_mut().and_then(|wire| wire.some().ok()).unwrap_or_default()
     }
 
+    /// Sends back what comes; at the end of that, says "bye".
+    pub fn echo(&mut self) {
+        loop {
+            let bytes = self.some();
+            if bytes.is_empty() {
+                self.send("bye");
+                return;
+            }
+            self.send(bytes);
+        }
+    }
+
     /// Exactly so many bytes.
     pub fn exactly(&mut self, count: usize) -> Option<Vec<u8>> {
         self.wire.as_mut()?.exactly(count).ok()
