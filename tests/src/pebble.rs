@@ -91,7 +91,7 @@ impl Pebble {
         names.args(["-management", &self.dns_management.address().to_string()]);
         let mut ca = Command::new("pebble");
         ca.arg("-config").arg(config).args(["-dnsserver", &dns]);
-        ca.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "20");
+        ca.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "5");
         for mut command in [names, ca] {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             self.running.push(command.spawn().expect("to run"));

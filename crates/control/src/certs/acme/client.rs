@@ -58,7 +58,7 @@ impl Web {
         Ok(self.send(request).await?.status())
     }
 
-    async fn send<B>(&self, request: Request<B>) -> Result<Response<Full<Bytes>>, String>
+    async fn send<B>(&self, request: Request<B>) -> Result<Response<Bytes>, String>
     where
         B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Send + Unpin + 'static,
     {
@@ -69,7 +69,7 @@ impl Web {
         answer.map_err(|reason| format!("{shown}: {reason}"))
     }
 
-    async fn exchange<B>(&self, mut request: Request<B>, uri: &Uri) -> Result<Response<Full<Bytes>>, String>
+    async fn exchange<B>(&self, mut request: Request<B>, uri: &Uri) -> Result<Response<Bytes>, String>
     where
         B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Send + Unpin + 'static,
     {
@@ -115,11 +115,12 @@ impl HttpClient for Web {
                 status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
             let wait = asked_to_wait.then(|| retry_after(&answer)).flatten();
             let broken = (status.is_server_error() || (method == Method::GET && !status.is_success()))
-                .then(|| format!("{uri} answers with {status}"));
+                .then(|| format!("{uri} answers with {status}"))
+                .or_else(|| is_bad_nonce(&answer).then(|| format!("{uri} does not take its own nonces")));
             own.note(broken.clone(), wait);
             match broken {
                 Some(reason) if method == Method::GET => Err(Error::Other(reason.into())),
-                _ => Ok(BytesResponse::from(answer)),
+                _ => Ok(BytesResponse::from(answer.map(Full::new))),
             }
         })
     }
@@ -130,7 +131,15 @@ pub fn identifier(leaf: &[u8]) -> Option<CertificateIdentifier<'static>> {
     CertificateIdentifier::try_from(&CertificateDer::from(leaf)).ok().map(CertificateIdentifier::into_owned)
 }
 
-async fn over<S, B>(stream: S, request: Request<B>) -> Result<Response<Full<Bytes>>, String>
+/// Whether the server has not even looked at what it was asked, because it has forgotten the nonce (RFC 8555 §6.5). It has been asked again by then,
+/// with newer ones.
+fn is_bad_nonce(answer: &Response<Bytes>) -> bool {
+    let problem = || serde_json::from_slice::<instant_acme::Problem>(answer.body());
+    answer.status() == StatusCode::BAD_REQUEST
+        && problem().is_ok_and(|problem| super::is_of(&problem, "badNonce"))
+}
+
+async fn over<S, B>(stream: S, request: Request<B>) -> Result<Response<Bytes>, String>
 where
     S: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Send + Unpin + 'static,
@@ -147,11 +156,11 @@ where
     whole
 }
 
-async fn whole(answer: Response<Incoming>) -> Result<Response<Full<Bytes>>, String> {
+async fn whole(answer: Response<Incoming>) -> Result<Response<Bytes>, String> {
     let (parts, body) = answer.into_parts();
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| format!("the answer is broken: {error}"))?;
-    Ok(Response::from_parts(parts, Full::new(body.to_bytes())))
+    Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
 /// How long the server wants to be left alone: seconds, or a date (RFC 9110 §10.2.3).
@@ -160,5 +169,22 @@ fn retry_after<B>(answer: &Response<B>) -> Option<Duration> {
     match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(std::time::SystemTime::now()).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forgotten_nonce_is_no_refusal() {
+        let answer = |status, kind: &str| {
+            let body = format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}","detail":"no"}}"#);
+            Response::builder().status(status).body(Bytes::from(body)).unwrap()
+        };
+        assert!(is_bad_nonce(&answer(400, "badNonce")));
+        assert!(!is_bad_nonce(&answer(400, "rejectedIdentifier")));
+        assert!(!is_bad_nonce(&answer(200, "badNonce")));
+        assert!(!is_bad_nonce(&Response::builder().status(400).body(Bytes::from_static(b"<html>")).unwrap()));
     }
 }
