@@ -71,9 +71,10 @@ fn t24_an_overloaded_pool_goes_on_and_says_no_at_once() {
     let capacity = AT_A_TIME as f64 / WORK.as_secs_f64() * lasted;
     assert!(served.len() as f64 >= capacity * 0.7, "{} of {capacity} in {lasted} s", served.len());
     assert!(quantile(&shed, 0.5) < Duration::from_millis(100), "{:?}", quantile(&shed, 0.5));
-    // Without a bound each would have waited for three hundred others: a second and a half.
+    // Without a bound each would have waited for three hundred others: a second and a half, longer where the machine is busy.
+    let unbounded = Duration::from_secs_f64(300.0 * lasted / served.len() as f64);
     let late = quantile(served.get(served.len() / 2..).unwrap_or(&[]), 0.5);
-    assert!(late < Duration::from_secs(1), "{late:?}, settled {settled:?}");
+    assert!(late < unbounded.mul_f64(0.8), "{late:?} of {unbounded:?}, settled {settled:?}");
     proxy.expect_reason("overloaded");
     eventually("good again", Duration::from_secs(10), || (proxy.get("/").status == 200).then_some(()));
 }

@@ -213,7 +213,10 @@ fn requests_may_come_in_one_record_and_in_many() {
 
 #[test]
 fn a_client_that_leaves_is_noticed_while_its_answer_is_awaited() {
-    let origin = Origin::serve(|_| Answer::text("late").stall());
+    let origin = Origin::script(|connection| {
+        connection.request();
+        connection.until_closed();
+    });
     let Stage { proxy, authority, .. } = stage(&origin);
     let mut secured = Trusting::new(&authority).must_connect(proxy.address(), "a.test");
     secured.client.send(get("a.test"));
