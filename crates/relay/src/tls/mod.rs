@@ -7,6 +7,7 @@ mod front;
 mod offer;
 mod proof;
 mod roots;
+mod suites;
 
 pub use back::{Back, Behind, HTTP2};
 pub use certificate::{Certificate, Flaw, Part, identity};
@@ -51,5 +52,7 @@ impl Certificates {
 /// The one provider of cryptography: given everywhere, so that no default decides. X25519MLKEM768 goes first.
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
+    let with_our_suites =
+        || CryptoProvider { cipher_suites: suites::all().to_vec(), ..aws_lc_rs::default_provider() };
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(with_our_suites())))
 }

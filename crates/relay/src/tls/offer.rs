@@ -1,10 +1,10 @@
 //! Offer: which suites and groups a handshake may end with, in whose order.
 
-use super::provider;
+use super::{provider, suites};
 use crate::plan::{TlsCurve, TlsSettings, TlsSuite, TlsVersion};
-use rustls::crypto::aws_lc_rs::{cipher_suite as suites, kx_group as groups};
+use rustls::crypto::aws_lc_rs::kx_group as groups;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::{SupportedCipherSuite, SupportedProtocolVersion, version};
+use rustls::{CipherSuite, SupportedProtocolVersion, version};
 use std::sync::Arc;
 
 /// The cryptography of handshakes with these settings.
@@ -13,7 +13,9 @@ pub fn provider_of(settings: &TlsSettings) -> Arc<CryptoProvider> {
     // AES with 128 bits goes first: it is as safe as anybody needs, and the hash that belongs to it makes a handshake cheaper.
     let all = &TlsSuite::ALL[..];
     let wanted = if settings.suites.is_empty() { all } else { &settings.suites };
-    own.cipher_suites = wanted.iter().copied().map(suite).collect();
+    let found =
+        wanted.iter().filter_map(|wanted| suites::all().iter().find(|own| own.suite() == suite(*wanted)));
+    own.cipher_suites = found.copied().collect();
     if !settings.curves.is_empty() {
         own.kx_groups = settings.curves.iter().copied().map(group).collect();
     }
@@ -32,17 +34,17 @@ pub fn versions(settings: &TlsSettings) -> Vec<&'static SupportedProtocolVersion
     spoken
 }
 
-fn suite(suite: TlsSuite) -> SupportedCipherSuite {
+fn suite(suite: TlsSuite) -> CipherSuite {
     match suite {
-        TlsSuite::Aes128 => suites::TLS13_AES_128_GCM_SHA256,
-        TlsSuite::Aes256 => suites::TLS13_AES_256_GCM_SHA384,
-        TlsSuite::ChaCha20 => suites::TLS13_CHACHA20_POLY1305_SHA256,
-        TlsSuite::EcdsaAes128 => suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-        TlsSuite::EcdsaAes256 => suites::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-        TlsSuite::EcdsaChaCha20 => suites::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        TlsSuite::RsaAes128 => suites::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        TlsSuite::RsaAes256 => suites::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-        TlsSuite::RsaChaCha20 => suites::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+        TlsSuite::Aes128 => CipherSuite::TLS13_AES_128_GCM_SHA256,
+        TlsSuite::Aes256 => CipherSuite::TLS13_AES_256_GCM_SHA384,
+        TlsSuite::ChaCha20 => CipherSuite::TLS13_CHACHA20_POLY1305_SHA256,
+        TlsSuite::EcdsaAes128 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        TlsSuite::EcdsaAes256 => CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        TlsSuite::EcdsaChaCha20 => CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        TlsSuite::RsaAes128 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        TlsSuite::RsaAes256 => CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        TlsSuite::RsaChaCha20 => CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     }
 }
 
@@ -76,9 +78,10 @@ mod tests {
     #[test]
     fn every_word_is_what_the_library_calls_so() {
         for known in TlsSuite::ALL {
-            let name = format!("{:?}", suite(known).suite());
-            assert_eq!(name.replace("TLS13_", "TLS_"), known.name());
-            let version = suite(known).version().version;
+            let own =
+                provider_of(&TlsSettings { suites: vec![known], ..TlsSettings::default() }).cipher_suites[0];
+            assert_eq!(format!("{:?}", own.suite()).replace("TLS13_", "TLS_"), known.name());
+            let version = own.version().version;
             assert_eq!(version == rustls::ProtocolVersion::TLSv1_3, known.version() == TlsVersion::V13);
         }
         for known in TlsCurve::ALL {
