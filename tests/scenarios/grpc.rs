@@ -118,6 +118,27 @@ fn the_proxy_keeps_a_deadline_by_itself() {
 }
 
 #[test]
+fn a_client_in_a_hurry_takes_no_server_from_the_others() {
+    let servers: Vec<Origin> =
+        (0..2).map(|_| Origin::http2(&[], |peer| while peer.request().is_some() {})).collect();
+    let proxy = Proxy::start(&format!(
+        "pool p {{\nserver h2c://{}\nserver h2c://{}\nretry off\neject errors=2\n}}\nsite * {{ listen @listen; proxy p }}\n",
+        servers[0], servers[1]
+    ));
+    let mut client = H2::connect(proxy.address());
+    for time in ["1u", "1m", "20m"] {
+        for _ in 0..10 {
+            let mut fields = head("POST", "/a.B/C").to_vec();
+            fields.extend([("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", time)]);
+            let stream = client.ask(&fields, true);
+            client.outcome(stream).expect(200);
+        }
+    }
+    proxy.wait_for_errors("deadline", 30.0);
+    assert_eq!(proxy.metric("portunus_upstream_ejections_total", &[]), 0.0);
+}
+
+#[test]
 fn the_proxys_own_answers_are_answers_to_calls() {
     let Some(server) = serve() else { return };
     let proxy = Proxy::start(&format!(

@@ -147,7 +147,7 @@ pub async fn until_answered(
             Err(error) => {
                 if error.side == Side::Upstream && hedged.is_none() {
                     let last = x.labels.host.and_then(|at| mine.hosts.get(at as usize)).unwrap_or(host);
-                    tally::attempt(x, pool, last, Some(error.crime), began, worker.clock.now());
+                    tally::attempt(x, bounds, pool, last, Some(error.crime), began, worker.clock.now());
                 }
                 rule.follows(error, &x.request)
             }
@@ -367,7 +367,7 @@ impl Ask<'_> {
     fn has_answered(&mut self, host: &HostPool, head: &ResponseHead) {
         let now = self.worker.clock.now();
         self.x.times.first_byte = Some(now);
-        tally::attempt(self.x, self.pool, host, None, self.began, now);
+        tally::attempt(self.x, self.bounds, self.pool, host, None, self.began, now);
         if let Some(idle) = head.idle {
             host.learn_idle_time(idle);
         }

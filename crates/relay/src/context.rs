@@ -32,6 +32,8 @@ pub struct Context<'a> {
 pub struct Bounds {
     /// The whole exchange, from its first byte on; none means: no bound but the others.
     pub request: Option<Duration>,
+    /// Whether that is as short as it is by the client's wish.
+    pub hurried: bool,
     /// From the end of the request to the head of the answer.
     pub first_byte: Duration,
     /// Between two pieces of the answer.

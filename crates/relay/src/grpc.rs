@@ -27,7 +27,10 @@ pub fn is_media(value: &[u8]) -> bool {
 /// `conversation` allows for that: they speak in turns.
 pub fn bound(request: &Request, bounds: &mut Bounds, limits: &Limits, conversation: bool) {
     if let Some(time) = find(&request.fields, b"grpc-timeout").and_then(timeout) {
-        bounds.request = Some(bounds.request.map_or(time, |own| own.min(time)));
+        if bounds.request.is_none_or(|own| time < own) {
+            bounds.request = Some(time);
+            bounds.hurried = true;
+        }
     }
     if conversation {
         bounds.conversation = true;
@@ -183,11 +186,14 @@ mod tests {
             upstream_idle: seconds(60),
             body_bytes: 1,
             conversation: false,
+            hurried: false,
         };
         bound(&request, &mut bounds, &limits, false);
         assert_eq!((bounds.request, bounds.upstream_idle), (Some(seconds(2)), seconds(60)));
-        bounds.request = Some(seconds(1));
+        assert!(bounds.hurried);
+        (bounds.request, bounds.hurried) = (Some(seconds(1)), false);
         bound(&request, &mut bounds, &limits, true);
         assert_eq!((bounds.request, bounds.upstream_idle), (Some(seconds(1)), limits.tunnel_idle));
+        assert!(!bounds.hurried);
     }
 }

@@ -539,6 +539,7 @@ fn compile_route(
         upstream_idle: limits.upstream_idle,
         body_bytes: limits.body_bytes,
         conversation: false,
+        hurried: false,
     };
     let split = compile_split(plan, pools, previous).map_err(&mistake)?;
     let mirror = plan.mirror.as_ref().map(|mirror| Ok((pools.find(&mirror.pool)?, mirror.share)));

@@ -2,6 +2,7 @@
 
 use crate::canary::Canary;
 use crate::cells;
+use crate::context::Bounds;
 use crate::eject::Heard;
 use crate::hosts::HostId;
 use crate::pick::Outcome;
@@ -48,7 +49,15 @@ fn watch(x: &Exchange, canary: &Canary, now: Tick) {
 
 /// One attempt at a host of `pool`, begun at `began`, is over: with the head of an answer, or for want of it. Whoever has
 /// to hear how it went hears it here, once.
-pub fn attempt(x: &Exchange, pool: &Pool, host: &HostPool, failed: Option<Crime>, began: Tick, now: Tick) {
+pub fn attempt(
+    x: &Exchange,
+    bounds: &Bounds,
+    pool: &Pool,
+    host: &HostPool,
+    failed: Option<Crime>,
+    began: Tick,
+    now: Tick,
+) {
     let latency = now.since(began);
     match failed {
         None => {
@@ -60,6 +69,10 @@ pub fn attempt(x: &Exchange, pool: &Pool, host: &HostPool, failed: Option<Crime>
         }
         Some(crime) => {
             host.cells.failures.add(1);
+            // A client that gives its requests next to no time must not be able to take a host from the others.
+            if crime == Crime::Deadline && bounds.hurried {
+                return;
+            }
             // What an earlier attempt has taken of the request's time is not this host's doing.
             if crime != Crime::Deadline || x.tries == 1 {
                 pool.judge.heard(&host.host, Heard::crime(crime), now);

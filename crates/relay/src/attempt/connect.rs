@@ -2,6 +2,7 @@
 
 use super::{Ask, choose};
 use crate::client::Scratch;
+use crate::context::Bounds;
 use crate::deadlines::Deadline;
 use crate::hosts::HostId;
 use crate::pool::{HostPool, Lease, dial};
@@ -55,7 +56,8 @@ pub async fn connect(
     }
     let id = HostId(ask.x.labels.host.unwrap_or_default());
     let first = Try { id, began: ask.began, host: Rc::clone(host), run: Some(Box::pin(first)) };
-    let mut race = Race { x: ask.x, scratch, pool, worker, tries: vec![first], timer: None, failed: None };
+    let (x, bounds) = (&mut *ask.x, ask.bounds);
+    let mut race = Race { x, scratch, bounds, pool, worker, tries: vec![first], timer: None, failed: None };
     let (lease, began) = poll_fn(|cx| race.poll(cx, mine, overall)).await?;
     ask.began = began;
     Ok(lease)
@@ -83,6 +85,7 @@ pub async fn open(
 struct Race<'a> {
     x: &'a mut Exchange,
     scratch: &'a mut Scratch,
+    bounds: &'a Bounds,
     pool: &'a Pool,
     worker: &'a Worker,
     tries: Vec<Try<'a>>,
@@ -180,6 +183,7 @@ impl Race<'_> {
 
     fn lost(&mut self, id: HostId, host: &HostPool, began: Tick, crime: Crime) {
         self.x.labels.host = Some(id.0);
-        tally::attempt(self.x, self.pool, host, Some(crime), began, self.worker.clock.now());
+        let now = self.worker.clock.now();
+        tally::attempt(self.x, self.bounds, self.pool, host, Some(crime), began, now);
     }
 }

@@ -146,7 +146,8 @@ impl Try<'_> {
             Err(error) => {
                 ask.x.labels.host = Some(self.id.0);
                 if error.side == Side::Upstream {
-                    tally::attempt(ask.x, ask.pool, &self.host, Some(error.crime), self.began, now);
+                    let failed = Some(error.crime);
+                    tally::attempt(ask.x, ask.bounds, ask.pool, &self.host, failed, self.began, now);
                 }
                 Err(error)
             }

@@ -29,6 +29,7 @@ impl Stage {
             upstream_idle: second,
             body_bytes: 100,
             conversation: false,
+            hurried: false,
         };
         let client_ip = "192.0.2.1".parse().unwrap();
         Stage { request, bounds, later: Fields::new(), client_ip, granted: false, proof: None }
