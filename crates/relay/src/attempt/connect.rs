@@ -10,7 +10,7 @@ use crate::run::RunPool;
 use crate::snapshot::Pool;
 use crate::tally;
 use crate::worker::Worker;
-use portunus_message::{Crime, Error, Exchange, Tick};
+use portunus_message::{Crime, Error, Exchange, Side, Tick};
 use portunus_wire::preface::Preface;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -163,6 +163,7 @@ impl Race<'_> {
         let (id, began, host) = (one.id, one.began, Rc::clone(&one.host));
         self.x.labels.host = Some(id.0);
         if let Err(error) = done
+            && error.side == Side::Upstream
             && self.tries.iter().any(|one| one.run.is_some())
         {
             self.lost(id, &host, began, error.crime);
@@ -174,7 +175,8 @@ impl Race<'_> {
     fn win(&mut self, at: usize, lease: Lease) -> (Lease, Tick) {
         let tries = std::mem::take(&mut self.tries);
         let (sooner, rest) = tries.split_at(at);
-        let waiting = sooner.iter().filter(|one| one.run.is_some());
+        let websocket = self.x.request.websocket;
+        let waiting = sooner.iter().filter(|one| one.run.is_some() && one.host.is_dialing(websocket));
         waiting.for_each(|one| self.lost(one.id, &one.host, one.began, Crime::ConnectTimeout));
         let (id, began) = rest.first().map_or((HostId(0), Tick(0)), |one| (one.id, one.began));
         self.x.labels.host = Some(id.0);

@@ -12,7 +12,7 @@ use crate::deadlines::Deadline;
 use crate::hosts::Host;
 use crate::link::{H2, Link};
 use crate::net::{Front, Stream};
-use crate::plan::KeepAlive;
+use crate::plan::{KeepAlive, Protocol};
 use crate::silence;
 use h2::{Place, Shares};
 use portunus_message::{Crime, Error, Limits, Phase, Side, Tick};
@@ -272,6 +272,12 @@ impl HostPool {
     /// Whether connections may turn out to be shared ones, of HTTP/2.
     pub fn may_share(&self) -> bool {
         self.may_share
+    }
+
+    /// Whether somebody who waits for a connection waits for the host, and not for those who have its streams.
+    pub fn is_dialing(&self, websocket: bool) -> bool {
+        let own = websocket && self.host.protocol == Protocol::Auto;
+        !self.may_share || own || self.shares.is_dialing()
     }
 
     /// Whether connections are kept at all.

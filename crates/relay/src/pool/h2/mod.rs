@@ -119,6 +119,31 @@ impl Shares {
         list.iter().find_map(|one| one.open(websocket))
     }
 
+    /// What the host has said of websockets; those of its connections that say nothing by now are younger than its first word.
+    fn websockets(&self) -> Said {
+        let list = self.list.borrow();
+        let said = |one: &Rc<Shared>| {
+            let takes = one.sender.borrow().as_ref()?.is_extended_connect_protocol_enabled();
+            Some(if !one.settled.get() {
+                Said::Soon
+            } else if takes {
+                Said::Yes
+            } else {
+                Said::No
+            })
+        };
+        let all = || list.iter().filter_map(said);
+        [Said::Soon, Said::Yes, Said::No]
+            .into_iter()
+            .find(|what| all().any(|one| one == *what))
+            .unwrap_or_default()
+    }
+
+    /// Whether those who wait for a stream wait for a connection.
+    pub fn is_dialing(&self) -> bool {
+        self.dialing.get() || self.spoken.get() == Some(false)
+    }
+
     /// How many connections have no stream.
     pub fn idle_count(&self) -> usize {
         self.list.borrow().iter().filter(|one| one.open.get() == 0).count()
@@ -151,6 +176,18 @@ impl Shares {
         self.dialing.set(true);
         Turn::Dial(Dialing { shares: Rc::clone(self), failed: None })
     }
+}
+
+/// Whether a host takes websockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Said {
+    /// It has not been asked.
+    #[default]
+    Nothing,
+    /// It is about to say so.
+    Soon,
+    Yes,
+    No,
 }
 
 enum Turn {
@@ -213,7 +250,7 @@ impl Drop for Place {
         if left == 0 {
             self.0.idle_since.set(clock::read());
         }
-        self.0.changed.notify_waiters();
+        self.0.changed.notify_one(); // there is room for one
     }
 }
 
@@ -241,20 +278,21 @@ pub(super) async fn connect(
             add(shares, stream, pool.keeps()).await?;
             continue;
         }
-        let late = Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched);
-        if clock.now() >= until {
-            return Err(late);
+        let now = clock.now();
+        if now >= until {
+            return Err(late(now, deadline));
         }
-        // Whether a host takes websockets it says when it begins to speak.
-        let said = if websocket { shares.list.borrow().first().map(|one| one.settled.get()) } else { None };
-        if said == Some(true) {
+        // Whether a host takes websockets it says when it begins to speak; no second connection is made to hear it.
+        let said = if websocket { shares.websockets() } else { Said::Nothing };
+        if said == Said::No {
             return Err(Error::proxy(Phase::Connect, Crime::BadSwitch));
         }
         let (ends, _) = shares.ends.get();
-        match if said.is_some() { Turn::Wait } else { shares.turn() } {
+        match if said == Said::Soon { Turn::Wait } else { shares.turn() } {
             Turn::Dial(mut turn) => match pool.dial(Preface::Local, false, deadline, clock).await {
                 Err(error) => {
-                    turn.failed = Some(error);
+                    // That the time of this request is over says nothing to the others: one of them dials.
+                    turn.failed = (error.crime != Crime::Deadline).then_some(error);
                     return Err(error);
                 }
                 Ok((stream, false)) => {
@@ -265,9 +303,7 @@ pub(super) async fn connect(
             },
             Turn::Wait => {
                 if !wait(&shares.changed, until, deadline, clock).await {
-                    let is_over = clock.now() >= deadline.at();
-                    let deadline = Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never);
-                    return Err(if is_over { deadline } else { late });
+                    return Err(late(clock.now(), deadline));
                 }
                 if let (now, Some(error)) = shares.ends.get()
                     && now != ends
@@ -277,6 +313,14 @@ pub(super) async fn connect(
             }
         }
     }
+}
+
+/// No stream has become free in time. The host has not been asked for a connection that it did not give, so this is not its doing.
+fn late(now: Tick, deadline: &Deadline) -> Error {
+    if now >= deadline.at() {
+        return Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never);
+    }
+    Error { retry: Retry::Untouched, ..Error::proxy(Phase::Connect, Crime::ConnectTimeout) }
 }
 
 /// Makes a connection one that streams share.
