@@ -212,7 +212,7 @@ impl Default for Limits {
             upstream_idle: seconds(60),
             upstream_connections: 8,
             upstream_streams: 100,
-            upstream_resets: 50,
+            upstream_resets: 1000,
             upstream_ping: seconds(10),
             upstream_ping_time: seconds(5),
             upstream_header_bytes: 64 << 10,

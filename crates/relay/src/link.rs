@@ -122,6 +122,13 @@ impl Link {
         }
     }
 
+    /// Keeps body bytes together that come while [`Link::data`] is not taken.
+    pub fn gather(&mut self, cx: &mut Context<'_>) {
+        if let Link::H2(h2) = self {
+            h2.gather(cx);
+        }
+    }
+
     /// The body bytes that are here.
     #[inline]
     pub fn data(&self) -> &[u8] {
@@ -146,6 +153,15 @@ impl Link {
             Link::H1(h1) => h1.data_is_last(),
             Link::H2(h2) => h2.data_is_last(),
         }
+    }
+
+    /// Whether all that is still to be read of the message has come.
+    #[inline]
+    pub fn is_all_here(&mut self) -> bool {
+        if let Link::H2(h2) = self {
+            h2.look();
+        }
+        self.is_read() || self.data_is_last()
     }
 
     /// The trailers that came behind the body, to be asked for when [`Link::poll_data`] has told of its end.

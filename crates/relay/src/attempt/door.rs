@@ -29,10 +29,10 @@ pub struct Held {
 
 /// Room on `pool`, if it is there at once. Where only those count that wait for their answer to begin, one whose body
 /// has not come does not: slow clients must not take the room of others.
-pub fn at_once<'a>(pool: &'a Pool, client: &Client) -> Option<Room<'a>> {
+pub fn at_once<'a>(pool: &'a Pool, client: &mut Client) -> Option<Room<'a>> {
     let counted = match pool.bound.most {
         InFlight::Unlimited => false,
-        InFlight::Adaptive => client.link.is_read() || client.link.data_is_last(),
+        InFlight::Adaptive => client.link.is_all_here(),
         InFlight::Most(_) => true,
     };
     (!counted || pool.live.gate.enter()).then(|| Room { pool, counted })

@@ -140,7 +140,10 @@ fn settings(limits: &Limits, streams: usize) -> Builder {
         .max_header_list_size(u32::try_from(fields).unwrap_or(u32::MAX))
         .header_table_size(TABLE_BYTES)
         .max_send_buffer_size(BUFFERED_MAX)
+        .max_concurrent_reset_streams(streams.saturating_mul(GIVEN_UP))
+        .reset_stream_duration(GIVEN_UP_FOR)
         .max_local_error_reset_streams(Some(limits.resets_sent))
+        .data_frame_budget(SMALL_PIECES)
         .enable_connect_protocol();
     builder
 }
@@ -489,6 +492,13 @@ const PSEUDO_BYTES: usize = 512;
 const TABLE_BYTES: u32 = 4 << 10;
 /// What may wait in the library to be sent of one answer.
 const BUFFERED_MAX: usize = 64 << 10;
+/// How many streams that were answered before their end are remembered for each that may be open, and for how long: what still comes of them
+/// is swallowed. What comes of others counts as wrong.
+const GIVEN_UP: usize = 10;
+const GIVEN_UP_FOR: Duration = Duration::from_secs(5);
+/// What small pieces of bodies that wait in the library may take besides their bytes, by its own account (256 bytes for each): those of a
+/// dozen streams whose requests wait for a server.
+const SMALL_PIECES: usize = 4 << 20;
 /// RFC 9113 §6.5.2, §6.9.
 const WINDOW_MIN: u32 = 65_535;
 const WINDOW_MAX: u32 = (1 << 31) - 1;

@@ -1,6 +1,6 @@
 //! h2: one stream of an HTTP/2 connection, the same for both sides; the `h2` crate frames it, and keeps its windows.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::server::SendResponse;
@@ -10,7 +10,7 @@ use portunus_wire::convert::{self, AnswerHead, Asked};
 use portunus_wire::h1::Framing;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 /// The most that is handed over in one piece.
 const PIECE: usize = 64 << 10;
@@ -268,6 +268,30 @@ impl H2 {
                     self.incoming = Incoming::Ended;
                 }
             }
+        }
+    }
+
+    /// Takes over what has come of a body, if anything has. What is wrong with it is told by [`H2::poll_data`].
+    pub fn look(&mut self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        if self.poll_data(&mut nobody).is_ready() {
+            self.gather(&mut nobody);
+        }
+    }
+
+    /// Joins what else has come to [`H2::data`], for as long as that is not taken: many small pieces cost the library more than their bytes,
+    /// and it ends the whole connection for it. No more than the window of the stream comes.
+    pub fn gather(&mut self, cx: &mut Context<'_>) {
+        let Inlet::Body(receiver) = &mut self.inlet else { return };
+        if self.incoming != Incoming::Body || self.data.is_empty() {
+            return;
+        }
+        // How it ends is told once more when all this has been taken.
+        while let Poll::Ready(Some(Ok(more))) = receiver.poll_data(cx) {
+            let data = std::mem::take(&mut self.data);
+            let mut all = data.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared));
+            all.extend_from_slice(&more);
+            self.data = all.freeze();
         }
     }
 

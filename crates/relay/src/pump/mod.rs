@@ -219,7 +219,10 @@ impl Transfer {
                     self.state = State::Over;
                 }
                 State::Moving if self.extra.as_ref().is_some_and(|extra| extra.has_more()) => {
-                    ready!(self.poll_extra(cx, to, now))?
+                    if self.poll_extra(cx, to, now)?.is_pending() {
+                        from.gather(cx);
+                        return Poll::Pending;
+                    }
                 }
                 State::Moving if self.source_ended => {
                     let held = self.extra.as_mut().and_then(|extra| extra.trailers.take());
@@ -262,7 +265,10 @@ impl Transfer {
         }
         let taken = match to.poll_send(cx, from.data()) {
             Poll::Ready(taken) => taken?,
-            Poll::Pending => return self.pend_on_sink(now),
+            Poll::Pending => {
+                from.gather(cx);
+                return self.pend_on_sink(now);
+            }
         };
         if let Some(extra) = &mut self.extra {
             extra.keep(from.data(), taken);

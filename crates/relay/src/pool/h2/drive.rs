@@ -21,6 +21,13 @@ use tokio::sync::Notify;
 const STREAM_WINDOW: u32 = 64 << 10;
 /// How much of a request's body may wait to be sent.
 const SEND_BUFFER: usize = 64 << 10;
+/// How many streams that were given up are remembered, and for how long: what still comes of them is swallowed. What comes of others that
+/// there were is a rule broken, and the library ends the whole connection for a number of those.
+const GIVEN_UP: usize = 2000;
+const GIVEN_UP_FOR: Duration = Duration::from_secs(5);
+/// What small pieces of answers that wait in the library may take besides their bytes, by its own account (256 bytes for each): the window
+/// of a stream full of the smallest. Those of an answer whose client takes nothing are joined; before its head has been passed on, they are not.
+const SMALL_PIECES: usize = 16 << 20;
 /// How many questions in a row, without anything else coming, are asked in short order. Servers of gRPC hang up on the third
 /// that comes within five minutes of the one before.
 const PINGS_QUICK: u32 = 3;
@@ -40,7 +47,10 @@ pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Not
         .initial_connection_window_size(STREAM_WINDOW.saturating_mul(u32::try_from(most).unwrap_or(1)))
         .initial_max_send_streams(most)
         .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_reset_streams(GIVEN_UP)
+        .reset_stream_duration(GIVEN_UP_FOR)
         .max_local_error_reset_streams(Some(bounds.resets))
+        .data_frame_budget(SMALL_PIECES)
         .max_send_buffer_size(SEND_BUFFER)
         .handshake::<_, Bytes>(io)
         .await;
