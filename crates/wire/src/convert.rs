@@ -228,12 +228,11 @@ fn aim(target: &mut Target, uri: &http::Uri, host: Option<&[u8]>, method: Method
 /// whoever sends it has to add the protocol (RFC 8441 §4). `None`: it has a target or a field that HTTP/2 cannot carry.
 pub fn request_to(request: &Request, length: Option<u64>) -> Option<Asked<()>> {
     let target = &request.target;
-    let uri = http::Uri::builder()
-        .scheme(target.scheme.as_str())
-        .authority(target.authority())
-        .path_and_query(target.path_and_query())
-        .build()
-        .ok()?;
+    let asks = |path_and_query: &str| {
+        let uri = http::Uri::builder().scheme(target.scheme.as_str()).authority(target.authority());
+        uri.path_and_query(path_and_query).build().ok()
+    };
+    let uri = asks(target.path_and_query()).or_else(|| asks(&encoded(target.path_and_query())))?;
     let mut head = http::Request::new(());
     *head.method_mut() = if request.websocket {
         http::Method::CONNECT
@@ -256,6 +255,22 @@ pub fn request_to(request: &Request, length: Option<u64>) -> Option<Asked<()>> {
         map.insert(http::header::TE, HeaderValue::from_static("trailers"));
     }
     Some(Asked(head))
+}
+
+/// A path and its query with everything encoded that may not stand there as it is (RFC 3986 §3.3, §3.4): clients of HTTP/1 send such,
+/// and the other crate takes none of it.
+fn encoded(path_and_query: &str) -> String {
+    let mut out = String::with_capacity(path_and_query.len() + 16);
+    for &byte in path_and_query.as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let digit =
+                |value: u8| char::from_digit(value.into(), 16).unwrap_or_default().to_ascii_uppercase();
+            out.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+        }
+    }
+    out
 }
 
 /// Takes over the head of an upstream's answer to a request with `method`, into `response`, which is empty; it is held to the same rules

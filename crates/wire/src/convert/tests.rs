@@ -140,6 +140,22 @@ fn a_request_goes_as_it_came() {
 }
 
 #[test]
+fn a_target_that_http_2_cannot_carry_is_encoded() {
+    let sent = |path: &str| {
+        let mut came = Request { method: Method::GET, ..Request::default() };
+        came.target.set_authority(b"example.com").unwrap();
+        came.target.set_path(path.as_bytes()).unwrap();
+        request_to(&came, None).map(|head| head.0.uri().path_and_query().unwrap().to_string())
+    };
+    assert_eq!(sent("/a<b>`c?d=\"<e>\"&f=%3c|g").as_deref(), Some("/a%3Cb%3E%60c?d=%22%3Ce%3E%22&f=%3c%7Cg"));
+    assert_eq!(
+        sent("/a{b}?d={e}|f").as_deref(),
+        Some("/a{b}?d={e}|f"),
+        "what can be carried goes as it came"
+    );
+}
+
+#[test]
 fn a34_trailers_frame_and_route_nothing() {
     let mut map = HeaderMap::new();
     map.append("grpc-status", HeaderValue::from_static("0"));
