@@ -22,6 +22,8 @@ const LOW: u32 = 25;
 const SLACK: f64 = 5_000.0;
 /// For how long answers have to take too long: what is over before is worked off without refusing anybody.
 const LATE: Duration = Duration::from_secs(1);
+/// After so long without an answer nothing is known of late.
+const FORGETS: Duration = Duration::from_secs(10);
 /// How fast the usual time follows a longer one, in seconds.
 const FOLLOWS: f64 = 300.0;
 
@@ -35,6 +37,8 @@ pub struct Adaptive {
     /// The most requests at one time since the last look.
     most: u32,
     looked: Tick,
+    /// When the first of what was seen since then was heard of.
+    seen_since: Tick,
     next: Tick,
     /// When an answer was heard of last.
     heard: Tick,
@@ -56,6 +60,7 @@ impl Default for Adaptive {
             seen: Spread::default(),
             most: 0,
             looked: Tick::default(),
+            seen_since: Tick::default(),
             next: Tick::default(),
             heard: Tick::default(),
             silence: WINDOW.0,
@@ -69,6 +74,12 @@ impl Default for Adaptive {
 impl Adaptive {
     /// Hears how long answers took, and how many requests there were at one time; gives the bound.
     pub fn hear(&mut self, seen: &Spread, most: u32, now: Tick) -> u32 {
+        if self.seen.is_empty() {
+            self.seen_since = now; // there may have been nothing at all for long
+            if now.since(self.looked) >= FORGETS {
+                self.late_since = None;
+            }
+        }
         self.seen.merge(seen);
         self.most = self.most.max(most);
         self.heard = now;
@@ -103,7 +114,7 @@ impl Adaptive {
         let rate = f64::from(self.seen.len()) / passed.max(0.001);
         let fine = self.usual * 1.5 + SLACK;
         if low > fine {
-            let since = *self.late_since.get_or_insert(self.looked);
+            let since = *self.late_since.get_or_insert(self.seen_since);
             if now.since(since) >= LATE {
                 self.take_away(low, fine, most, rate);
             }
@@ -274,6 +285,18 @@ mod tests {
         let (mut server, mut adaptive) = (Server::new(0, 10), Adaptive::default());
         let seen = server.run(&mut adaptive, 0, 60_000, 10.0);
         assert_eq!(seen.limit, BLIND_MOST);
+    }
+
+    #[test]
+    fn a_burst_after_a_quiet_time_is_no_overload() {
+        let (mut server, mut adaptive) = (Server::new(1000, 10), Adaptive::default());
+        let limit = server.run(&mut adaptive, 0, 5_000, 1.0).limit;
+        for at in 0..6u64 {
+            let mut spread = Spread::default();
+            (0..20).for_each(|_| spread.add(Duration::from_millis(500)));
+            let now = Tick((at / 3 + 1) * 600_000_000 + at % 3 * 200_000);
+            assert_eq!(adaptive.hear(&spread, limit, now), limit, "it has not been so for a second");
+        }
     }
 
     #[test]
