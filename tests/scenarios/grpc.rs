@@ -139,6 +139,18 @@ fn a_client_in_a_hurry_takes_no_server_from_the_others() {
 }
 
 #[test]
+fn a_slow_body_is_no_conversation_because_it_says_so() {
+    let origin = Origin::http2(&[], |peer| while peer.frame().is_some() {});
+    let limits = "limits { body-idle 500ms }";
+    let proxy = Proxy::start(&format!("{limits}\nsite * {{ listen @listen; proxy h2c://{origin} }}\n"));
+    let mut client = proxy.client();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 9\r\n\r\nslow",
+    );
+    proxy.expect_reason("body-timeout");
+}
+
+#[test]
 fn the_proxys_own_answers_are_answers_to_calls() {
     let Some(server) = serve() else { return };
     let proxy = Proxy::start(&format!(

@@ -207,6 +207,54 @@ fn the_end_of_one_request_fails_none_that_waits_for_the_same_connection() {
 }
 
 #[test]
+fn an_upload_that_is_taken_back_is_given_up_although_the_server_takes_none_of_it() {
+    let origin = Origin::http2(&[(4, 0)], |peer| {
+        peer.makes_room = false;
+        while let Some(frame) = peer.next_of(kind::HEADERS) {
+            if frame.flags & 1 == 1 {
+                peer.answer(frame.stream, OK, "");
+            }
+        }
+    });
+    let proxy = before(&origin, "");
+    proxy.get("/").expect(200); // its settings are known from here on
+    let mut client = H2::connect(proxy.address());
+    let stream = client.ask(&head("POST", "/"), false);
+    client.data(stream, vec![b'x'; 10_000], false);
+    settle(&mut client);
+    client.reset(stream);
+    proxy.expect_reason("client-gone");
+}
+
+#[test]
+fn a_server_that_flushes_nothing_is_left_before_the_connection_is_ended() {
+    let origin = Origin::http2(&[], |peer| {
+        let mut is_first = true;
+        while let Some(asked) = peer.request() {
+            peer.head(asked.stream, OK, false);
+            // The first of each connection takes long.
+            if !std::mem::take(&mut is_first) {
+                peer.data(asked.stream, "", false);
+                peer.data(asked.stream, "", true);
+            }
+        }
+    });
+    let proxy = before(&origin, "");
+    let mut slow = H2::connect(proxy.address());
+    let mut begun = Vec::new();
+    for connection in 1..=4 {
+        begun.push(slow.begin("/slow"));
+        eventually("the head", SOON, || (slow.answered(begun[begun.len() - 1]).status == 200).then_some(()));
+        assert_eq!(origin.connections(), connection);
+        (0..50).for_each(|_| _ = proxy.get("/").expect(200));
+    }
+    // Not one of those that take long has been cut.
+    settle(&mut slow);
+    let cut = ["upstream-closed", "upstream-reset", "bad-response", "truncated"];
+    assert_eq!(cut.map(|reason| proxy.errors(reason)), [0.0; 4]);
+}
+
+#[test]
 fn small_pieces_that_a_server_does_not_take_are_nothing_to_other_requests() {
     // A server that takes nothing of any body.
     let origin = Origin::http2(&[(4, 0)], |peer| {

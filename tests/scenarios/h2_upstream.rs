@@ -194,6 +194,38 @@ fn what_may_have_been_done_is_not_done_twice() {
 }
 
 #[test]
+fn an_upload_that_is_reset_is_not_sent_again_beside_the_rules() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let origin = Origin::http2(&[], move |peer| {
+        peer.makes_room = false;
+        while let Some(frame) = peer.next_of(kind::HEADERS) {
+            if count.fetch_add(1, SeqCst) == 0 {
+                peer.answer(frame.stream, OK, "first");
+                continue;
+            }
+            // In the middle of it, when there is no room for more.
+            let mut left = 65_535;
+            while let Some(data) = peer.next_of(kind::DATA) {
+                left -= data.payload.len();
+                if left == 0 {
+                    break;
+                }
+            }
+            peer.reset(frame.stream, code::INTERNAL_ERROR);
+        }
+    });
+    let proxy = pool(&origin, "retry off");
+    let mut client = proxy.client();
+    client.get("/").expect(200);
+    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n");
+    let _ = client.try_send(vec![b'x'; 70_000]);
+    client.response().expect(502);
+    proxy.expect_reason("upstream-reset");
+    assert_eq!(seen.load(SeqCst), 2);
+}
+
+#[test]
 fn b1_an_answer_with_another_length_than_it_says_is_never_whole() {
     for (length, body) in [("5", "abc"), ("2", "abc"), ("5", "")] {
         let origin = counted(move |peer, _, stream| {
@@ -226,6 +258,18 @@ fn an_answer_that_is_cut_is_seen_to_be_cut() {
         Ok(answer) => _ = answer.expect(502),
         Err(fault) => assert!(matches!(fault, Fault::Cut | Fault::Closed | Fault::Reset), "{fault:?}"),
     }
+    let outcome = H2::connect(proxy.address()).get("/");
+    assert!(outcome.status == 502 || !outcome.complete, "{outcome:?}");
+}
+
+#[test]
+fn an_answer_that_ends_in_a_reset_without_an_error_is_cut_all_the_same() {
+    let origin = counted(|peer, _, stream| {
+        peer.head(stream, OK, false);
+        peer.data(stream, "the first half", false);
+        peer.reset(stream, code::NO_ERROR)
+    });
+    let proxy = pool(&origin, "");
     let outcome = H2::connect(proxy.address()).get("/");
     assert!(outcome.status == 502 || !outcome.complete, "{outcome:?}");
 }

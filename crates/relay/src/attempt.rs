@@ -61,6 +61,13 @@ struct Way<'a> {
     worker: &'a Worker,
 }
 
+impl Way<'_> {
+    /// Whether the hosts may be spoken with in HTTP/2, as far as one of them has shown.
+    fn may_speak_http2(&self) -> bool {
+        self.pool.may_speak_http2() && self.mine.hosts.first().is_some_and(|host| !host.speaks_http1())
+    }
+}
+
 /// An answer whose head has been read.
 pub struct Answer {
     /// The connection it comes by.
@@ -169,6 +176,7 @@ pub async fn until_answered(
                 if let Some(mirror) = mirror {
                     copy_to(mirror, x, &up, scratch, route, run, worker);
                 }
+                up.keep_nothing();
                 return Ok(Answered { answer, up, held: room.hold() });
             }
             (Err(error), None) => return Err(error),
@@ -268,7 +276,7 @@ fn upload(x: &mut Exchange, way: &Way<'_>, limits: &Limits) -> Transfer {
     let may_be_sent_again = way.rule.tries > 1 || way.pool.keep_alive.idle > 0;
     if x.request.body.is_empty() {
         up.expect_nothing();
-    } else if may_be_sent_again && (way.rule.keeps_body(&x.request) || way.pool.may_speak_http2()) {
+    } else if may_be_sent_again && (way.rule.keeps_body(&x.request) || way.may_speak_http2()) {
         // HTTP/2 tells of requests that were not looked at, whatever of them has been sent (RFC 9113 §8.7).
         up.keep_up_to(limits.replay_bytes);
     }
@@ -311,8 +319,13 @@ impl Ask<'_> {
     ) -> Asked {
         let careful = !self.x.request.method.is_idempotent();
         if let Some(lease) = host.take_idle(self.worker.clock.now(), careful, self.x.request.websocket) {
+            let was_idle = lease.was_idle;
             match self.over(lease, up).await {
-                Err(error) if error.crime == Crime::UpstreamClosed => {
+                // Of a connection at work nobody could expect that it would end: that is a failure of the host like others.
+                Err(error)
+                    if error.crime == Crime::UpstreamClosed
+                        && (was_idle || error.retry == Retry::Untouched) =>
+                {
                     host.was_stale(self.worker.clock.now());
                     if !may_repeat(&error, self.rule, self.x) || !up.rewind() {
                         return Err(error);

@@ -23,22 +23,23 @@ pub fn is_media(value: &[u8]) -> bool {
     })
 }
 
-/// Gives a call the time that its client gives it, where that is shorter; and lets both sides be silent as long as in a tunnel, where
-/// `conversation` allows for that: they speak in turns.
-pub fn bound(request: &Request, bounds: &mut Bounds, limits: &Limits, conversation: bool) {
+/// Gives a call the time that its client gives it, where that is shorter. Where they speak `in_turns`, the server may be silent as long as in a
+/// tunnel, and so may the client, if it is one that can: what comes by HTTP/1 is gRPC-Web at best, whose body comes at once.
+pub fn bound(request: &Request, bounds: &mut Bounds, limits: &Limits, in_turns: bool, client_can: bool) {
     if let Some(time) = find(&request.fields, b"grpc-timeout").and_then(timeout) {
         if bounds.request.is_none_or(|own| time < own) {
             bounds.request = Some(time);
             bounds.hurried = true;
         }
     }
-    if conversation {
-        bounds.conversation = true;
+    if in_turns {
+        bounds.conversation = client_can;
         bounds.upstream_idle = bounds.upstream_idle.max(limits.tunnel_idle);
     }
 }
 
-/// Whether an answer without any message says that nobody could take the call. It has begun with its end, so nothing was done.
+/// Whether an answer without any message says that nobody could take the call. Servers say so
+/// before they begin; that nothing was done is their word, which is why it has to be wanted (`retry on=grpc-unavailable`).
 pub fn is_unavailable(response: &Response) -> bool {
     response.body.is_empty() && find(&response.fields, b"grpc-status") == Some(UNAVAILABLE)
 }
@@ -188,12 +189,14 @@ mod tests {
             conversation: false,
             hurried: false,
         };
-        bound(&request, &mut bounds, &limits, false);
+        bound(&request, &mut bounds, &limits, false, true);
         assert_eq!((bounds.request, bounds.upstream_idle), (Some(seconds(2)), seconds(60)));
         assert!(bounds.hurried);
         (bounds.request, bounds.hurried) = (Some(seconds(1)), false);
-        bound(&request, &mut bounds, &limits, true);
+        bound(&request, &mut bounds, &limits, true, false);
         assert_eq!((bounds.request, bounds.upstream_idle), (Some(seconds(1)), limits.tunnel_idle));
-        assert!(!bounds.hurried);
+        assert!(!bounds.hurried && !bounds.conversation);
+        bound(&request, &mut bounds, &limits, true, true);
+        assert!(bounds.conversation);
     }
 }

@@ -11,7 +11,7 @@ use crate::pump::answer::{self, Both};
 use crate::pump::{Transfer, tunnel};
 use crate::reply::{self, own};
 use crate::run::Run;
-use crate::snapshot::{Pool, Route};
+use crate::snapshot::Route;
 use crate::tally;
 use crate::worker::Worker;
 use portunus_message::body::Source;
@@ -79,9 +79,9 @@ async fn follow(
     let (ran, verdict) = filter(x, client, scratch, route, &mut bounds, worker).await;
     if grpc::is_call(&x.request) {
         // Not where somebody else's servers would have to wait for whoever says that it is a call.
-        let pools = route.split.forward.iter().map(|(pool, _)| run.snapshot.pool(*pool));
-        let conversation = pools.flatten().all(Pool::may_speak_http2);
-        grpc::bound(&x.request, &mut bounds, &route.limits, conversation);
+        let pools = route.split.forward.iter().filter_map(|(pool, _)| run.pools.get(*pool as usize));
+        let in_turns = pools.flat_map(|pool| &pool.hosts).all(|host| !host.speaks_http1());
+        grpc::bound(&x.request, &mut bounds, &route.limits, in_turns, client.link.is_stream());
     }
     let answered = match verdict {
         Verdict::Answer => None,

@@ -44,7 +44,7 @@ impl Frame {
     }
 }
 
-/// Follows one direction of a connection, from the client's preface on.
+/// Follows one direction of a connection, from its first byte on.
 #[derive(Clone, Debug)]
 pub struct Frames {
     preface_left: usize,
@@ -82,6 +82,11 @@ const HEAD_BYTES: usize = 9;
 const START_BYTES: usize = 16;
 
 impl Frames {
+    /// For what a server says, which has no preface.
+    pub fn of_server() -> Frames {
+        Frames { preface_left: 0, ..Frames::default() }
+    }
+
     /// Hears that `bytes` have passed, and tells of each frame that they end.
     pub fn advance(&mut self, mut bytes: &[u8], mut see: impl FnMut(Frame)) {
         let skip = self.preface_left.min(bytes.len());

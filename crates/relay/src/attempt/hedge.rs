@@ -167,8 +167,11 @@ async fn send(
     deadline: Tick,
 ) -> Sent {
     if let Some(lease) = host.take_idle(worker.clock.now(), false, false) {
+        let was_idle = lease.was_idle;
         match over(lease, &head, method, limits).await {
-            Err(error) if error.crime == Crime::UpstreamClosed => host.was_stale(worker.clock.now()),
+            Err(error) if error.crime == Crime::UpstreamClosed && was_idle => {
+                host.was_stale(worker.clock.now());
+            }
             done => return done,
         }
     }

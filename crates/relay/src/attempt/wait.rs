@@ -61,11 +61,14 @@ impl Ask<'_> {
             Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
             // The end of a stream says more than what became of sending.
-            Poll::Ready(Err(error)) if error.retry == Retry::Untouched => return Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) if error.retry == Retry::Untouched || link.is_stream() => {
+                return Poll::Ready(Err(error));
+            }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(error))),
             Poll::Pending => {}
         }
-        if up.is_over()
+        // While a body is on its way, a client of HTTP/1 has nothing to say but that.
+        if (up.is_over() || self.client.link.is_stream())
             && let Poll::Ready(error) = self.client.poll_gone(cx, now)
         {
             return Poll::Ready(Err(error));

@@ -527,10 +527,9 @@ fn fault(error: &h2::Error, phase: Phase) -> Error {
     Error::upstream(phase, crime, retry)
 }
 
-/// Whether an answer that ends so is whole: nothing of it is missing, and nothing was wrong.
+/// Whether an answer that ends so, without its end, is whole: it said how long it is, and all of that is here.
 fn has_enough(error: &h2::Error, owed: Option<u64>) -> bool {
-    let is_fine = error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
-    is_fine && owed.is_none_or(|owed| owed == 0)
+    error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR) && owed == Some(0)
 }
 
 impl std::fmt::Debug for H2 {

@@ -68,8 +68,8 @@ struct Idle {
 pub struct Lease {
     /// The connection; there until it is given back.
     link: Option<Box<Link>>,
-    /// Whether it served a request before.
-    pub reused: bool,
+    /// Whether the connection was there and had nothing to do, so that it may have ended unseen.
+    pub was_idle: bool,
     busy: Busy,
     opened: Tick,
     /// Its place on the connection, where that is a shared one.
@@ -178,7 +178,7 @@ impl HostPool {
             && !self.host.is_full()
             && let Some(opening) = self.shares.take(websocket)
         {
-            return Some(self.lend_stream(opening, true, Busy::new(self)?, now));
+            return Some(self.lend_stream(opening, false, Busy::new(self)?, now));
         }
         if (careful && now < self.distrusted_until.get()) || self.host.is_full() {
             return None;
@@ -201,7 +201,7 @@ impl HostPool {
             if quiet {
                 let Idle { link, opened, .. } = found;
                 let busy = Busy::new(self)?;
-                return Some(Lease { link: Some(link), reused: true, busy, opened, place: None });
+                return Some(Lease { link: Some(link), was_idle: true, busy, opened, place: None });
             }
             self.was_stale(now);
             if careful {
@@ -260,18 +260,24 @@ impl HostPool {
     fn lend_new(&self, stream: Stream, busy: Busy, now: Tick) -> Lease {
         // Boxed: it moves often between the pool and exchanges.
         let link = Box::new(Link::new(stream, Side::Upstream, Rc::clone(&self.buffers)));
-        Lease { link: Some(link), reused: false, busy, opened: now, place: None }
+        Lease { link: Some(link), was_idle: false, busy, opened: now, place: None }
     }
 
     /// A stream of a shared one.
-    fn lend_stream(&self, (sender, place): h2::Opening, reused: bool, busy: Busy, now: Tick) -> Lease {
+    fn lend_stream(&self, (sender, place): h2::Opening, is_new: bool, busy: Busy, now: Tick) -> Lease {
+        let was_idle = !is_new && place.is_alone();
         let link = Box::new(Link::H2(Box::new(H2::to_upstream(sender, self.shares.limits()))));
-        Lease { link: Some(link), reused, busy, opened: now, place: Some(place) }
+        Lease { link: Some(link), was_idle, busy, opened: now, place: Some(place) }
     }
 
     /// Whether connections may turn out to be shared ones, of HTTP/2.
     pub fn may_share(&self) -> bool {
         self.may_share
+    }
+
+    /// Whether the host is known to be spoken with in HTTP/1 only.
+    pub fn speaks_http1(&self) -> bool {
+        !self.may_share || self.shares.speaks_http1()
     }
 
     /// Whether somebody who waits for a connection waits for the host, and not for those who have its streams.

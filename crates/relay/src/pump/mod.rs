@@ -136,6 +136,16 @@ impl Transfer {
         self.extra.get_or_insert_default().keep = Keep::UpTo(bytes_max, Vec::new());
     }
 
+    /// Forgets what was kept, and keeps no more: it will not be sent again.
+    pub fn keep_nothing(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.keep = Keep::Nothing;
+            if extra.stages.is_empty() && extra.trailers.is_none() && !extra.has_more() {
+                self.extra = None;
+            }
+        }
+    }
+
     /// Whether [`Transfer::rewind`] would be possible.
     pub fn can_rewind(&self) -> bool {
         let Some(extra) = &self.extra else { return self.moved == 0 };

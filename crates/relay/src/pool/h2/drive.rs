@@ -7,12 +7,13 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection};
 use h2::{Ping, PingPong};
 use portunus_message::Tick;
+use portunus_wire::frames::{Frames, Kind};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -28,6 +29,9 @@ const GIVEN_UP_FOR: Duration = Duration::from_secs(5);
 /// What small pieces of answers that wait in the library may take besides their bytes, by its own account (256 bytes for each): the window
 /// of a stream full of the smallest. Those of an answer whose client takes nothing are joined; before its head has been passed on, they are not.
 const SMALL_PIECES: usize = 16 << 20;
+/// After so many empty pieces of data a connection gets no further requests: at twice as many in its life the library ends it, whatever is
+/// under way.
+const EMPTY_MAX: usize = 50;
 /// How many questions in a row, without anything else coming, are asked in short order. Servers of gRPC hang up on the third
 /// that comes within five minutes of the one before.
 const PINGS_QUICK: u32 = 3;
@@ -36,8 +40,8 @@ const PING_SLOW: Duration = Duration::from_secs(330);
 
 /// Begins to speak HTTP/2 over `stream`; none: the peer has gone already.
 pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Notify>) -> Option<Rc<Shared>> {
-    let heard = Rc::new(Cell::new(0));
-    let io = Io { stream, heard: Rc::clone(&heard) };
+    let (heard, empty) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+    let io = Io { stream, heard: Rc::clone(&heard), frames: Frames::of_server(), empty: Rc::clone(&empty) };
     let most = if keeps { bounds.streams } else { 1 };
     let connection = Builder::new()
         .enable_push(false)
@@ -60,11 +64,13 @@ pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Not
         once: !keeps,
         open: Cell::new(0),
         most,
+        opened: clock::read(),
+        requests: Cell::new(0),
         idle_since: Cell::new(clock::read()),
         settled: Cell::new(false),
         changed,
     });
-    let watch = Watch::new(heard, bounds);
+    let watch = Watch::new(heard, empty, bounds);
     tokio::task::spawn_local(drive(connection, watch, Ended(Rc::clone(&shared))));
     Some(shared)
 }
@@ -87,6 +93,9 @@ async fn drive(mut connection: Connection<Io, Bytes>, mut watch: Watch, ended: E
     poll_fn(|cx| {
         if Pin::new(&mut connection).poll(cx).is_ready() {
             return Poll::Ready(());
+        }
+        if watch.empty.get() >= EMPTY_MAX {
+            ended.0.retire();
         }
         // The peer's SETTINGS are the first that it sends (RFC 9113 §3.4).
         if watch.heard.get() > 0 && !ended.0.settled.replace(true) {
@@ -114,6 +123,8 @@ async fn drive(mut connection: Connection<Io, Bytes>, mut watch: Watch, ended: E
 struct Watch {
     /// Bytes that have come.
     heard: Rc<Cell<u64>>,
+    /// Frames of data without any that have come, and did not end anything.
+    empty: Rc<Cell<usize>>,
     seen: u64,
     /// Since when nothing has come.
     quiet_since: Tick,
@@ -127,10 +138,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(heard: Rc<Cell<u64>>, bounds: &Bounds) -> Watch {
+    fn new(heard: Rc<Cell<u64>>, empty: Rc<Cell<usize>>, bounds: &Bounds) -> Watch {
         let step = (bounds.ping.min(bounds.ping_time) / 4).max(Duration::from_millis(10));
         Watch {
             heard,
+            empty,
             seen: 0,
             quiet_since: clock::read(),
             asked: None,
@@ -180,6 +192,8 @@ impl Watch {
 struct Io {
     stream: Stream,
     heard: Rc<Cell<u64>>,
+    frames: Frames,
+    empty: Rc<Cell<usize>>,
 }
 
 impl AsyncRead for Io {
@@ -188,11 +202,19 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Io { stream, heard } = self.get_mut();
-        stream.poll_read(cx, buffer.initialize_unfilled()).map_ok(|count| {
-            heard.set(heard.get().wrapping_add(count as u64));
-            buffer.advance(count);
-        })
+        let Io { stream, heard, frames, empty } = self.get_mut();
+        let room = buffer.initialize_unfilled();
+        let count = match ready!(stream.poll_read(cx, room)) {
+            Ok(count) => count,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        heard.set(heard.get().wrapping_add(count as u64));
+        frames.advance(room.get(..count).unwrap_or(&[]), |frame| {
+            let is_empty = frame.kind == Kind::Data && frame.length == 0 && !frame.ends_stream();
+            empty.set(empty.get() + usize::from(is_empty));
+        });
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
     }
 }
 

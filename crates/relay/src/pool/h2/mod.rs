@@ -19,6 +19,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// How many requests a connection has, and for how long it gets any.
+const REQUESTS_MAX: u64 = 100_000;
+const AGE_MAX: Duration = Duration::from_secs(3600);
+
 /// What holds for every connection of many streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -73,6 +77,9 @@ struct Shared {
     open: Cell<usize>,
     /// How many it may have.
     most: usize,
+    /// When it was made, and how many streams it has had.
+    opened: Tick,
+    requests: Cell<u64>,
     /// Since when it has none.
     idle_since: Cell<Tick>,
     /// Whether the peer's first SETTINGS have come: what it can do is known.
@@ -137,6 +144,11 @@ impl Shares {
             .into_iter()
             .find(|what| all().any(|one| one == *what))
             .unwrap_or_default()
+    }
+
+    /// Whether the host could choose, and chose HTTP/1.
+    pub fn speaks_http1(&self) -> bool {
+        self.spoken.get() == Some(false)
     }
 
     /// Whether those who wait for a stream wait for a connection.
@@ -212,8 +224,12 @@ impl Drop for Dialing {
 }
 
 impl Shared {
-    /// Whether streams may still be opened: the peer has not said that it goes, and nobody has retired it.
+    /// Whether streams may still be opened: the peer has not said that it goes, nobody has retired it, and it has not had its time. What the
+    /// library holds against a peer, it holds for the life of a connection.
     fn takes_more(&self) -> bool {
+        if self.requests.get() >= REQUESTS_MAX || clock::read().since(self.opened) >= AGE_MAX {
+            self.retire();
+        }
         let mut sender = self.sender.borrow_mut();
         let mut cx = Context::from_waker(Waker::noop());
         let good = sender.as_mut().is_some_and(|it| matches!(it.poll_ready(&mut cx), Poll::Ready(Ok(()))));
@@ -234,12 +250,20 @@ impl Shared {
             return None;
         }
         self.open.set(open + 1);
+        self.requests.set(self.requests.get() + 1);
         let sender = if self.once { kept.take()? } else { sender.clone() };
         Some((sender, Place(Rc::clone(self))))
     }
 
     fn retire(&self) {
         *self.sender.borrow_mut() = None;
+    }
+}
+
+impl Place {
+    /// Whether no other stream is under way.
+    pub fn is_alone(&self) -> bool {
+        self.0.open.get() == 1
     }
 }
 
@@ -267,7 +291,7 @@ pub(super) async fn connect(
     let until = (clock.now() + pool.connect_timeout).min(deadline.at());
     loop {
         if let Some(opening) = shares.take(websocket) {
-            return Ok(pool.lend_stream(opening, false, busy, clock.now()));
+            return Ok(pool.lend_stream(opening, true, busy, clock.now()));
         }
         // What is known to speak HTTP/1 has a connection for each; a websocket has its own anyway, if its host may choose.
         if is_auto && (websocket || shares.spoken.get() == Some(false)) {
