@@ -177,7 +177,11 @@ fn compile(
         false => (Vec::new(), known.collect()),
     };
     own.extend(for_all);
-    let mut choices = Choices::new(own.into_iter());
+    let mut choices = match tls.on_demand {
+        // Names that these do not prove get certificates of their own.
+        Some(_) => Choices::only(own.into_iter()),
+        None => Choices::new(own.into_iter()),
+    };
     others.into_iter().for_each(|one| choices.add(one));
     if let Some(signer) = tls.on_demand {
         let fits = |name: &str| names.iter().any(|pattern| pattern.fits(name));
