@@ -550,6 +550,39 @@ fn servers_choose_over_tls() {
 }
 
 #[test]
+fn a_server_that_wants_http_1_1_after_all_gets_it() {
+    let authority = Authority::new("back");
+    let mut config = (*server(&authority.issue(&["127.0.0.1"]), None)).clone();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let (config, first) = (Arc::new(config), AtomicUsize::new(0));
+    let origin = Origin::script(move |connection| {
+        if !connection.secure(&config) {
+            return;
+        }
+        if first.fetch_add(1, SeqCst) == 0 {
+            let Some(mut peer) = Peer::begin(connection, &[]) else { return };
+            while let Some(asked) = peer.request() {
+                peer.reset(asked.stream, code::HTTP_1_1_REQUIRED);
+            }
+            return;
+        }
+        while let Some(request) = connection.request() {
+            connection.answer(portunus_tests::Answer::body(&request.body));
+        }
+    });
+    let place = Place::new();
+    place.write("ca.pem", authority.certificate());
+    let text = format!(
+        "pool p {{\nserver https://{origin}\nretry off\ntls ca=ca.pem\n}}\nsite * {{ listen @listen; proxy p }}\n"
+    );
+    let proxy = Proxy::start_in(place, &text);
+    let mut client = proxy.client();
+    assert_eq!(client.post("/", "once").expect(200).text(), "once");
+    assert_eq!(client.post("/", "again").expect(200).text(), "again");
+    assert_eq!(origin.connections(), 2);
+}
+
+#[test]
 fn a_server_taken_out_by_a_reload_ends_what_is_under_way() {
     let (begun, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (told, may) = (Arc::clone(&begun), Arc::clone(&go));

@@ -308,9 +308,32 @@ struct Ask<'a> {
 }
 
 impl Ask<'_> {
+    /// Asks one host, and once more over HTTP/1.1 when it says that it wants that: then it has looked at nothing (RFC 9113 §7).
+    async fn one_host(
+        &mut self,
+        scratch: &mut Scratch,
+        mine: &RunPool,
+        host: &Rc<HostPool>,
+        up: &mut Transfer,
+    ) -> Asked {
+        let knew = host.speaks_http1();
+        match self.one_connection(scratch, mine, host, up).await {
+            Err(error)
+                if !knew
+                    && error.crime == Crime::UpstreamReset
+                    && error.retry == Retry::Untouched
+                    && host.speaks_http1()
+                    && up.rewind() =>
+            {
+                Box::pin(self.one_connection(scratch, mine, host, up)).await
+            }
+            done => done,
+        }
+    }
+
     /// Asks one host: over an idle connection first, and when that turns out to be dead, over a new one, which is not
     /// counted as another try.
-    async fn one_host(
+    async fn one_connection(
         &mut self,
         scratch: &mut Scratch,
         mine: &RunPool,
@@ -359,7 +382,11 @@ impl Ask<'_> {
         let mut sending = Sending { first: true, up_failed: None, sent_at: None };
         let mut informational = 0;
         loop {
-            let head = poll_fn(|cx| self.poll_head(cx, link, up, &host, &bounds, &mut sending)).await?;
+            let head = poll_fn(|cx| self.poll_head(cx, link, up, &host, &bounds, &mut sending)).await;
+            if head.is_err() && link.wants_http1() {
+                host.wants_http1();
+            }
+            let head = head?;
             if head.upgraded && !accepts(self.x) {
                 return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
             }

@@ -44,6 +44,11 @@ impl Link {
         matches!(self, Link::H2(_))
     }
 
+    /// Whether the upstream has said that it wants this request by HTTP/1.1.
+    pub fn wants_http1(&self) -> bool {
+        matches!(self, Link::H2(h2) if h2.wants_http1())
+    }
+
     /// Everything that follows is one body without frames, until the peer ends its half.
     pub fn expect_raw(&mut self) {
         match self {

@@ -180,6 +180,7 @@ async fn send(
 }
 
 async fn over(mut lease: Lease, head: &Prepared, method: Method, limits: &Limits) -> Sent {
+    let host = Rc::clone(lease.pool());
     let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
     head.send(link)?;
     link.finish(None)?;
@@ -193,8 +194,11 @@ async fn over(mut lease: Lease, head: &Prepared, method: Method, limits: &Limits
             }
             heads::poll_answer(link, cx, Asked::plain(method), &mut response, &bounds, limits)
         })
-        .await?
-        .ok_or(closed())?;
+        .await;
+        if head.is_err() && link.wants_http1() {
+            host.wants_http1();
+        }
+        let head = head?.ok_or(closed())?;
         if !response.status.is_informational() {
             return Ok((lease, head, response));
         }

@@ -32,6 +32,7 @@ pub struct H2 {
     /// How much is still to come, where that was declared.
     owed: Option<u64>,
     trailers: Option<Box<Fields>>,
+    wants_http1: bool,
     limits: Rc<Limits>,
 }
 
@@ -101,6 +102,7 @@ impl H2 {
             incoming: if has_body { Incoming::Body } else { Incoming::Nothing },
             owed: None,
             trailers: None,
+            wants_http1: false,
             limits,
         }
     }
@@ -119,6 +121,7 @@ impl H2 {
             incoming: Incoming::Nothing,
             owed: None,
             trailers: None,
+            wants_http1: false,
             limits,
         }
     }
@@ -154,10 +157,16 @@ impl H2 {
         };
         let bad = |crime| Error::upstream(Phase::Wait, crime, Retry::Never);
         if let Poll::Ready(Some(informational)) = future.poll_informational(cx) {
-            let head = informational.map_err(|error| fault(&error, Phase::Wait))?;
+            let head = match informational {
+                Ok(head) => head,
+                Err(error) => return Poll::Ready(Err(self.no_answer(&error))),
+            };
             return Poll::Ready(convert::response(&head, method, false, response, limits).map_err(bad));
         }
-        let answer = ready!(Pin::new(future).poll(cx)).map_err(|error| fault(&error, Phase::Wait))?;
+        let answer = match ready!(Pin::new(future).poll(cx)) {
+            Ok(answer) => answer,
+            Err(error) => return Poll::Ready(Err(self.no_answer(&error))),
+        };
         let mut receiver = None;
         let head = answer.map(|body| receiver = Some(body));
         let Some(receiver) = receiver else { return Poll::Ready(Err(self.cut_error())) };
@@ -177,6 +186,16 @@ impl H2 {
         if let Outlet::Answer(sender) = &mut self.outlet {
             let _ = sender.send_informational(head.0); // whether the client is still there is seen elsewhere
         }
+    }
+
+    fn no_answer(&mut self, error: &h2::Error) -> Error {
+        self.wants_http1 = error.is_remote() && error.reason() == Some(Reason::HTTP_1_1_REQUIRED);
+        fault(error, Phase::Wait)
+    }
+
+    /// Whether the upstream has said that it wants this request by HTTP/1.1, of which it has then looked at nothing (RFC 9113 §7).
+    pub fn wants_http1(&self) -> bool {
+        self.wants_http1
     }
 
     /// Whether the peer has reset the stream, or the connection is over.
@@ -519,7 +538,9 @@ impl Drop for H2 {
 fn fault(error: &h2::Error, phase: Phase) -> Error {
     let (crime, retry) = match error.reason() {
         _ if error.is_go_away() && error.is_remote() => (Crime::UpstreamClosed, Retry::Untouched),
-        Some(Reason::REFUSED_STREAM) if error.is_remote() => (Crime::UpstreamReset, Retry::Untouched),
+        Some(Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED) if error.is_remote() => {
+            (Crime::UpstreamReset, Retry::Untouched)
+        }
         _ if error.is_library() => (Crime::BadResponse, Retry::IfIdempotent),
         _ if error.is_reset() => (Crime::UpstreamReset, Retry::IfIdempotent),
         _ => (Crime::UpstreamClosed, Retry::IfIdempotent),

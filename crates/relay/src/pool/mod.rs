@@ -275,6 +275,13 @@ impl HostPool {
         self.may_share
     }
 
+    /// Hears that the host wants HTTP/1.1, which matters where it may choose.
+    pub fn wants_http1(&self) {
+        if self.host.protocol == Protocol::Auto {
+            self.shares.wants_http1();
+        }
+    }
+
     /// Whether the host is known to be spoken with in HTTP/1 only.
     pub fn speaks_http1(&self) -> bool {
         !self.may_share || self.shares.speaks_http1()

@@ -19,6 +19,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// For how long a host that wanted HTTP/1.1 is asked for nothing else.
+const HTTP1_FOR: Duration = Duration::from_secs(600);
 /// How many requests a connection has, and for how long it gets any.
 const REQUESTS_MAX: u64 = 100_000;
 const AGE_MAX: Duration = Duration::from_secs(3600);
@@ -60,6 +62,8 @@ pub struct Shares {
     ends: Cell<(u64, Option<Error>)>,
     /// Whether the host has chosen HTTP/2 the last time that it could choose.
     spoken: Cell<Option<bool>>,
+    /// Until when it is not asked that again: it has said of a request that it wants HTTP/1.1.
+    http1_until: Cell<Tick>,
     /// Tells those who wait that there may be room now.
     changed: Rc<Notify>,
     bounds: Bounds,
@@ -102,6 +106,7 @@ impl Shares {
             dialing: Cell::new(false),
             ends: Cell::default(),
             spoken: Cell::new(None),
+            http1_until: Cell::default(),
             changed: Rc::default(),
             bounds: Bounds::new(limits),
             limits: Rc::clone(limits),
@@ -144,6 +149,14 @@ impl Shares {
             .into_iter()
             .find(|what| all().any(|one| one == *what))
             .unwrap_or_default()
+    }
+
+    /// Hears that the host wants HTTP/1.1.
+    pub fn wants_http1(&self) {
+        self.spoken.set(Some(false));
+        self.http1_until.set(clock::read() + HTTP1_FOR);
+        self.clear();
+        self.changed.notify_waiters();
     }
 
     /// Whether the host could choose, and chose HTTP/1.
@@ -295,7 +308,8 @@ pub(super) async fn connect(
         }
         // What is known to speak HTTP/1 has a connection for each; a websocket has its own anyway, if its host may choose.
         if is_auto && (websocket || shares.spoken.get() == Some(false)) {
-            let (stream, http2) = pool.dial(Preface::Local, websocket, deadline, clock).await?;
+            let http1 = websocket || clock.now() < shares.http1_until.get();
+            let (stream, http2) = pool.dial(Preface::Local, http1, deadline, clock).await?;
             if !http2 {
                 return Ok(pool.lend_new(stream, busy, clock.now()));
             }
