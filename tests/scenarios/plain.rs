@@ -80,7 +80,10 @@ fn a_chunked_post_stays_chunked() {
         assert_eq!(client.exchange(request).expect(200).text(), "hello world");
     }
     assert_eq!(origin.last().fields.one("transfer-encoding"), Some("chunked"));
-    assert!(!origin.last().fields.has("x") && origin.connections() == 1, "trailers are dropped");
+    assert!(
+        !origin.last().fields.has("x") && origin.connections() == 1,
+        "trailers are not merged into the head"
+    );
 }
 
 #[test]

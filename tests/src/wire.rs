@@ -122,7 +122,7 @@ impl Wire {
         }
     }
 
-    /// One chunk: its data, empty for the last one with its closing line.
+    /// One chunk: its data, empty for the last one with its trailers and its closing line.
     pub fn chunk(&mut self) -> Result<Vec<u8>, Fault> {
         let line = self.line()?;
         let text = String::from_utf8_lossy(&line).into_owned();
@@ -131,10 +131,27 @@ impl Wire {
         }
         let size =
             usize::from_str_radix(&text, 16).map_err(|_| Fault::Malformed(format!("chunk size {text:?}")))?;
+        if size == 0 {
+            return self.trailers().map(|()| Vec::new());
+        }
         let data = self.exactly(size)?;
         match self.exactly(2)?.as_slice() {
             b"\r\n" => Ok(data),
             other => Err(Fault::Malformed(format!("after a chunk of {size}: {other:?}"))),
+        }
+    }
+
+    /// Fields behind a body, which are not kept.
+    fn trailers(&mut self) -> Result<(), Fault> {
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            let text = String::from_utf8_lossy(&line);
+            if !text.split_once(": ").is_some_and(|(name, _)| !name.is_empty() && !name.contains(' ')) {
+                return Err(Fault::Malformed(format!("trailer {text:?}")));
+            }
         }
     }
 

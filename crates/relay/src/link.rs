@@ -173,7 +173,7 @@ impl Link {
     #[inline]
     pub fn take_trailers(&mut self) -> Option<Box<Fields>> {
         match self {
-            Link::H1(_) => None,
+            Link::H1(h1) => h1.take_trailers(),
             Link::H2(h2) => h2.take_trailers(),
         }
     }
@@ -192,7 +192,7 @@ impl Link {
     #[inline]
     pub fn finish(&mut self, trailers: Option<Box<Fields>>) -> Result<(), Error> {
         match self {
-            Link::H1(h1) => h1.finish(),
+            Link::H1(h1) => h1.finish(trailers.as_deref()),
             Link::H2(h2) => h2.finish(trailers.as_deref()),
         }
     }

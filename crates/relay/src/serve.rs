@@ -296,6 +296,9 @@ async fn relay(
     let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
     let stages = std::mem::take(&mut x.response.body.stages);
     let mut down = Transfer::new(Side::Upstream, stages, u64::MAX);
+    if !client.link.is_stream() && !x.request.trailers {
+        down.drop_trailers();
+    }
     let both = Both {
         client,
         link,

@@ -2,7 +2,7 @@
 
 use crate::buffers::{Buffers, Bytes, LARGE, SMALL};
 use crate::net::Stream;
-use portunus_message::{Crime, Error, Limits, Phase, Retry, Side};
+use portunus_message::{Crime, Error, Fields, Limits, Phase, Retry, Side};
 use portunus_wire::h1::emit;
 use portunus_wire::h1::{Chunks, Framing, HeadBounds, Piece, Scan};
 use std::io::{self, IoSlice};
@@ -44,6 +44,8 @@ struct Held {
 #[derive(Debug)]
 enum Incoming {
     Done,
+    /// The same; these stood behind it.
+    Trailed(Box<Fields>),
     Length(u64),
     Chunked {
         chunks: Chunks,
@@ -174,13 +176,13 @@ impl H1 {
 
     /// Whether the message that is being read has been read to its end.
     pub fn is_read(&self) -> bool {
-        matches!(self.incoming, Incoming::Done)
+        matches!(self.incoming, Incoming::Done | Incoming::Trailed(_))
     }
 
     /// How much is still to come, when that was declared.
     pub fn declared_left(&self) -> Option<u64> {
         match self.incoming {
-            Incoming::Done => Some(0),
+            Incoming::Done | Incoming::Trailed(_) => Some(0),
             Incoming::Length(left) => Some(left),
             Incoming::Chunked { .. } | Incoming::UntilClose | Incoming::Broken => None,
         }
@@ -194,7 +196,7 @@ impl H1 {
     /// How much of the body has been announced and has not been taken: of the chunk, or of the whole.
     pub fn announced(&self) -> u64 {
         match &self.incoming {
-            Incoming::Done | Incoming::UntilClose | Incoming::Broken => 0,
+            Incoming::Done | Incoming::Trailed(_) | Incoming::UntilClose | Incoming::Broken => 0,
             Incoming::Length(left) => *left,
             Incoming::Chunked { chunks, .. } => chunks.data_left(),
         }
@@ -216,7 +218,7 @@ impl H1 {
             let here =
                 self.held.input.as_deref().and_then(|all| all.get(self.start..self.end)).unwrap_or(&[]);
             match &mut self.incoming {
-                Incoming::Done => return Poll::Ready(Ok(false)),
+                Incoming::Done | Incoming::Trailed(_) => return Poll::Ready(Ok(false)),
                 Incoming::Length(_) | Incoming::UntilClose if !here.is_empty() => {
                     return Poll::Ready(Ok(true));
                 }
@@ -231,7 +233,7 @@ impl H1 {
                     Ok(Piece::More { used }) => self.start += used,
                     Ok(Piece::End { used }) => {
                         self.start += used;
-                        self.incoming = Incoming::Done;
+                        self.incoming = chunks.take_trailers().map_or(Incoming::Done, Incoming::Trailed);
                         return Poll::Ready(Ok(false));
                     }
                     Err(crime) => return Poll::Ready(Err(self.break_off(crime))),
@@ -253,7 +255,7 @@ impl H1 {
     pub fn data(&self) -> &[u8] {
         let here = self.here();
         let length = match &self.incoming {
-            Incoming::Done | Incoming::Broken => 0,
+            Incoming::Done | Incoming::Trailed(_) | Incoming::Broken => 0,
             Incoming::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX),
             Incoming::Chunked { ready, .. } => *ready,
             Incoming::UntilClose => usize::MAX,
@@ -272,7 +274,7 @@ impl H1 {
                 }
             }
             Incoming::Chunked { ready, .. } => *ready = ready.saturating_sub(count),
-            Incoming::Done | Incoming::UntilClose | Incoming::Broken => {}
+            Incoming::Done | Incoming::Trailed(_) | Incoming::UntilClose | Incoming::Broken => {}
         }
     }
 
@@ -317,12 +319,26 @@ impl H1 {
         Poll::Ready(Ok(taken))
     }
 
-    /// Ends the body that was promised. Fewer bytes than promised are an error, which must be seen by the peer (attack A45).
-    pub fn finish(&mut self) -> Result<(), Error> {
+    /// The trailers that stood behind the body that was read.
+    pub fn take_trailers(&mut self) -> Option<Box<Fields>> {
+        if !matches!(self.incoming, Incoming::Trailed(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.incoming, Incoming::Done) {
+            Incoming::Trailed(trailers) => Some(trailers),
+            _ => None,
+        }
+    }
+
+    /// Ends the body that was promised; only behind chunks there is room for trailers. Fewer bytes than promised are an error, which must be seen by the peer (attack A45).
+    pub fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Error> {
         match std::mem::replace(&mut self.outgoing, Outgoing::Done) {
             Outgoing::Done | Outgoing::Length(0) | Outgoing::UntilClose => Ok(()),
             Outgoing::Chunked { left: 0 } => {
-                self.held.output.extend_from_slice(emit::LAST_CHUNK);
+                match trailers {
+                    Some(trailers) => emit::last_chunk(trailers, &mut self.held.output),
+                    None => self.held.output.extend_from_slice(emit::LAST_CHUNK),
+                }
                 Ok(())
             }
             Outgoing::Length(_) | Outgoing::Chunked { .. } => Err(Error::proxy(Phase::Body, Crime::Internal)),

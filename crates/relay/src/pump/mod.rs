@@ -16,6 +16,8 @@ pub struct Transfer {
     /// There for the few bodies that do not just pass, so that the others are small: they move often.
     extra: Option<Box<Extra>>,
     source_ended: bool,
+    /// Whether nobody wants the trailers.
+    drops_trailers: bool,
     state: State,
     /// Body bytes taken from the source.
     pub moved: u64,
@@ -131,6 +133,11 @@ impl Transfer {
         self.source_ended = self.extra.is_none();
     }
 
+    /// Passes no trailers on: who gets the body has not said that it understands such (RFC 9110 §6.5.1).
+    pub fn drop_trailers(&mut self) {
+        self.drops_trailers = true;
+    }
+
     /// Keeps up to `bytes_max` bytes so that they can be sent again.
     pub fn keep_up_to(&mut self, bytes_max: usize) {
         self.extra.get_or_insert_default().keep = Keep::UpTo(bytes_max, Vec::new());
@@ -235,8 +242,11 @@ impl Transfer {
                     }
                 }
                 State::Moving if self.source_ended => {
-                    let held = self.extra.as_mut().and_then(|extra| extra.trailers.take());
-                    to.finish(held.or_else(|| from.take_trailers()))?;
+                    let trailers = match &mut self.extra {
+                        Some(extra) => extra.trailers(),
+                        None => from.take_trailers(),
+                    };
+                    to.finish(trailers.filter(|_| !self.drops_trailers))?;
                     self.state = State::Flushing;
                 }
                 State::Moving => ready!(self.poll_step(cx, from, to, now))?,
@@ -380,6 +390,14 @@ impl Extra {
         self.staged.clear();
         self.staged_sent = 0;
         finish_stages(&mut self.stages, &mut self.staged)
+    }
+
+    /// What goes behind the body; it may have to go once more.
+    fn trailers(&mut self) -> Option<Box<Fields>> {
+        match self.keep {
+            Keep::UpTo(..) => self.trailers.clone(),
+            Keep::Nothing | Keep::TooMuch => self.trailers.take(),
+        }
     }
 
     fn keep(&mut self, data: &[u8], taken: usize) {

@@ -2,7 +2,7 @@
 
 use portunus_message::fields::is_value_byte;
 use portunus_message::name::is_token_byte;
-use portunus_message::{Crime, Fields, Known, Limits, Side};
+use portunus_message::{Crime, FieldValue, Fields, Known, Limits, Side};
 
 /// What [`Chunks::next`] found. The caller takes the bytes that were used off its buffer before it asks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Piece {
     },
 }
 
-/// A decoder for one body. Extensions and trailers are checked, bounded and dropped.
+/// A decoder for one body. Extensions are checked, bounded and dropped; trailers are checked, bounded and kept.
 ///
 /// ```text
 ///  Size ──';'──▶ Extension ─┐                       ┌───────── next chunk ─────────┐
@@ -45,7 +45,18 @@ pub struct Chunks {
     line_extensions: usize,
     extensions: usize,
     trailer: Trailer,
+    /// There from the first trailer on.
+    kept: Option<Box<Kept>>,
     bounds: Bounds,
+}
+
+/// The trailers that may be handed on.
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    /// The line being read, and how much of it is the name.
+    line: Vec<u8>,
+    name_len: usize,
+    fields: Fields,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +148,16 @@ impl Chunks {
 
     fn with(bounds: Bounds) -> Chunks {
         let trailer = Trailer { name: [0; 40], name_len: 0, line_len: 0, count: 0, cost: 0 };
-        Chunks { state: State::Size, left: 0, digits: 0, line_extensions: 0, extensions: 0, trailer, bounds }
+        Chunks {
+            state: State::Size,
+            left: 0,
+            digits: 0,
+            line_extensions: 0,
+            extensions: 0,
+            trailer,
+            kept: None,
+            bounds,
+        }
     }
 
     /// How much of the chunk under way has not been handed out.
@@ -148,6 +168,12 @@ impl Chunks {
     /// Whether body and trailers are over. A connection that ends before that has cut the body short (attack A45).
     pub fn is_done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// The trailers that stood behind the body, once that is over, but for those that may not be handed on.
+    pub fn take_trailers(&mut self) -> Option<Box<Fields>> {
+        let kept = self.kept.take().filter(|_| self.is_done())?;
+        Some(Box::new(kept.fields)).filter(|fields| !fields.is_empty())
     }
 
     /// Takes the next bytes. After a crime nothing on the connection has a meaning any more.
@@ -255,18 +281,25 @@ impl Chunks {
                 self.trailer.line_len = 0;
                 self.trailer.count += 1;
                 self.trailer.cost = self.trailer.cost.saturating_add(32);
+                self.kept.get_or_insert_default().line.clear();
                 self.trailer_name(byte)
             }
             (State::TrailerName, b':') => {
                 self.check_name()?;
+                if let Some(kept) = &mut self.kept {
+                    kept.name_len = kept.line.len();
+                }
                 Ok(State::TrailerValue)
             }
             (State::TrailerName, _) => self.trailer_name(byte),
             (State::TrailerValue, b'\r') => Ok(State::TrailerEnd),
             (State::TrailerValue, _) if is_value_byte(byte) => {
-                self.count_trailer().map(|()| State::TrailerValue)
+                self.count_trailer(byte).map(|()| State::TrailerValue)
             }
-            (State::TrailerEnd, b'\n') => Ok(State::Trailer),
+            (State::TrailerEnd, b'\n') => {
+                self.kept.iter_mut().for_each(|kept| kept.end_line());
+                Ok(State::Trailer)
+            }
             _ => Err(Crime::BadTrailer),
         }
     }
@@ -282,23 +315,39 @@ impl Chunks {
         if self.trailer.name_len > self.bounds.name {
             return Err(Crime::HeadTooLarge);
         }
-        self.count_trailer().map(|()| State::TrailerName)
+        self.count_trailer(byte).map(|()| State::TrailerName)
     }
 
-    fn count_trailer(&mut self) -> Result<(), Crime> {
+    /// One more byte of a trailer; what is kept of them has the same bounds.
+    fn count_trailer(&mut self, byte: u8) -> Result<(), Crime> {
         let (trailer, bounds) = (&mut self.trailer, &self.bounds);
         trailer.line_len += 1;
         trailer.cost = trailer.cost.saturating_add(1);
         let fits =
             trailer.line_len <= bounds.line && trailer.count <= bounds.count && trailer.cost <= bounds.cost;
+        if let Some(kept) = self.kept.as_mut().filter(|_| fits) {
+            kept.line.push(byte);
+        }
         if fits { Ok(()) } else { Err(Crime::HeadTooLarge) }
     }
 
-    /// An upstream's trailers are dropped whatever their names; a client that sends a forbidden one means harm.
+    /// Of an upstream's trailers those are dropped that may not be any; a client that sends one of them means harm.
     fn check_name(&self) -> Result<(), Crime> {
         let kept = &self.trailer.name;
         let name = kept.get(..self.trailer.name_len).unwrap_or(kept);
         let fine = self.bounds.side == Side::Upstream || crate::hop::may_trail(Known::find(name), name);
         if fine { Ok(()) } else { Err(Crime::BadTrailer) }
+    }
+}
+
+impl Kept {
+    /// Takes the line over, if such a field may be handed on (attacks A34, F9).
+    fn end_line(&mut self) {
+        let (name, value) = self.line.split_at_checked(self.name_len).unwrap_or_default();
+        let known = Known::find(name);
+        let may_pass = crate::hop::may_trail(known, name) && !name.contains(&b'_');
+        if may_pass && let Some(value) = FieldValue::new(value.trim_ascii()) {
+            self.fields.push(known, name, value);
+        }
     }
 }

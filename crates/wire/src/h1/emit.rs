@@ -44,11 +44,20 @@ pub fn request_head(request: &Request, framing: Framing, close: bool, out: &mut 
             Framing::Length(length) => head.content_length(length),
             Framing::Chunked | Framing::UntilClose => head.line("Transfer-Encoding: chunked\r\n"),
         }
+        // RFC 9110 §10.1.4: it is about this connection, and says so.
+        if request.trailers && !request.websocket {
+            head.line("TE: trailers\r\n");
+        }
         if request.websocket {
             head.line("Connection: Upgrade\r\n");
             head.line("Upgrade: websocket\r\n");
-        } else if close {
-            head.line("Connection: close\r\n");
+        } else {
+            match (close, request.trailers) {
+                (true, true) => head.line("Connection: close, TE\r\n"),
+                (true, false) => head.line("Connection: close\r\n"),
+                (false, true) => head.line("Connection: TE\r\n"),
+                (false, false) => {}
+            }
         }
         head.end_line();
     });
@@ -100,6 +109,16 @@ pub fn informational(status: Status, fields: &Fields, out: &mut Vec<u8>) {
     safely(out, |head| {
         head.status_line(status);
         head.fields(fields, hop::crosses_down);
+        head.end_line();
+    });
+}
+
+/// Appends what ends a chunked body that these stand behind (RFC 9112 §7.1.2). What may not stand there is left out once more.
+pub fn last_chunk(trailers: &Fields, out: &mut Vec<u8>) {
+    out.reserve(trailers.written_max() + 8);
+    safely(out, |head| {
+        head.line("0\r\n");
+        head.fields(trailers, hop::may_trail);
         head.end_line();
     });
 }

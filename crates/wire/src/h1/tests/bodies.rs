@@ -1,7 +1,8 @@
 //! bodies: the rows of attack that stand in a chunked body.
 
-use super::super::{Chunks, Piece};
+use super::super::{Chunks, Piece, emit};
 use super::*;
+use portunus_message::FieldValue;
 
 /// Decodes `bytes` as they come whole: the data, and how many bytes were used; `None` when more would have to come.
 pub(super) fn decode(mut chunks: Chunks, bytes: &[u8]) -> Result<(Vec<u8>, Option<usize>), Crime> {
@@ -181,6 +182,36 @@ fn a34_trailers_that_must_not_be() {
     for line in ["X : y", "X", ": y", " X: y", "X: a\rb", "X: a\0", "X: y\n", "X\u{e4}: y", "X: y\r\n z: y"] {
         broken(format!("0\r\n{line}\r\n\r\n").as_bytes(), Crime::BadTrailer);
     }
+}
+
+#[test]
+fn a34_trailers_that_may_be_are_kept() {
+    let kept = |mut chunks: Chunks, bytes: &[u8]| {
+        // However they are cut.
+        let mut from = 0;
+        for to in 1..=bytes.len() {
+            match chunks.next(bytes.get(from..to).unwrap()).unwrap() {
+                Piece::More { used } | Piece::End { used } => from += used,
+                Piece::Data { skip, len } => from += skip + len,
+            }
+        }
+        let fields = chunks.take_trailers().map(|fields| *fields).unwrap_or_default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        fields.iter().map(|(_, name, value)| (text(name), text(value))).collect::<Vec<_>>()
+    };
+    let upstream = || Chunks::upstream(&Limits::default());
+    let both = b"2\r\nhi\r\n0\r\nX-Sum: 7 \r\nEmpty:\r\n\r\n";
+    let wanted = [("X-Sum".to_owned(), "7".to_owned()), ("Empty".to_owned(), String::new())];
+    assert_eq!(kept(chunks(), both), wanted);
+    assert_eq!(kept(upstream(), both), wanted);
+    assert!(kept(chunks(), b"0\r\n\r\n").is_empty());
+    assert!(kept(upstream(), b"0\r\nSet-Cookie: a=b\r\nX_Sum: 7\r\nContent-Length: 3\r\n\r\n").is_empty());
+    let mut out = Vec::new();
+    let mut fields = Fields::new();
+    fields.add(Known::CONTENT_LENGTH, FieldValue::from_static("3"));
+    fields.push(Known::OTHER, b"X-Sum", FieldValue::from_static("7"));
+    emit::last_chunk(&fields, &mut out);
+    assert_eq!(out, b"0\r\nX-Sum: 7\r\n\r\n");
 }
 
 #[test]
