@@ -26,11 +26,11 @@ pub fn is_media(value: &[u8]) -> bool {
 /// Gives a call the time that its client gives it, where that is shorter. Where they speak `in_turns`, the server may be silent as long as in a
 /// tunnel, and so may the client, if it is one that can: what comes by HTTP/1 is gRPC-Web at best, whose body comes at once.
 pub fn bound(request: &Request, bounds: &mut Bounds, limits: &Limits, in_turns: bool, client_can: bool) {
-    if let Some(time) = find(&request.fields, b"grpc-timeout").and_then(timeout) {
-        if bounds.request.is_none_or(|own| time < own) {
-            bounds.request = Some(time);
-            bounds.hurried = true;
-        }
+    if let Some(time) = find(&request.fields, b"grpc-timeout").and_then(timeout)
+        && bounds.request.is_none_or(|own| time < own)
+    {
+        bounds.request = Some(time);
+        bounds.hurried = true;
     }
     if in_turns {
         bounds.conversation = client_can;
