@@ -30,6 +30,7 @@ struct Shared {
     mistakes: Mutex<Vec<String>>,
     changed: Condvar,
     connections: AtomicUsize,
+    #[cfg(feature = "tls")]
     handshakes: Mutex<Vec<(Option<String>, bool)>>,
     ended: AtomicUsize,
     killed: AtomicBool,

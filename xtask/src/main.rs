@@ -15,7 +15,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask test [--only unit|tidy|fuzz|scenarios|faults|budgets] [--no-install]
                           install what the tests need, build, run every test, count them
-       cargo xtask faults [T11 …] [--long] [--against nginx,haproxy] [--markdown]
+       cargo xtask faults [T11 …] [--long] [--against nginx,haproxy] [--over h2c|tls|h2] [--markdown]
                           count every request while things break (docs/reliability.md); without names, all tests
        cargo xtask tidy   check the structure: arrows, map, banned calls, limits, golden files, reference
        cargo xtask map    write the map in ARCHITECTURE.md anew from the files' first lines

@@ -8,6 +8,7 @@ pub use sockets::{Given, Listener, Sockets, name_of};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -324,6 +325,11 @@ fn keep_alive() -> TcpKeepalive {
         .with_retries(3)
 }
 
+thread_local! {
+    /// What TLS reads into for whoever brings memory that nothing was ever written to.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 16 << 10].into());
+}
+
 /// For HTTP/2, and for the control plane's questions to hosts.
 impl AsyncRead for Stream {
     fn poll_read(
@@ -334,10 +340,12 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-            own @ Stream::Tls(_) => {
-                let read = own.poll_read(cx, buffer.initialize_unfilled());
-                read.map_ok(|count| buffer.advance(count))
-            }
+            own @ Stream::Tls(_) => SCRATCH.with_borrow_mut(|scratch| {
+                // By way of memory that is in use: what a quiet connection reads into is written to only where something comes.
+                let room = scratch.len().min(buffer.remaining());
+                let read = own.poll_read(cx, scratch.get_mut(..room).unwrap_or(&mut []));
+                read.map_ok(|count| buffer.put_slice(scratch.get(..count).unwrap_or(&[])))
+            }),
         }
     }
 }

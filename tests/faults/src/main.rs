@@ -1,6 +1,6 @@
 //! portunus-faults: the fault ledger — proxies under an open load while something breaks, and every request accounted for.
 //!
-//! `portunus-faults [T11 …] [--long] [--against nginx,haproxy] [--markdown]`; `cargo xtask faults` builds what it needs first.
+//! `portunus-faults [T11 …] [--long] [--against nginx,haproxy] [--over h2c|tls|h2] [--markdown]`; `cargo xtask faults` builds what it needs first.
 
 mod body;
 mod crowd;
@@ -18,7 +18,7 @@ use stage::{Row, Stage, Test};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
-use subject::Kind;
+use subject::{Kind, Over};
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -62,6 +62,10 @@ impl Options {
                         let kind = Kind::named(name).ok_or(format!("no proxy is called `{name}`"))?;
                         options.kinds.push(kind);
                     }
+                }
+                "--over" => {
+                    let name = words.next().map_or("", String::as_str);
+                    Over::named(name).ok_or(format!("clients cannot speak `{name}`"))?.choose();
                 }
                 "--only" => {
                     let name = words.next().map_or("", String::as_str);

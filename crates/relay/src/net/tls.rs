@@ -104,11 +104,15 @@ impl Layer {
     pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let is_over = !self.agreed().is_handshaking();
-            // A client's last word goes along with its first request, and the tickets of a server, which nobody waits for, with its
-            // first answer; in TLS 1.2 the last word may be the server's, and is waited for.
+            // A client's last word goes along with its first request; in TLS 1.2 the last word may be the server's, and is waited for.
             let is_new = self.agreed().protocol_version() == Some(ProtocolVersion::TLSv1_3);
             if is_over && (is_new || matches!(self.side, Conn::Client(_))) {
-                self.idle_talk = self.is_server();
+                if self.is_server() {
+                    // Tickets go along with an answer that is asked for already. Otherwise they go at once: a client that sends its
+                    // request when its last word has been acknowledged (Nagle) would wait for a timer of ours.
+                    self.idle_talk = self.plain_at < self.plain.len();
+                    self.flush_now();
+                }
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_flush(cx))?;
@@ -142,9 +146,7 @@ impl Layer {
                 Some(_) => return Ok(0),
             }
             let count = self.receive(buffer)?;
-            if !self.idle_talk {
-                self.flush_now(); // what the protocol had to say to that
-            }
+            self.flush_now(); // what the protocol had to say to that
             if count > 0 {
                 return Ok(count);
             }
@@ -236,6 +238,7 @@ impl Layer {
     /// Tells the peer what was wrong, as far as that can be said without waiting. Nothing is opened or sealed after that.
     fn complain(&mut self, records: &mut [u8]) {
         self.cut = true;
+        self.idle_talk = false;
         self.ended = Some(End::Untold);
         while self.agreed().wants_write() {
             let mut nothing = |_: &[u8]| {};
@@ -367,6 +370,9 @@ impl Layer {
 
     /// Sends what was sealed as far as there is room, and wakes nobody when there is more.
     fn flush_now(&mut self) {
+        if self.idle_talk {
+            return;
+        }
         while let Some(left) = self.out.get(self.out_at..).filter(|left| !left.is_empty()) {
             match self.socket.send(left) {
                 Ok(count @ 1..) => self.out_at += count,
@@ -455,6 +461,7 @@ impl Layer {
 impl Drop for Layer {
     fn drop(&mut self) {
         // Nothing waits here: whoever wanted to be sure has ended the half before.
+        self.idle_talk = false;
         self.say_bye();
         self.flush_now();
     }

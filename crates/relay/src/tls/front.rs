@@ -146,8 +146,6 @@ impl Policy {
             // Whoever has to prove who it is does so each time (attack D7).
             config.send_tls13_tickets = 0;
         } else {
-            // One is what a connection of HTTP/2 needs, and whoever opens several at once gets one with each.
-            config.send_tls13_tickets = 1;
             // Its keys are replaced every 6 hours; the ones before are still read for as long.
             config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
         }

@@ -1,5 +1,6 @@
 //! front: what a proxy is to do, in the words of each: one site for any host in front of one pool, and what a test adds.
 
+use super::Over;
 use std::fmt::{Display, Write};
 
 /// A configuration for each of the proxies. What stands here is what they are given where a test adds nothing.
@@ -74,11 +75,12 @@ impl Front {
     /// Portunus: its defaults.
     pub fn portunus(&self) -> String {
         let [top, pool, site] = &self.portunus;
+        let [state, listen] = Over::chosen().map_or(["", "listen @listen"], Over::needs);
         let servers = lines(&self.servers, |_, server| format!("    server {server}"));
         let workers = self.workers();
         let log = if top.contains("log access ") { "" } else { "log access off\n" };
         format!(
-            "workers {workers}\n{log}{top}pool p {{\n{servers}{pool}}}\nsite * {{\n    listen @listen\n{site}    proxy p\n}}\n"
+            "workers {workers}\n{log}{state}{top}pool p {{\n{servers}{pool}}}\nsite * {{\n    {listen}\n{site}    proxy p\n}}\n"
         )
     }
 

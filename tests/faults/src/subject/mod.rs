@@ -1,9 +1,11 @@
 //! subject: the proxy under test, whichever it is — started, reloaded, signalled and measured the same way.
 
 pub mod front;
+mod over;
 mod rival;
 
 pub use front::Front;
+pub use over::Over;
 
 use portunus_tests::binary::portunus;
 use portunus_tests::{Place, Port, Proxy};
@@ -27,8 +29,8 @@ pub enum Kind {
 
 /// A running proxy.
 pub enum Subject {
-    /// Ours.
-    Portunus(Proxy),
+    /// Ours, and what stands ahead of it.
+    Portunus(Proxy, Option<Proxy>),
     /// Another one.
     Rival(Rival),
 }
@@ -62,7 +64,11 @@ impl Subject {
     /// link `portunus` in its folder, which can be replaced.
     pub fn start_under(kind: Kind, front: &Front, wrapper: &[&str]) -> Subject {
         match kind {
-            Kind::Portunus => Subject::Portunus(ours(wrapper, &front.portunus())),
+            Kind::Portunus => {
+                let proxy = ours(wrapper, &front.portunus());
+                let ahead = Over::chosen().map(|over| over.ahead_of(proxy.address()));
+                Subject::Portunus(proxy, ahead)
+            }
             kind => Subject::Rival(Rival::start(kind, front, wrapper)),
         }
     }
@@ -70,7 +76,7 @@ impl Subject {
     /// Puts the binary that is on disk in its place; for HAProxy that is its reload.
     pub fn upgrade(&self, front: &Front) {
         match self {
-            Subject::Portunus(proxy) => drop(proxy.command(&["upgrade"]).expect(0)),
+            Subject::Portunus(proxy, _) => drop(proxy.command(&["upgrade"]).expect(0)),
             Subject::Rival(rival) => rival.upgrade(front),
         }
     }
@@ -78,7 +84,7 @@ impl Subject {
     /// Tells it to finish what is under way and to end.
     pub fn stop(&self) {
         let name = match self {
-            Subject::Portunus(_) => "TERM",
+            Subject::Portunus(..) => "TERM",
             Subject::Rival(rival) => rival.stop_signal(),
         };
         portunus_tests::proxy::signal(self.id(), name);
@@ -89,7 +95,7 @@ impl Subject {
         let until = Instant::now() + patience;
         while Instant::now() < until {
             let ended = match self {
-                Subject::Portunus(proxy) => !proxy.is_running(),
+                Subject::Portunus(proxy, _) => !proxy.is_running(),
                 Subject::Rival(rival) => !rival.is_running(),
             };
             if ended {
@@ -100,10 +106,11 @@ impl Subject {
         false
     }
 
-    /// Where it listens.
+    /// Where it is reached.
     pub fn address(&self) -> SocketAddr {
         match self {
-            Subject::Portunus(proxy) => proxy.address(),
+            Subject::Portunus(_, Some(ahead)) => ahead.address(),
+            Subject::Portunus(proxy, None) => proxy.address(),
             Subject::Rival(rival) => rival.address(),
         }
     }
@@ -111,7 +118,7 @@ impl Subject {
     /// Ours, for what only ours has.
     pub fn portunus(&self) -> Option<&Proxy> {
         match self {
-            Subject::Portunus(proxy) => Some(proxy),
+            Subject::Portunus(proxy, _) => Some(proxy),
             Subject::Rival(_) => None,
         }
     }
@@ -119,7 +126,7 @@ impl Subject {
     /// Puts another configuration into force and waits until it says that it has, where it says so.
     pub fn reload(&self, front: &Front) {
         match self {
-            Subject::Portunus(proxy) => {
+            Subject::Portunus(proxy, _) => {
                 proxy.write_config(&front.portunus());
                 proxy.admin("POST", "/reload").expect(200);
             }
@@ -130,7 +137,7 @@ impl Subject {
     /// Its process: the first one, where there are more.
     pub fn id(&self) -> u32 {
         match self {
-            Subject::Portunus(proxy) => proxy.id(),
+            Subject::Portunus(proxy, _) => proxy.id(),
             Subject::Rival(rival) => rival.id(),
         }
     }
