@@ -360,7 +360,8 @@ impl Ask<'_> {
         let connected = connect::connect(self, scratch, mine, host).await;
         let lease = connected.map_err(|error| match error.crime {
             Crime::Deadline if self.worker.clock.now() < self.request_deadline() => {
-                Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched)
+                let late = Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched);
+                Error { side: error.side, ..late }
             }
             _ => error,
         })?;

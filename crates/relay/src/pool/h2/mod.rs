@@ -356,7 +356,7 @@ pub(super) async fn connect(
 /// No stream has become free in time. The host has not been asked for a connection that it did not give, so this is not its doing.
 fn late(now: Tick, deadline: &Deadline) -> Error {
     if now >= deadline.at() {
-        return Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never);
+        return Error::proxy(Phase::Connect, Crime::Deadline);
     }
     Error { retry: Retry::Untouched, ..Error::proxy(Phase::Connect, Crime::ConnectTimeout) }
 }
