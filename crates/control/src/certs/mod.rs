@@ -1,7 +1,9 @@
 //! Certificates that run stay those that are asked for.
 
 mod acme;
+mod due;
 mod files;
+mod job;
 mod keeper;
 mod note;
 mod schedule;

@@ -1,0 +1,295 @@
+//! job: what is done for one name — its certificate is got, or its CA is asked when that shall be renewed — on a thread of its own.
+
+use super::acme::{self, Accounts, Obtained, Refusal, Web, identifier};
+use super::due::{Name, Task, due};
+use super::note::{self, Note};
+use crate::apply::{Running, Supervisor};
+use crate::automatic::{self, Store};
+use crate::observe::log;
+use portunus_relay::clock;
+use portunus_relay::plan::{Challenge, Listen, Plan, Signer, Wanted};
+use portunus_relay::tls::Certificate;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What came of it.
+pub enum Outcome {
+    /// This is remembered of it now.
+    Noted(Box<Note>),
+    /// Somebody else sees to it.
+    Elsewhere,
+}
+
+/// Something that is done for a name.
+pub struct Job {
+    /// The name.
+    pub wanted: Wanted,
+    /// What.
+    pub task: Task,
+    /// For which configuration.
+    pub running: Arc<Running>,
+    /// Whose handshakes go over to it.
+    pub supervisor: Arc<Supervisor>,
+    /// Where it is kept.
+    pub store: Arc<dyn Store>,
+    /// Who we are for CAs.
+    pub accounts: Arc<Accounts>,
+}
+
+impl Job {
+    /// Does it.
+    pub async fn run(self) -> Outcome {
+        let name = &self.wanted.name;
+        let outcome = match (self.wanted.by, self.task) {
+            (Signer::Internal, _) => self.sign(),
+            (Signer::Acme, Task::Look) => self.look().await,
+            (Signer::Acme, Task::Get) => self.get().await,
+        };
+        match outcome {
+            Ok(outcome) => outcome,
+            Err(refusals) => {
+                let mut note = match self.wanted.by {
+                    Signer::Acme => Note::read(&*self.store, name),
+                    Signer::Internal => Note::default(),
+                };
+                let pause = note.failed(name, &refusals, SystemTime::now());
+                let reason = note.error.as_deref().unwrap_or("");
+                let seconds = pause.as_secs();
+                log::error(format_args!(
+                    "{name} gets no certificate: {reason}; the next try is in {seconds} s"
+                ));
+                if self.wanted.by == Signer::Acme
+                    && let Err(reason) = note.keep(&*self.store, name)
+                {
+                    log::warn(format_args!(
+                        "{name}: this failure is forgotten with the end of the program: {reason}"
+                    ));
+                }
+                self.supervisor.automatic().tried(false);
+                self.running.snapshot.demands.refused(&self.wanted, clock::read());
+                Outcome::Noted(Box::new(note))
+            }
+        }
+    }
+
+    /// By our own authority.
+    fn sign(&self) -> Result<Outcome, Vec<Refusal>> {
+        let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
+        let own = |reason: String| vec![Refusal::own(reason)];
+        let certificate = self.supervisor.automatic().sign(plan, name).map_err(own)?;
+        self.take(&certificate)?;
+        self.supervisor.automatic().tried(true);
+        Ok(Outcome::Noted(Box::default()))
+    }
+
+    /// When the CA wants it to be renewed (RFC 9773).
+    async fn look(&self) -> Result<Outcome, Vec<Refusal>> {
+        let (plan, name, now) = (self.running.snapshot.plan(), &self.wanted.name, SystemTime::now());
+        let mut note = Note::read(&*self.store, name);
+        let authorities = &plan.settings.acme.authorities;
+        let authority = authorities.iter().find(|one| Some(&one.directory) == note.from.as_ref());
+        let certificate = self.running.snapshot.certificates().automatic.get(&self.wanted);
+        let mut again = LOOK_PAUSE;
+        if let (Some(authority), Some(id)) = (authority, certificate.and_then(|one| identifier(one.leaf())))
+            && let Ok(known) = self.accounts.of(authority, &plan.settings.acme).await
+            && let Ok((told, pause)) = known.account.renewal_info(&id).await
+        {
+            let window = [told.suggested_window.start, told.suggested_window.end];
+            note.window = Some(window.map(|at| u64::try_from(at.unix_timestamp()).unwrap_or(0)));
+            again = pause.clamp(LOOK_PAUSE_MIN, LOOK_PAUSE_MAX);
+        }
+        note.look_at = Some(note::seconds(now + again));
+        // If that is lost, the CA is asked once more.
+        let _ = note.keep(&*self.store, name);
+        Ok(Outcome::Noted(Box::new(note)))
+    }
+
+    /// From a CA.
+    async fn get(&self) -> Result<Outcome, Vec<Refusal>> {
+        let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
+        let own = |reason: String| vec![Refusal::own(reason)];
+        let key = automatic::key(name, "pem");
+        let held = self.store.lock(&key).map_err(|error| {
+            own(format!(
+                "what is got could not be kept: {}: {error}; write `state DIRECTORY`",
+                self.store.place(&key)
+            ))
+        })?;
+        let Some(_held) = held else { return Ok(Outcome::Elsewhere) };
+        let mut note = Note::read(&*self.store, name);
+        if let Some(taken) = self.kept_by_others(&note)? {
+            self.take(&taken)?;
+            return Ok(Outcome::Noted(Box::new(note)));
+        }
+        if !automatic::wanted(plan).contains(&self.wanted) {
+            self.may_have().await.map_err(own)?;
+        }
+        let mut refusals = Vec::new();
+        for authority in &plan.settings.acme.authorities {
+            match self.ask(authority, &note).await {
+                Ok(Obtained { pem, certificate }) => {
+                    self.store.write(&key, pem.as_bytes()).map_err(|error| {
+                        own(format!("the certificate cannot be kept: {}: {error}", self.store.place(&key)))
+                    })?;
+                    note = Note { from: Some(authority.directory.clone()), ..Note::default() };
+                    if let Err(reason) = note.keep(&*self.store, name) {
+                        log::warn(format_args!("{name}: {reason}"));
+                    }
+                    self.supervisor.automatic().tried(true);
+                    self.take(&certificate)?;
+                    return Ok(Outcome::Noted(Box::new(note)));
+                }
+                Err(refusal) => {
+                    let host = host_of(&authority.directory);
+                    let reason = match refusal.reason.starts_with(host) {
+                        true => refusal.reason,
+                        false => format!("{host}: {}", refusal.reason),
+                    };
+                    refusals.push(Refusal { reason, ..refusal });
+                }
+            }
+        }
+        Err(refusals)
+    }
+
+    /// The one in the store, when it is another one than what is in use, and good for a while: somebody else has got it, or we have
+    /// before.
+    fn kept_by_others(&self, note: &Note) -> Result<Option<Arc<Certificate>>, Vec<Refusal>> {
+        let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
+        let stored = match automatic::stored(&*self.store, name) {
+            Ok(Some(stored)) => stored,
+            Ok(None) => return Ok(None),
+            Err(reason) => {
+                log::warn(format_args!("a kept certificate is of no use, and another one is got: {reason}"));
+                return Ok(None);
+            }
+        };
+        let name =
+            Name { note: Note { look_at: Some(u64::MAX), ..note.clone() }, busy: true, rests_until: None };
+        let now = SystemTime::now();
+        let (at, _) = due(&self.wanted, &name, Some(&stored), plan, now);
+        let used = self.supervisor.running().snapshot.certificates().automatic.get(&self.wanted).cloned();
+        let is_new = used.is_none_or(|used| !used.is_same(&stored));
+        Ok((is_new && at > now).then_some(stored))
+    }
+
+    async fn ask(
+        &self,
+        authority: &portunus_relay::plan::AcmeAuthority,
+        note: &Note,
+    ) -> Result<Obtained, Refusal> {
+        let (snapshot, name) = (&self.running.snapshot, &self.wanted.name);
+        let used = snapshot.certificates().automatic.get(&self.wanted);
+        let told = note.window.is_some() && note.from.as_ref() == Some(&authority.directory);
+        let request = acme::Request {
+            name,
+            acme: &snapshot.plan().settings.acme,
+            authority,
+            challenges: &challenges(snapshot.plan(), name),
+            turn: note.refused,
+            begun: note.begun.clone(),
+            replaces: used.filter(|_| told).and_then(|one| identifier(one.leaf())),
+        };
+        let keep = |begun: &acme::Begun| {
+            let note = Note { begun: Some(begun.clone()), ..note.clone() };
+            note.keep(&*self.store, name)
+        };
+        acme::obtain(request, &self.accounts, &snapshot.challenges, &keep).await
+    }
+
+    /// Whether a name that nobody wrote down shall have a certificate.
+    async fn may_have(&self) -> Result<(), String> {
+        let (snapshot, name) = (&self.running.snapshot, &self.wanted.name);
+        let ask = snapshot.plan().settings.acme.ask.as_deref().ok_or("nobody can be asked whether it may")?;
+        let roots: Option<PathBuf> = None;
+        let roots = snapshot.certificates().roots.get(&roots);
+        let mark = if ask.contains('?') { '&' } else { '?' };
+        let status = Web::new(roots.map(|roots| &**roots))?.get(&format!("{ask}{mark}domain={name}")).await?;
+        match status.as_u16() {
+            200 => Ok(()),
+            status => Err(format!("`ask` does not allow it ({status})")),
+        }
+    }
+
+    /// Lets handshakes go over to it.
+    fn take(&self, certificate: &Arc<Certificate>) -> Result<(), Vec<Refusal>> {
+        let changed = self.supervisor.change_certificates(|certificates| {
+            certificates.automatic.insert(self.wanted.clone(), Arc::clone(certificate));
+        });
+        match changed {
+            Ok(()) => {
+                self.running.snapshot.demands.granted(&self.wanted);
+                let until = &certificate.dates[1];
+                log::info(format_args!("{} has a certificate, valid until {until}", self.wanted.name));
+                Ok(())
+            }
+            Err(crate::apply::Trouble::Stopping) => Ok(()),
+            Err(trouble) => Err(vec![Refusal::own(trouble.lines().join("; "))]),
+        }
+    }
+}
+
+/// How it can be shown that a name is ours.
+fn challenges(plan: &Plan, name: &str) -> Vec<Challenge> {
+    if name.starts_with("*.") {
+        return vec![Challenge::Dns];
+    }
+    let acme = &plan.settings.acme;
+    let mut kinds = acme.challenges.clone();
+    if kinds.is_empty() {
+        let is_tls = |site: &portunus_relay::plan::SitePlan, listen: &Listen| {
+            site.tls.as_ref().is_some_and(|tls| tls.listen.contains(listen))
+        };
+        let mut places = plan.sites.iter().flat_map(|site| site.listen.iter().map(move |one| (site, one)));
+        if places.clone().any(|(site, listen)| !is_tls(site, listen)) {
+            kinds.push(Challenge::Http);
+        }
+        if places.any(|(site, listen)| is_tls(site, listen)) {
+            kinds.push(Challenge::TlsAlpn);
+        }
+        kinds.extend(acme.dns.is_some().then_some(Challenge::Dns));
+    }
+    let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    kinds.retain(|kind| !is_address || *kind == Challenge::Http);
+    kinds
+}
+
+/// The host of a CA's directory, which is what people know it by.
+fn host_of(directory: &str) -> &str {
+    let rest = directory.split_once("://").map_or(directory, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// How often a CA is asked when it wants a certificate to be renewed: as often as it says, but neither all the time nor hardly ever.
+const LOOK_PAUSE: Duration = Duration::from_secs(6 * 3600);
+const LOOK_PAUSE_MIN: Duration = Duration::from_secs(60);
+const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portunus_relay::plan::{HostPattern, SitePlan, SiteTls};
+
+    #[test]
+    fn a_name_is_proved_by_what_listens() {
+        let listen = |port: u16| Listen::Tcp(([127, 0, 0, 1], port).into());
+        let site = |listens: &[u16], secure: &[u16]| SitePlan {
+            names: vec![HostPattern::Any],
+            listen: listens.iter().copied().map(listen).collect(),
+            prefaced: Vec::new(),
+            tls: Some(SiteTls { listen: secure.iter().copied().map(listen).collect(), ..SiteTls::default() }),
+            routes: Vec::new(),
+        };
+        let mut plan = Plan::default();
+        plan.sites = vec![site(&[443], &[443])];
+        assert_eq!(challenges(&plan, "a.example"), [Challenge::TlsAlpn]);
+        plan.sites.push(site(&[80], &[]));
+        assert_eq!(challenges(&plan, "a.example"), [Challenge::Http, Challenge::TlsAlpn]);
+        assert_eq!(challenges(&plan, "192.0.2.1"), [Challenge::Http]);
+        assert_eq!(challenges(&plan, "*.example"), [Challenge::Dns]);
+        plan.settings.acme.challenges = vec![Challenge::TlsAlpn];
+        assert_eq!(challenges(&plan, "a.example"), [Challenge::TlsAlpn]);
+    }
+}
