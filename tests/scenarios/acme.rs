@@ -220,6 +220,45 @@ fn names_on_demand_are_asked_for_and_the_others_get_none() {
 }
 
 #[test]
+fn names_that_nobody_allows_leave_nothing_behind() {
+    let pebble = Pebble::new();
+    let origin = Origin::serve(|_| Answer::status(403, b""));
+    let sites = "site *.d.test { listen @listen tls; tls auto on-demand; respond 200 demanded }\n";
+    let proxy = proxy(&pebble, &format!("ask http://{origin}/may"), sites);
+    let trusting = Trusting::believing(&include_root(&pebble));
+    for at in 0..12 {
+        assert!(trusting.connect(proxy.address(), &format!("stranger-{at}.d.test")).is_err());
+    }
+    assert_eq!(origin.count(), 12);
+    let mut folders = vec![proxy.place().file("state")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            assert!(!path.to_string_lossy().contains("stranger"), "{}", path.display());
+            folders.extend(path.is_dir().then_some(path));
+        }
+    }
+    assert!(!proxy.stderr().contains("stranger"), "{}", proxy.stderr());
+}
+
+#[test]
+fn whoever_is_asked_is_asked_for_our_own_signature_too() {
+    let origin = Origin::serve(|request| match request.query("domain") {
+        Some("good.d.test") => Answer::text("yes"),
+        _ => Answer::status(404, b""),
+    });
+    let proxy = Proxy::start(&format!(
+        "state @dir/state\nacme {{ ask http://{origin}/may }}\n\
+         site *.d.test {{ listen @listen tls; tls internal on-demand; respond 200 own }}\n\
+         site localhost {{ listen @listen tls; respond 200 local }}\n"
+    ));
+    let trusting = Trusting::believing(&proxy.command(&["trust", "--print"]).expect(0).stdout);
+    assert!(trusting.connect(proxy.address(), "bad.d.test").is_err());
+    trusting.must_connect(proxy.address(), "good.d.test");
+    assert_eq!(origin.count(), 2);
+}
+
+#[test]
 fn killed_at_any_moment_it_comes_to_its_certificate() {
     let mut pebble = Pebble::new();
     let mut proxy = proxy(&pebble, "", "");

@@ -148,13 +148,33 @@ pub fn wanted(plan: &Plan) -> BTreeSet<Wanted> {
     sites.flat_map(|tls| tls.automatic.iter().cloned()).collect()
 }
 
-/// Whether a site takes names like this one when somebody asks for them.
+/// Whether a site takes names like this one when somebody asks for them. What clients ask for goes on to others in a URL, in an order and in
+/// the name of a file, so only what can be a host of the internet is taken (RFC 1123 §2.1).
 pub fn may_be_demanded(plan: &Plan, wanted: &Wanted) -> bool {
-    plan.sites.iter().any(|site| {
-        let signer = site.tls.as_ref().and_then(|tls| tls.on_demand);
-        signer == Some(wanted.by) && site.names.iter().any(|name| name.fits(&wanted.name))
-    })
+    is_host(&wanted.name)
+        && plan.sites.iter().any(|site| {
+            let signer = site.tls.as_ref().and_then(|tls| tls.on_demand);
+            signer == Some(wanted.by) && site.names.iter().any(|name| name.fits(&wanted.name))
+        })
 }
+
+fn is_host(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=LABEL_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // Nothing ends with a number but an address, and an address has no certificate on demand.
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    name.len() <= NAME_MAX
+        && name.split('.').all(is_label)
+        && name.rsplit_once('.').is_some_and(|(_, last)| !is_number(last))
+}
+
+/// How long a name, and each part of it, may be (RFC 1035 §2.3.4).
+const NAME_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
 
 /// The certificate of this name in the store.
 pub fn stored(store: &dyn Store, name: &str) -> Result<Option<Arc<Certificate>>, String> {
@@ -196,6 +216,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portunus_relay::plan::{HostPattern, SitePlan, SiteTls};
 
     #[test]
     fn what_is_kept_has_a_place_that_was_written_or_that_the_system_has() {
@@ -206,6 +227,43 @@ mod tests {
         assert_eq!(directory(&settings, &systemd), PathBuf::from("/var/lib/a"));
         settings.state = Some("/srv/state".into());
         assert_eq!(directory(&settings, &systemd), PathBuf::from("/srv/state"));
+    }
+
+    #[test]
+    fn only_what_can_be_a_host_of_the_internet_is_got_on_demand() {
+        let mut plan = Plan::default();
+        let tls = SiteTls { on_demand: Some(Signer::Acme), ..SiteTls::default() };
+        plan.sites.push(SitePlan {
+            names: vec![HostPattern::Any],
+            listen: Vec::new(),
+            prefaced: Vec::new(),
+            tls: Some(tls),
+            routes: Vec::new(),
+        });
+        let may = |name: &str| may_be_demanded(&plan, &Wanted { name: name.to_owned(), by: Signer::Acme });
+        let long = format!("{}.example", "a".repeat(64));
+        let longest = format!("{}example", "abcdefghi.".repeat(25));
+        assert!(may("a.example") && may("xn--bcher-kva.example") && may("1.2.3.example"));
+        let others = [
+            "",
+            "example",
+            ".example",
+            "a..example",
+            "a.example.",
+            "-a.example",
+            "a-.example",
+            "a_b.example",
+            "*.example",
+            "192.0.2.1",
+            "[::1]",
+            "a&token=1.example",
+            "a.example;x",
+            "a%2eexample.com",
+            "a/../b.c",
+            &long,
+            &longest,
+        ];
+        assert_eq!(others.map(may), [false; 17]);
     }
 
     #[test]

@@ -13,11 +13,22 @@ pub struct Name {
     pub busy: bool,
     /// Not before this, whatever the note says.
     pub rests_until: Option<SystemTime>,
+    /// Whoever is asked about names that nobody wrote down has said yes.
+    pub permitted: bool,
+}
+
+impl Name {
+    /// One of which this is remembered.
+    pub fn new(note: Note) -> Name {
+        Name { note, busy: false, rests_until: None, permitted: false }
+    }
 }
 
 /// What can be done for a name.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
+    /// Asking whether it may have a certificate at all.
+    Ask,
     /// Getting a certificate.
     Get,
     /// Asking the CA when it wants the one that is there to be renewed.
@@ -72,10 +83,6 @@ mod tests {
         Wanted { name: "a.example".to_owned(), by }
     }
 
-    fn name(note: Note) -> Name {
-        Name { note, busy: false, rests_until: None }
-    }
-
     /// A certificate for 30 days, made at `now`.
     fn certificate(now: SystemTime) -> Arc<Certificate> {
         Authority::make(now).unwrap().0.sign("a.example", now).unwrap()
@@ -84,11 +91,11 @@ mod tests {
     #[test]
     fn who_has_none_gets_one_at_once_or_when_it_may_be_tried_again() {
         let (now, wanted) = (SystemTime::now(), wanted(Signer::Acme));
-        assert!(due(&wanted, &name(Note::default()), None, &plan(), now) == (now, Task::Get));
+        assert!(due(&wanted, &Name::new(Note::default()), None, &plan(), now) == (now, Task::Get));
         let later = note::moment(note::seconds(now) + 300);
         let failed = Note { next_try: Some(note::seconds(later)), ..Note::default() };
-        assert!(due(&wanted, &name(failed.clone()), None, &plan(), now) == (later, Task::Get));
-        let elsewhere = Name { rests_until: Some(now + 2 * DAY), ..name(failed) };
+        assert!(due(&wanted, &Name::new(failed.clone()), None, &plan(), now) == (later, Task::Get));
+        let elsewhere = Name { rests_until: Some(now + 2 * DAY), ..Name::new(failed) };
         assert!(due(&wanted, &elsewhere, None, &plan(), now).0 == now + 2 * DAY);
     }
 
@@ -96,18 +103,18 @@ mod tests {
     fn the_ca_is_asked_when_then_it_is_renewed_and_after_a_failure_not_too_often() {
         let now = SystemTime::now();
         let (own, shown) = (wanted(Signer::Internal), certificate(now));
-        let (at, task) = due(&own, &name(Note::default()), Some(&shown), &plan(), now);
+        let (at, task) = due(&own, &Name::new(Note::default()), Some(&shown), &plan(), now);
         assert!(task == Task::Get && (now + 18 * DAY..now + 20 * DAY).contains(&at));
 
         let wanted = wanted(Signer::Acme);
         let mut note = Note { from: Some(CA.to_owned()), ..Note::default() };
-        assert!(due(&wanted, &name(note.clone()), Some(&shown), &plan(), now) == (now, Task::Look));
+        assert!(due(&wanted, &Name::new(note.clone()), Some(&shown), &plan(), now) == (now, Task::Look));
         note.look_at = Some(note::seconds(now + 25 * DAY));
         note.window = Some([note::seconds(now + 3 * DAY), note::seconds(now + 4 * DAY)]);
-        let (at, task) = due(&wanted, &name(note.clone()), Some(&shown), &plan(), now);
+        let (at, task) = due(&wanted, &Name::new(note.clone()), Some(&shown), &plan(), now);
         assert!(task == Task::Get && (now + 3 * DAY - DAY / 24..now + 4 * DAY).contains(&at));
         note.next_try = Some(note::seconds(now + 6 * DAY));
-        let (at, task) = due(&wanted, &name(note), Some(&shown), &plan(), now + 5 * DAY);
+        let (at, task) = due(&wanted, &Name::new(note), Some(&shown), &plan(), now + 5 * DAY);
         assert!(task == Task::Get && note::seconds(at) == note::seconds(now + 6 * DAY));
     }
 
@@ -115,7 +122,7 @@ mod tests {
     fn one_from_a_ca_that_is_not_wanted_any_more_is_replaced() {
         let (now, note) =
             (SystemTime::now(), Note { from: Some("https://staging.example".into()), ..Note::default() });
-        let at = due(&wanted(Signer::Acme), &name(note), Some(&certificate(now)), &plan(), now);
+        let at = due(&wanted(Signer::Acme), &Name::new(note), Some(&certificate(now)), &plan(), now);
         assert!(at == (now, Task::Get));
     }
 }

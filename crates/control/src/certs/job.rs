@@ -1,16 +1,18 @@
 //! job: what is done for one name — its certificate is got, or its CA is asked when that shall be renewed — on a thread of its own.
 
-use super::acme::{self, Accounts, Obtained, Refusal, Web, identifier};
+use super::acme::{self, Accounts, Obtained, Refusal, identifier};
 use super::due::{Name, Task, due};
 use super::note::{self, Note};
+use super::permission;
+use super::schedule::Failing;
 use crate::apply::{Running, Supervisor};
 use crate::automatic::{self, Store};
 use crate::observe::log;
 use portunus_relay::clock;
+use portunus_relay::demands::REFUSED_FOR;
 use portunus_relay::plan::{Challenge, Listen, Plan, Signer, Wanted};
 use portunus_relay::tls::Certificate;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +22,10 @@ pub enum Outcome {
     Noted(Box<Note>),
     /// Somebody else sees to it.
     Elsewhere,
+    /// It may have a certificate.
+    Permitted,
+    /// It shall have none. Nothing is written anywhere: anybody can ask for any number of names.
+    Refused,
 }
 
 /// Something that is done for a name.
@@ -43,6 +49,7 @@ impl Job {
     pub async fn run(self) -> Outcome {
         let name = &self.wanted.name;
         let outcome = match (self.wanted.by, self.task) {
+            (_, Task::Ask) => self.permission().await,
             (Signer::Internal, _) => self.sign(),
             (Signer::Acme, Task::Look) => self.look().await,
             (Signer::Acme, Task::Get) => self.get().await,
@@ -68,10 +75,48 @@ impl Job {
                     ));
                 }
                 self.supervisor.automatic().tried(false);
-                self.running.snapshot.demands.refused(&self.wanted, clock::read());
+                self.running.snapshot.demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
                 Outcome::Noted(Box::new(note))
             }
         }
+    }
+
+    /// Whether a name that nobody wrote down may have one. What was got before is used without asking.
+    async fn permission(&self) -> Result<Outcome, Vec<Refusal>> {
+        let (snapshot, name) = (&self.running.snapshot, &self.wanted.name);
+        if self.wanted.by == Signer::Acme {
+            let note = Note::read(&*self.store, name);
+            if let Some(taken) = self.kept_by_others(&note)? {
+                self.take(&taken)?;
+                return Ok(Outcome::Noted(Box::new(note)));
+            }
+        }
+        let Err(refusal) = permission::of(snapshot, name).await else { return Ok(Outcome::Permitted) };
+        snapshot.demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
+        let Some(used) = snapshot.certificates().automatic.get(&self.wanted) else {
+            log::debug(format_args!("{name} gets no certificate: {}", refusal.reason));
+            if refusal.kind == Failing::Refused {
+                self.give_up();
+            }
+            return Ok(Outcome::Refused);
+        };
+        let (now, mut note) = (SystemTime::now(), Note::read(&*self.store, name));
+        if refusal.kind == Failing::Refused && note::dates(used)[1] < now {
+            log::info(format_args!("{name} has no certificate any more: {}", refusal.reason));
+            // While the program stops nobody minds.
+            let _ = self.supervisor.change_certificates(|all| _ = all.automatic.remove(&self.wanted));
+            self.give_up();
+            return Ok(Outcome::Refused);
+        }
+        note.failed(name, std::slice::from_ref(&refusal), now);
+        log::warn(format_args!("the certificate of {name} is not renewed: {}", refusal.reason));
+        Ok(Outcome::Noted(Box::new(note)))
+    }
+
+    /// Nothing is remembered of it any more.
+    fn give_up(&self) {
+        // What cannot be removed is read again should the name be asked for again.
+        let _ = self.store.remove(&automatic::key(&self.wanted.name, "json"));
     }
 
     /// By our own authority.
@@ -123,9 +168,6 @@ impl Job {
             self.take(&taken)?;
             return Ok(Outcome::Noted(Box::new(note)));
         }
-        if !automatic::wanted(plan).contains(&self.wanted) {
-            self.may_have().await.map_err(own)?;
-        }
         let mut refusals = Vec::new();
         for authority in &plan.settings.acme.authorities {
             match self.ask(authority, &note).await {
@@ -166,8 +208,7 @@ impl Job {
                 return Ok(None);
             }
         };
-        let name =
-            Name { note: Note { look_at: Some(u64::MAX), ..note.clone() }, busy: true, rests_until: None };
+        let name = Name::new(Note { look_at: Some(u64::MAX), ..note.clone() });
         let now = SystemTime::now();
         let (at, _) = due(&self.wanted, &name, Some(&stored), plan, now);
         let used = self.supervisor.running().snapshot.certificates().automatic.get(&self.wanted).cloned();
@@ -197,20 +238,6 @@ impl Job {
             note.keep(&*self.store, name)
         };
         acme::obtain(request, &self.accounts, &snapshot.challenges, &keep).await
-    }
-
-    /// Whether a name that nobody wrote down shall have a certificate.
-    async fn may_have(&self) -> Result<(), String> {
-        let (snapshot, name) = (&self.running.snapshot, &self.wanted.name);
-        let ask = snapshot.plan().settings.acme.ask.as_deref().ok_or("nobody can be asked whether it may")?;
-        let roots: Option<PathBuf> = None;
-        let roots = snapshot.certificates().roots.get(&roots);
-        let mark = if ask.contains('?') { '&' } else { '?' };
-        let status = Web::new(roots.map(|roots| &**roots))?.get(&format!("{ask}{mark}domain={name}")).await?;
-        match status.as_u16() {
-            200 => Ok(()),
-            status => Err(format!("`ask` does not allow it ({status})")),
-        }
     }
 
     /// Lets handshakes go over to it.
@@ -282,8 +309,7 @@ mod tests {
             tls: Some(SiteTls { listen: secure.iter().copied().map(listen).collect(), ..SiteTls::default() }),
             routes: Vec::new(),
         };
-        let mut plan = Plan::default();
-        plan.sites = vec![site(&[443], &[443])];
+        let mut plan = Plan { sites: vec![site(&[443], &[443])], ..Plan::default() };
         assert_eq!(challenges(&plan, "a.example"), [Challenge::TlsAlpn]);
         plan.sites.push(site(&[80], &[]));
         assert_eq!(challenges(&plan, "a.example"), [Challenge::Http, Challenge::TlsAlpn]);

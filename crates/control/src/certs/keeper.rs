@@ -1,12 +1,14 @@
 //! keeper: sees to it that every name that wants a certificate has one that is good for a while yet; never in anybody's way.
 
 use super::acme::{Accounts, Refusal};
-use super::due::{Name, due};
+use super::due::{Name, Task, due};
 use super::job::{Job, Outcome};
 use super::note::Note;
+use super::permission;
 use crate::apply::{Running, Supervisor};
 use crate::automatic::{self, Known, ON_DEMAND_MAX, Store};
 use portunus_relay::clock;
+use portunus_relay::demands::REFUSED_FOR;
 use portunus_relay::plan::{Acme, Signer, Wanted};
 use portunus_relay::tls::Certificate;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,8 +23,15 @@ pub async fn keep(supervisor: Arc<Supervisor>) {
     let mut changes = supervisor.changes();
     let (sender, mut done) = mpsc::unbounded_channel(); // bounded by AT_ONCE
     let asked = wishes(&supervisor.running());
-    let mut keeper =
-        Keeper { supervisor, names: HashMap::new(), busy: 0, sender, accounts: None, asked, turn: 0 };
+    let mut keeper = Keeper {
+        supervisor,
+        names: HashMap::new(),
+        places: Places::default(),
+        sender,
+        accounts: None,
+        asked,
+        turn: 0,
+    };
     loop {
         let running = keeper.supervisor.running();
         let pause = keeper.turn(&running).await;
@@ -44,8 +53,7 @@ pub async fn keep(supervisor: Arc<Supervisor>) {
 struct Keeper {
     supervisor: Arc<Supervisor>,
     names: HashMap<Wanted, Name>,
-    /// How many are being seen to.
-    busy: usize,
+    places: Places,
     sender: mpsc::UnboundedSender<Ended>,
     /// The accounts with the CAs of the configuration in force, and where they are kept.
     accounts: Option<(Arc<Accounts>, Arc<dyn Store>)>,
@@ -54,9 +62,53 @@ struct Keeper {
     turn: u64,
 }
 
+/// How many names are being seen to.
+#[derive(Debug, Default)]
+struct Places {
+    all: usize,
+    /// Those of them that nobody wrote down.
+    strangers: usize,
+    asking: usize,
+}
+
+impl Places {
+    /// Whether there is room for this, too. Strangers never have all of it: what they do to a CA must not keep written names from being renewed.
+    fn has_room(&self, task: Task, stranger: bool) -> bool {
+        match task {
+            Task::Ask => self.asking < ASKING_MAX,
+            Task::Get | Task::Look => self.all < AT_ONCE && !(stranger && self.strangers >= AT_ONCE - 1),
+        }
+    }
+
+    fn taken(&mut self, task: Task, stranger: bool) {
+        match task {
+            Task::Ask => self.asking += 1,
+            Task::Get | Task::Look => {
+                self.all += 1;
+                self.strangers += usize::from(stranger);
+            }
+        }
+    }
+
+    fn left(&mut self, task: Task, stranger: bool) {
+        let count = |place: &mut usize| *place = place.saturating_sub(1);
+        match task {
+            Task::Ask => count(&mut self.asking),
+            Task::Get | Task::Look => {
+                count(&mut self.all);
+                if stranger {
+                    count(&mut self.strangers);
+                }
+            }
+        }
+    }
+}
+
 /// What was done for a name.
 struct Ended {
     wanted: Wanted,
+    task: Task,
+    stranger: bool,
     outcome: Outcome,
     /// For which settings.
     turn: u64,
@@ -77,7 +129,9 @@ impl Keeper {
     /// Begins what is due. How long nothing else will be.
     async fn turn(&mut self, running: &Arc<Running>) -> Duration {
         let (plan, now) = (running.snapshot.plan(), SystemTime::now());
-        let all = self.all(running);
+        let (certificates, demands) = (&running.snapshot.certificates().automatic, &running.snapshot.demands);
+        let written = automatic::wanted(plan);
+        let all = self.all(running, &written);
         if all.is_empty() && self.names.is_empty() {
             self.supervisor.automatic().note(BTreeMap::new());
             return PAUSE_MAX;
@@ -86,17 +140,28 @@ impl Keeper {
         self.learn(&all, &store).await;
         let mut board = BTreeMap::new();
         let mut pause = PAUSE_MAX;
-        for wanted in &all {
-            let certificate = running.snapshot.certificates().automatic.get(wanted);
+        for wanted in in_order(&all, &written, |wanted| certificates.contains_key(wanted)) {
+            let certificate = certificates.get(wanted);
             let Some(name) = self.names.get_mut(wanted) else { continue };
             let (at, task) = due(wanted, name, certificate.map(|one| &**one), plan, now);
             board.insert(wanted.clone(), known(wanted, name, certificate, at));
+            let stranger = !written.contains(wanted);
+            let task = match task {
+                Task::Get if stranger && !name.permitted && permission::is_needed(plan, wanted) => Task::Ask,
+                task => task,
+            };
             match at.duration_since(now).ok().filter(|left| !left.is_zero()) {
-                Some(left) => pause = pause.min(left),
-                None if name.busy || self.busy >= AT_ONCE => {}
+                Some(left) => {
+                    pause = pause.min(left);
+                    // Others may have the place among those that wait. When another program sees to this one it will not be long.
+                    if certificate.is_none() && name.rests_until.is_none() && !name.busy {
+                        demands.refused(wanted, clock::read(), left);
+                    }
+                }
+                None if name.busy || !self.places.has_room(task, stranger) => {}
                 None => {
                     name.busy = true;
-                    self.busy += 1;
+                    self.places.taken(task, stranger);
                     let job = Job {
                         wanted: wanted.clone(),
                         task,
@@ -105,7 +170,7 @@ impl Keeper {
                         store: Arc::clone(&store),
                         accounts: Arc::clone(&accounts),
                     };
-                    self.begin(job);
+                    self.begin(job, stranger);
                 }
             }
         }
@@ -114,16 +179,16 @@ impl Keeper {
     }
 
     /// All names: those that are written, those that clients ask for, and those that they have asked for before.
-    fn all(&self, running: &Running) -> BTreeSet<Wanted> {
+    fn all(&self, running: &Running, written: &BTreeSet<Wanted>) -> BTreeSet<Wanted> {
         let (plan, demands) = (running.snapshot.plan(), &running.snapshot.demands);
-        let mut all = automatic::wanted(plan);
+        let mut all = written.clone();
         let there = running.snapshot.certificates().automatic.keys();
         all.extend(there.filter(|wanted| automatic::may_be_demanded(plan, wanted)).cloned());
         for wanted in demands.waiting() {
             if all.contains(&wanted) && running.snapshot.certificates().automatic.contains_key(&wanted) {
                 demands.granted(&wanted);
             } else if all.len() >= ON_DEMAND_MAX || !automatic::may_be_demanded(plan, &wanted) {
-                demands.refused(&wanted, clock::read());
+                demands.refused(&wanted, clock::read(), REFUSED_FOR);
             } else {
                 all.insert(wanted);
             }
@@ -158,7 +223,7 @@ impl Keeper {
                 if hurry {
                     note.next_try = None;
                 }
-                (wanted, Name { note, busy: false, rests_until: None })
+                (wanted, Name::new(note))
             };
             new.into_iter().map(read).collect::<Vec<_>>()
         });
@@ -166,10 +231,10 @@ impl Keeper {
     }
 
     /// Each has a thread of its own while it is at it: files may be slow, too.
-    fn begin(&self, job: Job) {
+    fn begin(&self, job: Job, stranger: bool) {
         let (sender, handle, turn) = (self.sender.clone(), Handle::current(), self.turn);
         tokio::spawn(async move {
-            let wanted = job.wanted.clone();
+            let (wanted, task) = (job.wanted.clone(), job.task);
             let outcome = tokio::task::spawn_blocking(move || handle.block_on(job.run())).await;
             // A panic in there is a bug of ours, but no reason to leave a name without a certificate for ever.
             let outcome = outcome.unwrap_or_else(|_| {
@@ -177,21 +242,35 @@ impl Keeper {
                 note.failed(&wanted.name, &[Refusal::own("it has panicked")], SystemTime::now());
                 Outcome::Noted(Box::new(note))
             });
-            let _ = sender.send(Ended { wanted, outcome, turn }); // nobody hears it when the program ends
+            let _ = sender.send(Ended { wanted, task, stranger, outcome, turn }); // nobody hears it when the program ends
         });
     }
 
-    fn ended(&mut self, Ended { wanted, outcome, turn }: Ended) {
-        self.busy = self.busy.saturating_sub(1);
+    fn ended(&mut self, Ended { wanted, task, stranger, outcome, turn }: Ended) {
+        self.places.left(task, stranger);
         let Some(name) = self.names.get_mut(&wanted) else { return };
         name.busy = false;
         name.rests_until = None;
+        // Who was permitted is asked about again before the next certificate.
+        name.permitted = matches!(outcome, Outcome::Permitted);
         match outcome {
             Outcome::Noted(note) if turn == self.turn => name.note = *note,
             Outcome::Noted(note) => name.note = Note { next_try: None, ..*note },
             Outcome::Elsewhere => name.rests_until = Some(SystemTime::now() + ELSEWHERE_PAUSE),
+            Outcome::Permitted | Outcome::Refused => {}
         }
     }
+}
+
+/// In which order they are seen to: first what is written, then what has been given out, then what somebody asks for just now.
+fn in_order<'a>(
+    all: &'a BTreeSet<Wanted>,
+    written: &BTreeSet<Wanted>,
+    is_there: impl Fn(&Wanted) -> bool,
+) -> Vec<&'a Wanted> {
+    let mut order: Vec<&Wanted> = all.iter().collect();
+    order.sort_by_key(|wanted| (!written.contains(wanted), !is_there(wanted)));
+    order
 }
 
 fn wishes(running: &Running) -> (Acme, Option<PathBuf>) {
@@ -212,9 +291,46 @@ fn known(wanted: &Wanted, name: &Name, certificate: Option<&Arc<Certificate>>, n
     }
 }
 
-/// How many are seen to at one time.
+/// How many are seen to at one time, and about how many others it is asked whether they shall be.
 const AT_ONCE: usize = 4;
+const ASKING_MAX: usize = 8;
 /// The longest sleep.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How soon it is looked again when another program sees to a name.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(name: &str) -> Wanted {
+        Wanted { name: name.to_owned(), by: Signer::Acme }
+    }
+
+    #[test]
+    fn what_strangers_ask_for_leaves_a_place_for_what_is_written() {
+        let mut places = Places::default();
+        let mut begun = 0;
+        while places.has_room(Task::Get, true) {
+            places.taken(Task::Get, true);
+            begun += 1;
+        }
+        assert_eq!(begun, AT_ONCE - 1);
+        assert!(places.has_room(Task::Get, false) && places.has_room(Task::Ask, true));
+        places.taken(Task::Get, false);
+        assert!(!places.has_room(Task::Look, false));
+        (0..ASKING_MAX).for_each(|_| places.taken(Task::Ask, true));
+        assert!(!places.has_room(Task::Ask, true));
+        places.left(Task::Ask, true);
+        places.left(Task::Get, true);
+        assert!(places.has_room(Task::Ask, true) && places.has_room(Task::Get, true));
+    }
+
+    #[test]
+    fn written_names_come_first_and_then_what_is_in_use() {
+        let [new, used, written] = ["a.example", "b.example", "c.example"].map(wanted);
+        let all = BTreeSet::from([new.clone(), used.clone(), written.clone()]);
+        let order = in_order(&all, &BTreeSet::from([written.clone()]), |one| *one == used);
+        assert_eq!(order, [&written, &used, &new]);
+    }
+}

@@ -6,6 +6,7 @@ mod files;
 mod job;
 mod keeper;
 mod note;
+mod permission;
 mod schedule;
 
 pub use files::watch;
