@@ -318,7 +318,9 @@ impl Checker<'_, '_> {
         let proved = tls.into_iter().flat_map(|tls| &tls.certificates);
         let proved = proved.filter_map(|files| tls::prove(files, self.scene.outside).ok());
         let proved: Vec<_> = proved.collect();
-        if let Some(wrong) = tls.and_then(|tls| handshake::contradiction(&tls.settings, &proved)) {
+        if let Some(wrong) =
+            tls.and_then(|tls| handshake::contradiction(&tls.settings, &proved, obtains(tls)))
+        {
             self.wrong(&wrong.reason);
         }
         if let Some(auth) = tls.and_then(|tls| tls.settings.client_auth.as_ref())

@@ -158,6 +158,27 @@ pub fn may_be_demanded(plan: &Plan, wanted: &Wanted) -> bool {
         })
 }
 
+/// Takes away what makes them more than `max`: of what nobody wrote down and we have signed ourselves, which is made again in a moment when
+/// somebody asks for it, what was made the longest ago.
+pub fn make_room(plan: &Plan, certificates: &mut Certificates, max: usize) {
+    let written = wanted(plan);
+    let is_strange = |wanted: &&Wanted| !written.contains(wanted);
+    let strange = certificates.automatic.keys().filter(is_strange).count();
+    if strange <= max {
+        return;
+    }
+    let own = certificates.automatic.iter().filter(|(wanted, _)| wanted.by == Signer::Internal);
+    let mut own: Vec<_> = own
+        .filter(|(wanted, _)| is_strange(wanted))
+        .map(|(wanted, one)| (one.not_before, wanted.clone()))
+        .collect();
+    own.sort_unstable();
+    // Some at a time: it is no work to look for the next one each time.
+    for (_, old) in own.iter().take(strange - max + max / ROOM_MADE) {
+        certificates.automatic.remove(old);
+    }
+}
+
 fn is_host(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=LABEL_MAX).contains(&label.len())
@@ -172,6 +193,8 @@ fn is_host(name: &str) -> bool {
         && name.rsplit_once('.').is_some_and(|(_, last)| !is_number(last))
 }
 
+/// Which part of them makes room for new ones at a time.
+const ROOM_MADE: usize = 100;
 /// How long a name, and each part of it, may be (RFC 1035 §2.3.4).
 const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
@@ -217,6 +240,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use portunus_relay::plan::{HostPattern, SitePlan, SiteTls};
+    use std::time::Duration;
+
+    fn site(tls: SiteTls) -> SitePlan {
+        SitePlan {
+            names: vec![HostPattern::Any],
+            listen: Vec::new(),
+            prefaced: Vec::new(),
+            tls: Some(tls),
+            routes: Vec::new(),
+        }
+    }
 
     #[test]
     fn what_is_kept_has_a_place_that_was_written_or_that_the_system_has() {
@@ -231,15 +265,8 @@ mod tests {
 
     #[test]
     fn only_what_can_be_a_host_of_the_internet_is_got_on_demand() {
-        let mut plan = Plan::default();
         let tls = SiteTls { on_demand: Some(Signer::Acme), ..SiteTls::default() };
-        plan.sites.push(SitePlan {
-            names: vec![HostPattern::Any],
-            listen: Vec::new(),
-            prefaced: Vec::new(),
-            tls: Some(tls),
-            routes: Vec::new(),
-        });
+        let plan = Plan { sites: vec![site(tls)], ..Plan::default() };
         let may = |name: &str| may_be_demanded(&plan, &Wanted { name: name.to_owned(), by: Signer::Acme });
         let long = format!("{}.example", "a".repeat(64));
         let longest = format!("{}example", "abcdefghi.".repeat(25));
@@ -264,6 +291,29 @@ mod tests {
             &longest,
         ];
         assert_eq!(others.map(may), [false; 17]);
+    }
+
+    #[test]
+    fn what_was_signed_the_longest_ago_makes_room() {
+        let now = SystemTime::now();
+        let own = Authority::make(now).unwrap().0;
+        let mut certificates = Certificates::default();
+        let mut add = |name: &str, by, age: u64| {
+            let made = own.sign(name, now - Duration::from_secs(age)).unwrap();
+            certificates.automatic.insert(Wanted { name: name.to_owned(), by }, made);
+        };
+        (0..4).for_each(|age| add(&format!("{age}.example"), Signer::Internal, age));
+        add("bought.example", Signer::Acme, 9);
+        add("written.example", Signer::Internal, 9);
+        let written = Wanted { name: "written.example".to_owned(), by: Signer::Internal };
+        let tls = SiteTls { automatic: vec![written], ..SiteTls::default() };
+        let plan = Plan { sites: vec![site(tls)], ..Plan::default() };
+        make_room(&plan, &mut certificates, 5);
+        assert_eq!(certificates.automatic.len(), 6);
+        make_room(&plan, &mut certificates, 3);
+        let mut left: Vec<_> = certificates.automatic.keys().map(|one| &*one.name).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["0.example", "1.example", "bought.example", "written.example"]);
     }
 
     #[test]

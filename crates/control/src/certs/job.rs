@@ -6,7 +6,7 @@ use super::note::{self, Note};
 use super::permission;
 use super::schedule::Failing;
 use crate::apply::{Running, Supervisor};
-use crate::automatic::{self, Store};
+use crate::automatic::{self, ON_DEMAND_MAX, Store};
 use crate::observe::log;
 use portunus_relay::clock;
 use portunus_relay::demands::REFUSED_FOR;
@@ -244,6 +244,7 @@ impl Job {
     fn take(&self, certificate: &Arc<Certificate>) -> Result<(), Vec<Refusal>> {
         let changed = self.supervisor.change_certificates(|certificates| {
             certificates.automatic.insert(self.wanted.clone(), Arc::clone(certificate));
+            automatic::make_room(self.running.snapshot.plan(), certificates, ON_DEMAND_MAX);
         });
         match changed {
             Ok(()) => {

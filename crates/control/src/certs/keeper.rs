@@ -187,7 +187,10 @@ impl Keeper {
         for wanted in demands.waiting() {
             if all.contains(&wanted) && running.snapshot.certificates().automatic.contains_key(&wanted) {
                 demands.granted(&wanted);
-            } else if all.len() >= ON_DEMAND_MAX || !automatic::may_be_demanded(plan, &wanted) {
+            } else if !automatic::may_be_demanded(plan, &wanted)
+                // What we sign ourselves makes room for itself.
+                || (wanted.by == Signer::Acme && all.len() >= written.len() + ON_DEMAND_MAX)
+            {
                 demands.refused(&wanted, clock::read(), REFUSED_FOR);
             } else {
                 all.insert(wanted);
