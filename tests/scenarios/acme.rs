@@ -220,6 +220,19 @@ fn names_on_demand_are_asked_for_and_the_others_get_none() {
 }
 
 #[test]
+fn what_cannot_be_kept_is_not_asked_for_and_tried_less_and_less() {
+    let mut pebble = Pebble::new();
+    let place = Place::new();
+    std::fs::create_dir(place.file("state")).expect("a folder");
+    place.write("state/acme", "this is no folder");
+    let proxy = proxy_in(place, &pebble, "", "");
+    pebble.start(&temper(&proxy));
+    let line = proxy.wait_for_stderr("the next try is in 2 s");
+    assert!(line.contains("could not be kept") && line.contains("state/acme"), "{line}");
+    proxy.wait_for_stderr("the next try is in 5 s");
+}
+
+#[test]
 fn names_that_nobody_allows_leave_nothing_behind() {
     let pebble = Pebble::new();
     let origin = Origin::serve(|_| Answer::status(403, b""));

@@ -44,7 +44,7 @@ pub fn due(
     now: SystemTime,
 ) -> (SystemTime, Task) {
     let note = &name.note;
-    let rest = note.waits_until().into_iter().chain(name.rests_until).max();
+    let rest = note.waits_until(now).into_iter().chain(name.rests_until).max();
     let not_before_rest = |at: SystemTime| rest.map_or(at, |rest| rest.max(at));
     let Some(certificate) = certificate else { return (not_before_rest(now), Task::Get) };
     let authorities = &plan.settings.acme.authorities;
@@ -52,10 +52,10 @@ pub fn due(
     let renew = match note.from.as_ref().filter(|_| wanted.by == Signer::Acme) {
         // The operator wants certificates from other CAs now.
         Some(from) if is_foreign(from) => now,
-        _ => note.renew_at(&wanted.name, certificate),
+        _ => note.renew_at(&wanted.name, certificate, now),
     };
     let renew = not_before_rest(renew);
-    let look = note.look_at.map_or(now, note::moment);
+    let look = note.look_at.map_or(now, note::moment).max(name.rests_until.unwrap_or(now));
     match wanted.by == Signer::Acme && note.from.is_some() && look < renew {
         true => (look, Task::Look),
         false => (renew, Task::Get),
@@ -124,5 +124,18 @@ mod tests {
             (SystemTime::now(), Note { from: Some("https://staging.example".into()), ..Note::default() });
         let at = due(&wanted(Signer::Acme), &Name::new(note), Some(&certificate(now)), &plan(), now);
         assert!(at == (now, Task::Get));
+    }
+
+    #[test]
+    fn one_that_is_due_on_arrival_is_left_for_a_while() {
+        // By a clock that is 80 days ahead, 30 days are over.
+        let (now, wanted) = (SystemTime::now(), wanted(Signer::Acme));
+        let (shown, wrong) = (certificate(now), now + 80 * DAY);
+        let mut note = Note::obtained(CA, &wanted.name, &shown, wrong);
+        note.look_at = Some(note::seconds(wrong + 10 * DAY));
+        note.window = Some([note::seconds(now), note::seconds(now + DAY)]);
+        let (at, task) = due(&wanted, &Name::new(note), Some(&shown), &plan(), wrong);
+        assert!(task == Task::Get);
+        assert!((wrong + DAY..wrong + 2 * DAY).contains(&at));
     }
 }

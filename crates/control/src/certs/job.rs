@@ -10,8 +10,9 @@ use crate::automatic::{self, ON_DEMAND_MAX, Store};
 use crate::observe::log;
 use portunus_relay::clock;
 use portunus_relay::demands::REFUSED_FOR;
-use portunus_relay::plan::{Challenge, Listen, Plan, Signer, Wanted};
+use portunus_relay::plan::{AcmeAuthority, Challenge, Listen, Plan, Signer, Wanted};
 use portunus_relay::tls::Certificate;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -42,53 +43,72 @@ pub struct Job {
     pub store: Arc<dyn Store>,
     /// Who we are for CAs.
     pub accounts: Arc<Accounts>,
+    /// What is known of the name. Taken by whoever says what came of the job.
+    pub note: RefCell<Note>,
 }
 
 impl Job {
     /// Does it.
     pub async fn run(self) -> Outcome {
-        let name = &self.wanted.name;
-        let outcome = match (self.wanted.by, self.task) {
-            (_, Task::Ask) => self.permission().await,
-            (Signer::Internal, _) => self.sign(),
-            (Signer::Acme, Task::Look) => self.look().await,
-            (Signer::Acme, Task::Get) => self.get().await,
-        };
-        match outcome {
-            Ok(outcome) => outcome,
-            Err(refusals) => {
-                let mut note = match self.wanted.by {
-                    Signer::Acme => Note::read(&*self.store, name),
-                    Signer::Internal => Note::default(),
-                };
-                let pause = note.failed(name, &refusals, SystemTime::now());
-                let reason = note.error.as_deref().unwrap_or("");
-                let seconds = pause.as_secs();
-                log::error(format_args!(
-                    "{name} gets no certificate: {reason}; the next try is in {seconds} s"
-                ));
-                if self.wanted.by == Signer::Acme
-                    && let Err(reason) = note.keep(&*self.store, name)
-                {
-                    log::warn(format_args!(
-                        "{name}: this failure is forgotten with the end of the program: {reason}"
-                    ));
-                }
-                self.supervisor.automatic().tried(false);
-                self.running.snapshot.demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
-                Outcome::Noted(Box::new(note))
-            }
+        if self.task == Task::Ask {
+            return self.permission().await.unwrap_or_else(|refusals| self.failed(&refusals));
         }
+        if self.wanted.by == Signer::Internal {
+            return self.sign().unwrap_or_else(|refusals| self.failed(&refusals));
+        }
+        // Whoever has this writes what is kept of the name, and nobody else.
+        let _held = match self.store.lock(&self.key()) {
+            Ok(Some(held)) => held,
+            Ok(None) => return Outcome::Elsewhere,
+            Err(error) => return self.failed(&[self.unkept(&error)]),
+        };
+        let (name, now) = (&self.wanted.name, SystemTime::now());
+        let note = self.note.take().latest(&*self.store, name);
+        let waits = note.waits_until(now).is_some_and(|until| until > now);
+        self.note.replace(note);
+        match self.task {
+            Task::Look => self.look().await,
+            // Another program has had its try a moment ago.
+            _ if waits => Outcome::Noted(Box::new(self.note.take())),
+            _ => self.get().await.unwrap_or_else(|refusals| self.failed(&refusals)),
+        }
+    }
+
+    fn key(&self) -> String {
+        automatic::key(&self.wanted.name, "pem")
+    }
+
+    fn unkept(&self, error: &std::io::Error) -> Refusal {
+        let place = self.store.place(&self.key());
+        Refusal::own(format!("what is got could not be kept: {place}: {error}; write `state DIRECTORY`"))
+    }
+
+    fn failed(&self, refusals: &[Refusal]) -> Outcome {
+        let (name, mut note) = (&self.wanted.name, self.note.take());
+        let pause = note.failed(name, refusals, SystemTime::now());
+        let reason = note.error.as_deref().unwrap_or("");
+        let seconds = pause.as_secs();
+        log::error(format_args!("{name} gets no certificate: {reason}; the next try is in {seconds} s"));
+        if self.wanted.by == Signer::Acme
+            && let Err(reason) = note.keep(&*self.store, name)
+        {
+            log::warn(format_args!(
+                "{name}: this failure is forgotten with the end of the program: {reason}"
+            ));
+        }
+        self.supervisor.automatic().tried(false);
+        self.running.snapshot.demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
+        Outcome::Noted(Box::new(note))
     }
 
     /// Whether a name that nobody wrote down may have one. What was got before is used without asking.
     async fn permission(&self) -> Result<Outcome, Vec<Refusal>> {
         let (snapshot, name) = (&self.running.snapshot, &self.wanted.name);
         if self.wanted.by == Signer::Acme {
-            let note = Note::read(&*self.store, name);
-            if let Some(taken) = self.kept_by_others(&note)? {
-                self.take(&taken)?;
-                return Ok(Outcome::Noted(Box::new(note)));
+            let note = self.note.take().latest(&*self.store, name);
+            self.note.replace(note);
+            if let Some(taken) = self.kept_by_others()? {
+                return self.take(&taken);
             }
         }
         let Err(refusal) = permission::of(snapshot, name).await else { return Ok(Outcome::Permitted) };
@@ -100,7 +120,7 @@ impl Job {
             }
             return Ok(Outcome::Refused);
         };
-        let (now, mut note) = (SystemTime::now(), Note::read(&*self.store, name));
+        let (now, mut note) = (SystemTime::now(), self.note.take());
         if refusal.kind == Failing::Refused && note::dates(used)[1] < now {
             log::info(format_args!("{name} has no certificate any more: {}", refusal.reason));
             // While the program stops nobody minds.
@@ -124,15 +144,16 @@ impl Job {
         let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
         let own = |reason: String| vec![Refusal::own(reason)];
         let certificate = self.supervisor.automatic().sign(plan, name).map_err(own)?;
-        self.take(&certificate)?;
+        self.note.take(); // there is nothing to remember but failures
+        let outcome = self.take(&certificate)?;
         self.supervisor.automatic().tried(true);
-        Ok(Outcome::Noted(Box::default()))
+        Ok(outcome)
     }
 
     /// When the CA wants it to be renewed (RFC 9773).
-    async fn look(&self) -> Result<Outcome, Vec<Refusal>> {
-        let (plan, name, now) = (self.running.snapshot.plan(), &self.wanted.name, SystemTime::now());
-        let mut note = Note::read(&*self.store, name);
+    async fn look(&self) -> Outcome {
+        let (plan, now) = (self.running.snapshot.plan(), SystemTime::now());
+        let mut note = self.note.take();
         let authorities = &plan.settings.acme.authorities;
         let authority = authorities.iter().find(|one| Some(&one.directory) == note.from.as_ref());
         let certificate = self.running.snapshot.certificates().automatic.get(&self.wanted);
@@ -146,44 +167,37 @@ impl Job {
             again = pause.clamp(LOOK_PAUSE_MIN, LOOK_PAUSE_MAX);
         }
         note.look_at = Some(note::seconds(now + again));
+        note.at = note::seconds(now);
         // If that is lost, the CA is asked once more.
-        let _ = note.keep(&*self.store, name);
-        Ok(Outcome::Noted(Box::new(note)))
+        let _ = note.keep(&*self.store, &self.wanted.name);
+        Outcome::Noted(Box::new(note))
     }
 
     /// From a CA.
     async fn get(&self) -> Result<Outcome, Vec<Refusal>> {
         let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
-        let own = |reason: String| vec![Refusal::own(reason)];
-        let key = automatic::key(name, "pem");
-        let held = self.store.lock(&key).map_err(|error| {
-            own(format!(
-                "what is got could not be kept: {}: {error}; write `state DIRECTORY`",
-                self.store.place(&key)
-            ))
-        })?;
-        let Some(_held) = held else { return Ok(Outcome::Elsewhere) };
-        let mut note = Note::read(&*self.store, name);
-        if let Some(taken) = self.kept_by_others(&note)? {
-            self.take(&taken)?;
-            return Ok(Outcome::Noted(Box::new(note)));
+        if let Some(taken) = self.kept_by_others()? {
+            return self.take(&taken);
         }
+        let challenges = challenges(plan, name);
+        if challenges.is_empty() {
+            return Err(vec![Refusal::own(
+                "nothing that is written in `acme`, and listened at, can show that it is ours",
+            )]);
+        }
+        // What a CA gives is lost where nothing can be written, so it is not even asked.
+        self.note.borrow().keep(&*self.store, name).map_err(|reason| {
+            vec![Refusal::own(format!("what is got could not be kept: {reason}; write `state DIRECTORY`"))]
+        })?;
         let mut refusals = Vec::new();
         for authority in &plan.settings.acme.authorities {
-            match self.ask(authority, &note).await {
-                Ok(Obtained { pem, certificate }) => {
-                    self.store.write(&key, pem.as_bytes()).map_err(|error| {
-                        own(format!("the certificate cannot be kept: {}: {error}", self.store.place(&key)))
-                    })?;
-                    note = Note { from: Some(authority.directory.clone()), ..Note::default() };
-                    if let Err(reason) = note.keep(&*self.store, name) {
-                        log::warn(format_args!("{name}: {reason}"));
-                    }
-                    self.supervisor.automatic().tried(true);
-                    self.take(&certificate)?;
-                    return Ok(Outcome::Noted(Box::new(note)));
-                }
+            match self.ask(authority, &challenges).await {
+                Ok(obtained) => return self.keep(authority, &obtained),
                 Err(refusal) => {
+                    if let Some(wait) = refusal.wait {
+                        let until = note::seconds(SystemTime::now() + wait);
+                        self.note.borrow_mut().told.insert(authority.directory.clone(), until);
+                    }
                     let host = host_of(&authority.directory);
                     let reason = match refusal.reason.starts_with(host) {
                         true => refusal.reason,
@@ -193,12 +207,28 @@ impl Job {
                 }
             }
         }
+        let authorities = &plan.settings.acme.authorities;
+        let is_known = |directory: &String| authorities.iter().any(|one| one.directory == *directory);
+        self.note.borrow_mut().told.retain(|directory, _| is_known(directory));
         Err(refusals)
+    }
+
+    fn keep(&self, authority: &AcmeAuthority, obtained: &Obtained) -> Result<Outcome, Vec<Refusal>> {
+        let (key, name) = (self.key(), &self.wanted.name);
+        self.store.write(&key, obtained.pem.as_bytes()).map_err(|error| vec![self.unkept(&error)])?;
+        let now = SystemTime::now();
+        let note = Note::obtained(&authority.directory, name, &obtained.certificate, now);
+        if let Err(reason) = note.keep(&*self.store, name) {
+            log::warn(format_args!("{name}: {reason}"));
+        }
+        self.note.replace(note);
+        self.supervisor.automatic().tried(true);
+        self.take(&obtained.certificate)
     }
 
     /// The one in the store, when it is another one than what is in use, and good for a while: somebody else has got it, or we have
     /// before.
-    fn kept_by_others(&self, note: &Note) -> Result<Option<Arc<Certificate>>, Vec<Refusal>> {
+    fn kept_by_others(&self) -> Result<Option<Arc<Certificate>>, Vec<Refusal>> {
         let (plan, name) = (self.running.snapshot.plan(), &self.wanted.name);
         let stored = match automatic::stored(&*self.store, name) {
             Ok(Some(stored)) => stored,
@@ -208,40 +238,44 @@ impl Job {
                 return Ok(None);
             }
         };
-        let name = Name::new(Note { look_at: Some(u64::MAX), ..note.clone() });
+        let note = Note { look_at: Some(u64::MAX), ..self.note.borrow().clone() };
         let now = SystemTime::now();
-        let (at, _) = due(&self.wanted, &name, Some(&stored), plan, now);
+        let (at, _) = due(&self.wanted, &Name::new(note), Some(&stored), plan, now);
         let used = self.supervisor.running().snapshot.certificates().automatic.get(&self.wanted).cloned();
         let is_new = used.is_none_or(|used| !used.is_same(&stored));
         Ok((is_new && at > now).then_some(stored))
     }
 
-    async fn ask(
-        &self,
-        authority: &portunus_relay::plan::AcmeAuthority,
-        note: &Note,
-    ) -> Result<Obtained, Refusal> {
+    async fn ask(&self, authority: &AcmeAuthority, challenges: &[Challenge]) -> Result<Obtained, Refusal> {
         let (snapshot, name) = (&self.running.snapshot, &self.wanted.name);
+        let note = self.note.borrow().clone();
+        if let Some(left) = note.told_by(&authority.directory, SystemTime::now()) {
+            let reason = format!("wants to be left alone for {} s", left.as_secs());
+            return Err(Refusal { reason, kind: Failing::Outage, wait: Some(left) });
+        }
         let used = snapshot.certificates().automatic.get(&self.wanted);
-        let told = note.window.is_some() && note.from.as_ref() == Some(&authority.directory);
+        // A CA that does not take it well to be told is told once.
+        let told =
+            note.window.is_some() && note.from.as_ref() == Some(&authority.directory) && note.error.is_none();
         let request = acme::Request {
             name,
             acme: &snapshot.plan().settings.acme,
             authority,
-            challenges: &challenges(snapshot.plan(), name),
+            challenges,
             turn: note.refused,
-            begun: note.begun.clone(),
+            begun: note.begun,
             replaces: used.filter(|_| told).and_then(|one| identifier(one.leaf())),
         };
         let keep = |begun: &acme::Begun| {
-            let note = Note { begun: Some(begun.clone()), ..note.clone() };
+            let mut note = self.note.borrow_mut();
+            note.begun = Some(begun.clone());
             note.keep(&*self.store, name)
         };
         acme::obtain(request, &self.accounts, &snapshot.challenges, &keep).await
     }
 
     /// Lets handshakes go over to it.
-    fn take(&self, certificate: &Arc<Certificate>) -> Result<(), Vec<Refusal>> {
+    fn take(&self, certificate: &Arc<Certificate>) -> Result<Outcome, Vec<Refusal>> {
         let changed = self.supervisor.change_certificates(|certificates| {
             certificates.automatic.insert(self.wanted.clone(), Arc::clone(certificate));
             automatic::make_room(self.running.snapshot.plan(), certificates, ON_DEMAND_MAX);
@@ -251,9 +285,10 @@ impl Job {
                 self.running.snapshot.demands.granted(&self.wanted);
                 let until = &certificate.dates[1];
                 log::info(format_args!("{} has a certificate, valid until {until}", self.wanted.name));
-                Ok(())
+                Ok(Outcome::Noted(Box::new(self.note.take())))
             }
-            Err(crate::apply::Trouble::Stopping) => Ok(()),
+            // Whoever serves from now on takes it from the store.
+            Err(crate::apply::Trouble::Stopping) => Ok(Outcome::Elsewhere),
             Err(trouble) => Err(vec![Refusal::own(trouble.lines().join("; "))]),
         }
     }

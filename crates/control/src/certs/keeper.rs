@@ -11,16 +11,16 @@ use portunus_relay::clock;
 use portunus_relay::demands::REFUSED_FOR;
 use portunus_relay::plan::{Acme, Signer, Wanted};
 use portunus_relay::tls::Certificate;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-/// Keeps them as long as the program runs.
+/// Keeps them until the program stops.
 pub async fn keep(supervisor: Arc<Supervisor>) {
-    let mut changes = supervisor.changes();
+    let (mut changes, mut stop) = (supervisor.changes(), supervisor.stop_wanted());
     let (sender, mut done) = mpsc::unbounded_channel(); // bounded by AT_ONCE
     let asked = wishes(&supervisor.running());
     let mut keeper = Keeper {
@@ -31,13 +31,16 @@ pub async fn keep(supervisor: Arc<Supervisor>) {
         accounts: None,
         asked,
         turn: 0,
+        hurried: HashSet::new(),
     };
-    loop {
+    while !keeper.supervisor.is_stopping() {
         let running = keeper.supervisor.running();
         let pause = keeper.turn(&running).await;
         let demands = Arc::clone(&running.snapshot.demands);
         drop(running);
         tokio::select! {
+            // Whoever serves from now on sees to it: what is got here could not be used.
+            _ = stop.wait_for(|wanted| *wanted) => return,
             changed = changes.changed() => match changed {
                 Ok(()) => keeper.changed(),
                 Err(_) => return,
@@ -60,6 +63,8 @@ struct Keeper {
     /// What the configuration in force says of CAs and of the place to keep things, and the how many-th that is.
     asked: (Acme, Option<PathBuf>),
     turn: u64,
+    /// Those that were known before, and are tried at once.
+    hurried: HashSet<Wanted>,
 }
 
 /// How many names are being seen to.
@@ -122,6 +127,9 @@ impl Keeper {
         if asked != self.asked {
             self.asked = asked;
             self.turn += 1;
+            // Of those that are seen to just now it is known when that has ended.
+            let known = self.names.iter().filter(|(_, name)| !name.busy);
+            self.hurried.extend(known.map(|(wanted, _)| wanted.clone()));
             self.names.retain(|_, name| name.busy);
         }
     }
@@ -169,6 +177,7 @@ impl Keeper {
                         supervisor: Arc::clone(&self.supervisor),
                         store: Arc::clone(&store),
                         accounts: Arc::clone(&accounts),
+                        note: name.note.clone().into(),
                     };
                     self.begin(job, stranger);
                 }
@@ -216,15 +225,15 @@ impl Keeper {
         if new.is_empty() {
             return;
         }
-        let (store, hurry) = (Arc::clone(store), self.turn > 0);
+        let (store, hurried, now) = (Arc::clone(store), std::mem::take(&mut self.hurried), SystemTime::now());
         let read = tokio::task::spawn_blocking(move || {
             let read = |wanted: Wanted| {
                 let mut note = match wanted.by {
                     Signer::Acme => Note::read(&*store, &wanted.name),
                     Signer::Internal => Note::default(),
                 };
-                if hurry {
-                    note.next_try = None;
+                if hurried.contains(&wanted) {
+                    note.hurry(now);
                 }
                 (wanted, Name::new(note))
             };
@@ -237,13 +246,12 @@ impl Keeper {
     fn begin(&self, job: Job, stranger: bool) {
         let (sender, handle, turn) = (self.sender.clone(), Handle::current(), self.turn);
         tokio::spawn(async move {
-            let (wanted, task) = (job.wanted.clone(), job.task);
+            let (wanted, task, mut known) = (job.wanted.clone(), job.task, job.note.borrow().clone());
             let outcome = tokio::task::spawn_blocking(move || handle.block_on(job.run())).await;
             // A panic in there is a bug of ours, but no reason to leave a name without a certificate for ever.
             let outcome = outcome.unwrap_or_else(|_| {
-                let mut note = Note::default();
-                note.failed(&wanted.name, &[Refusal::own("it has panicked")], SystemTime::now());
-                Outcome::Noted(Box::new(note))
+                known.failed(&wanted.name, &[Refusal::own("it has panicked")], SystemTime::now());
+                Outcome::Noted(Box::new(known))
             });
             let _ = sender.send(Ended { wanted, task, stranger, outcome, turn }); // nobody hears it when the program ends
         });
@@ -258,7 +266,10 @@ impl Keeper {
         name.permitted = matches!(outcome, Outcome::Permitted);
         match outcome {
             Outcome::Noted(note) if turn == self.turn => name.note = *note,
-            Outcome::Noted(note) => name.note = Note { next_try: None, ..*note },
+            Outcome::Noted(mut note) => {
+                note.hurry(SystemTime::now());
+                name.note = *note;
+            }
             Outcome::Elsewhere => name.rests_until = Some(SystemTime::now() + ELSEWHERE_PAUSE),
             Outcome::Permitted | Outcome::Refused => {}
         }
@@ -305,6 +316,10 @@ const ELSEWHERE_PAUSE: Duration = Duration::from_secs(3);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::Trouble;
+    use crate::automatic::store::tests::Memory;
+    use crate::legacy::Legacy;
+    use crate::source::Source;
 
     fn wanted(name: &str) -> Wanted {
         Wanted { name: name.to_owned(), by: Signer::Acme }
@@ -335,5 +350,47 @@ mod tests {
         let all = BTreeSet::from([new.clone(), used.clone(), written.clone()]);
         let order = in_order(&all, &BTreeSet::from([written.clone()]), |one| *one == used);
         assert_eq!(order, [&written, &used, &new]);
+    }
+
+    fn supervisor() -> Arc<Supervisor> {
+        let text = "admin off\nworkers 1\nsite a.example { listen 127.0.0.1:0; respond 200 }".to_owned();
+        let source = Source::Text { name: "test".into(), text };
+        let opened = |_: &_| Ok::<_, Trouble>(());
+        Supervisor::start(source, |_| None, "0", &mut Legacy::default(), opened).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn who_stops_begins_nothing_and_leaves_the_rest_to_others() {
+        let supervisor = supervisor();
+        let keeping = tokio::spawn(keep(Arc::clone(&supervisor)));
+        supervisor.want_stop();
+        keeping.await.unwrap();
+        keep(supervisor).await;
+    }
+
+    #[tokio::test]
+    async fn only_what_was_known_when_the_settings_changed_is_hurried() {
+        let supervisor = supervisor();
+        let (sender, _done) = mpsc::unbounded_channel();
+        let mut keeper = Keeper {
+            asked: wishes(&supervisor.running()),
+            supervisor,
+            names: HashMap::new(),
+            places: Places::default(),
+            sender,
+            accounts: None,
+            turn: 1,
+            hurried: HashSet::from([wanted("known.example")]),
+        };
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let both = BTreeSet::from(["known.example", "new.example"].map(wanted));
+        for one in &both {
+            let mut note = Note::default();
+            note.failed(&one.name, &[Refusal::own("no")], SystemTime::now());
+            note.keep(&*store, &one.name).unwrap();
+        }
+        keeper.learn(&both, &store).await;
+        let next = |name: &str| keeper.names[&wanted(name)].note.next_try;
+        assert!(next("known.example").is_none() && next("new.example").is_some());
     }
 }
