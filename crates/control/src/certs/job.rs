@@ -159,11 +159,10 @@ impl Job {
         let certificate = self.running.snapshot.certificates().automatic.get(&self.wanted);
         let mut again = LOOK_PAUSE;
         if let (Some(authority), Some(id)) = (authority, certificate.and_then(|one| identifier(one.leaf())))
-            && let Ok(known) = self.accounts.of(authority, &plan.settings.acme).await
-            && let Ok((told, pause)) = known.account.renewal_info(&id).await
+            && let Ok(account) = self.accounts.of(authority, &plan.settings.acme).await
+            && let Some((window, pause)) = acme::suggested(&account, &id).await
         {
-            let window = [told.suggested_window.start, told.suggested_window.end];
-            note.window = Some(window.map(|at| u64::try_from(at.unix_timestamp()).unwrap_or(0)));
+            note.window = Some(window);
             again = pause.clamp(LOOK_PAUSE_MIN, LOOK_PAUSE_MAX);
         }
         note.look_at = Some(note::seconds(now + again));
@@ -264,6 +263,7 @@ impl Job {
             challenges,
             turn: note.refused,
             begun: note.begun,
+            stranger: !automatic::wanted(snapshot.plan()).contains(&self.wanted),
             replaces: used.filter(|_| told).and_then(|one| identifier(one.leaf())),
         };
         let keep = |begun: &acme::Begun| {

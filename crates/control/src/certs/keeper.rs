@@ -1,6 +1,6 @@
 //! keeper: sees to it that every name that wants a certificate has one that is good for a while yet; never in anybody's way.
 
-use super::acme::{Accounts, Refusal};
+use super::acme::{Accounts, Patience, Refusal};
 use super::due::{Name, Task, due};
 use super::job::{Job, Outcome};
 use super::note::Note;
@@ -29,6 +29,7 @@ pub async fn keep(supervisor: Arc<Supervisor>) {
         places: Places::default(),
         sender,
         accounts: None,
+        patience: Arc::default(),
         asked,
         turn: 0,
         hurried: HashSet::new(),
@@ -60,6 +61,8 @@ struct Keeper {
     sender: mpsc::UnboundedSender<Ended>,
     /// The accounts with the CAs of the configuration in force, and where they are kept.
     accounts: Option<(Arc<Accounts>, Arc<dyn Store>)>,
+    /// Which CAs want to be left alone.
+    patience: Arc<Patience>,
     /// What the configuration in force says of CAs and of the place to keep things, and the how many-th that is.
     asked: (Acme, Option<PathBuf>),
     turn: u64,
@@ -212,7 +215,7 @@ impl Keeper {
         let (accounts, store) = self.accounts.get_or_insert_with(|| {
             let store = self.supervisor.automatic().store(&running.snapshot.plan().settings);
             let roots = running.snapshot.certificates().roots.clone();
-            (Arc::new(Accounts::new(Arc::clone(&store), roots)), store)
+            (Arc::new(Accounts::new(Arc::clone(&store), roots, Arc::clone(&self.patience))), store)
         });
         (Arc::clone(accounts), Arc::clone(store))
     }
@@ -379,6 +382,7 @@ mod tests {
             places: Places::default(),
             sender,
             accounts: None,
+            patience: Arc::default(),
             turn: 1,
             hurried: HashSet::from([wanted("known.example")]),
         };

@@ -55,7 +55,7 @@ const REFUSED_SECONDS: [u64; 8] = [60, 300, 900, 1800, 3600, 7200, 14_400, 21_60
 /// By how much of itself a pause may be longer.
 const JITTER: f64 = 0.2;
 /// How long a CA can make us wait.
-const TOLD_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
+pub const TOLD_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
 /// A certificate is left as it is for one of so many parts of its time: 90 days are left for more than four, six days for seven hours.
 const REST: u32 = 20;
 /// At which part of its time a certificate is renewed whatever its CA has told.
