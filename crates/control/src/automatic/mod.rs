@@ -6,6 +6,7 @@ pub(crate) mod store;
 pub use authority::{Authority, subject};
 pub use store::{Disk, Held, Store};
 
+use crate::described::fnv1a;
 use crate::observe::log;
 use portunus_relay::plan::{Plan, Settings, Signer, Wanted};
 use portunus_relay::tls::{Certificate, Certificates};
@@ -211,10 +212,19 @@ pub fn stored(store: &dyn Store, name: &str) -> Result<Option<Arc<Certificate>>,
     }
 }
 
-/// What the store calls the certificate of a name, or what is remembered of it.
+/// What the store calls the certificate of a name, or what is remembered of it. No two names have the same, and none is longer than
+/// what file systems take.
 pub fn key(name: &str, kind: &str) -> String {
-    format!("acme/certificates/{}.{kind}", name.replace('*', "_").replace(':', "-"))
+    let plain = name.replace('_', "__").replace('*', "_").replace(':', "-");
+    let plain = match plain.char_indices().nth(KEY_CHARS_MAX) {
+        None => plain,
+        Some((end, _)) => format!("{}-{:016x}", &plain[..end], fnv1a(name.as_bytes())),
+    };
+    format!("acme/certificates/{plain}.{kind}")
 }
+
+/// With what stands around it in the names of locks and of new files it has to fit into 255 bytes.
+const KEY_CHARS_MAX: usize = 180;
 
 /// Where it is kept: where `state` says, or where the system has a place for it.
 pub fn directory(settings: &Settings, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
@@ -320,5 +330,19 @@ mod tests {
     fn no_name_is_a_way_out_of_its_directory() {
         assert_eq!(key("*.example.com", "pem"), "acme/certificates/_.example.com.pem");
         assert_eq!(key("[::1]", "json"), "acme/certificates/[--1].json");
+    }
+
+    #[test]
+    fn each_name_has_a_file_of_its_own_however_long_it_is() {
+        assert_ne!(key("_.example.com", "pem"), key("*.example.com", "pem"));
+        let long = |last: &str| format!("{}{last}.example", "abcdefghi.".repeat(24));
+        assert_ne!(key(&long("a"), "pem"), key(&long("b"), "pem"));
+        let root = std::env::temp_dir().join(format!("portunus-names-{}", std::process::id()));
+        let (disk, key) = (Disk::at(root.clone()), key(&long("a"), "json"));
+        let held = disk.lock(&key).unwrap();
+        disk.write(&key, b"x").unwrap();
+        assert_eq!(disk.read(&key).unwrap().as_deref(), Some(&b"x"[..]));
+        drop(held);
+        std::fs::remove_dir_all(root).unwrap();
     }
 }
