@@ -322,3 +322,17 @@ fn private_names_are_signed_by_our_own_authority_which_can_be_believed() {
     trusting.must_connect(proxy.address(), "y.internal");
     assert!(trusting.connect(proxy.address(), "x.internal").is_err());
 }
+
+#[test]
+fn the_authority_that_is_believed_is_the_one_of_the_program_that_runs() {
+    let place = Place::new();
+    let text = "site localhost { listen @listen tls; respond 200 own }\n";
+    let kept_elsewhere = |place: &Place, _: &[portunus_tests::Port]| {
+        let mut command = std::process::Command::new(portunus_tests::binary::portunus());
+        command.env("STATE_DIRECTORY", place.file("elsewhere"));
+        command
+    };
+    let proxy = Proxy::start_by(kept_elsewhere, place, text);
+    let printed = proxy.command(&["trust", "--print"]).expect(0).stdout;
+    Trusting::believing(&printed).must_connect(proxy.address(), "localhost");
+}

@@ -58,7 +58,12 @@ impl Automatic {
 
     /// Where accounts, keys and certificates are kept.
     pub fn store(&self, settings: &Settings) -> Arc<dyn Store> {
-        Arc::new(Disk::at(directory(settings, &self.variable)))
+        Arc::new(Disk::at(self.place(settings)))
+    }
+
+    /// Where that is.
+    pub fn place(&self, settings: &Settings) -> PathBuf {
+        directory(settings, &self.variable)
     }
 
     /// Puts those certificates of a plan in place that are there already, or that can be made without asking anybody.
@@ -86,7 +91,7 @@ impl Automatic {
     /// A certificate by our own authority.
     pub fn sign(&self, plan: &Plan, name: &str) -> Result<Arc<Certificate>, String> {
         let now = SystemTime::now();
-        let place = directory(&plan.settings, &self.variable);
+        let place = self.place(&plan.settings);
         let mut authority = lock(&self.authority);
         let own = match &*authority {
             Some((known, own)) if *known == place => Arc::clone(own),
