@@ -323,6 +323,11 @@ impl Checker<'_, '_> {
         {
             self.wrong(&wrong.reason);
         }
+        let is_open = tls.is_some_and(|tls| tls.listen.len() < site.listen.len());
+        if is_open && tls.and_then(|tls| tls.settings.client_auth.as_ref()).is_some_and(|auth| auth.required)
+        {
+            self.wrong("the site also speaks plain HTTP, where clients show no certificate");
+        }
         if let Some(auth) = tls.and_then(|tls| tls.settings.client_auth.as_ref())
             && let Err(wrong) = tls::roots(Some(auth.ca.clone()), self.scene.outside)
         {

@@ -324,15 +324,21 @@ fn keep_alive() -> TcpKeepalive {
         .with_retries(3)
 }
 
-/// For whoever is not in a hurry: the control plane's questions to hosts.
+/// For HTTP/2, and for the control plane's questions to hosts.
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = Stream::poll_read(self.get_mut(), cx, buffer.initialize_unfilled());
-        read.map_ok(|count| buffer.advance(count))
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            own @ Stream::Tls(_) => {
+                let read = own.poll_read(cx, buffer.initialize_unfilled());
+                read.map_ok(|count| buffer.advance(count))
+            }
+        }
     }
 }
 

@@ -246,7 +246,7 @@ pub fn request_to(request: &Request, length: Option<u64>) -> Option<Asked<()>> {
     map.reserve(request.fields.len() + 2);
     for (known, name, value) in request.fields.iter() {
         if hop::crosses_up(known) && !(request.websocket && known == Known::SEC_WEBSOCKET_KEY) {
-            append(map, name, value);
+            append(map, known, name, value);
         }
     }
     if let Some(length) = length.filter(|_| !request.websocket) {
@@ -320,7 +320,7 @@ pub fn response_to(response: &Response, length: Option<u64>, date: Option<&[u8]>
         map.remove(http::header::SEC_WEBSOCKET_ACCEPT);
     }
     if let Some(date) = date.filter(|_| !response.fields.has(Known::DATE)) {
-        append(map, b"date", date);
+        append(map, Known::DATE, b"date", date);
     }
     // RFC 9110 §8.6: none in a 1xx or 204.
     let may_tell = !status.is_informational() && status != Status::NO_CONTENT && !switched;
@@ -345,18 +345,50 @@ fn answer(status: Status, fields: &Fields, more: usize) -> AnswerHead {
     map.reserve(fields.len() + more);
     for (known, name, value) in fields.iter() {
         if hop::crosses_down(known, name) {
-            append(map, name, value);
+            append(map, known, name, value);
         }
     }
     AnswerHead(head)
 }
 
 /// Adds a field. One that breaks the grammar is left out: the second lock against splitting (attack B3).
-fn append(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
-    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+fn append(map: &mut HeaderMap, known: Known, name: &[u8], value: &[u8]) {
+    let name = usual(known).map_or_else(|| HeaderName::from_bytes(name), Ok);
+    if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
         // More than the map can hold, no head of ours has: limits see to that.
         let _ = map.try_append(name, value);
     }
+}
+
+/// The names that most heads have, so that they need not be looked up.
+fn usual(known: Known) -> Option<HeaderName> {
+    use http::header;
+    Some(match known {
+        Known::ACCEPT => header::ACCEPT,
+        Known::ACCEPT_ENCODING => header::ACCEPT_ENCODING,
+        Known::ACCEPT_LANGUAGE => header::ACCEPT_LANGUAGE,
+        Known::ACCEPT_RANGES => header::ACCEPT_RANGES,
+        Known::AGE => header::AGE,
+        Known::AUTHORIZATION => header::AUTHORIZATION,
+        Known::CACHE_CONTROL => header::CACHE_CONTROL,
+        Known::CONTENT_ENCODING => header::CONTENT_ENCODING,
+        Known::CONTENT_LENGTH => header::CONTENT_LENGTH,
+        Known::CONTENT_TYPE => header::CONTENT_TYPE,
+        Known::COOKIE => header::COOKIE,
+        Known::DATE => header::DATE,
+        Known::ETAG => header::ETAG,
+        Known::EXPIRES => header::EXPIRES,
+        Known::FORWARDED => header::FORWARDED,
+        Known::LAST_MODIFIED => header::LAST_MODIFIED,
+        Known::LOCATION => header::LOCATION,
+        Known::ORIGIN => header::ORIGIN,
+        Known::REFERER => header::REFERER,
+        Known::SERVER => header::SERVER,
+        Known::SET_COOKIE => header::SET_COOKIE,
+        Known::USER_AGENT => header::USER_AGENT,
+        Known::VARY => header::VARY,
+        _ => return None,
+    })
 }
 
 /// Takes trailers over. What no trailer may say is a crime of clients (attack A34); from upstreams it is dropped.
@@ -389,7 +421,7 @@ pub fn trailers_to(fields: &Fields) -> Trailers {
     let mut map = HeaderMap::with_capacity(fields.len());
     for (known, name, value) in fields.iter() {
         if hop::may_trail(known, name) && value.iter().copied().all(is_value_byte) {
-            append(&mut map, name, value);
+            append(&mut map, known, name, value);
         }
     }
     Trailers(map)

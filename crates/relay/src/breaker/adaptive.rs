@@ -22,6 +22,11 @@ const LOW: u32 = 25;
 const SLACK: f64 = 5_000.0;
 /// For how long answers have to take too long: what is over before is worked off without refusing anybody.
 const LATE: Duration = Duration::from_secs(1);
+/// For how long answers may be rarer than before, and late, without anybody being refused for it: then the server has become slower, for as long
+/// as something else keeps it busy, and is not asked for more.
+const PAUSE: Duration = Duration::from_secs(3);
+/// To which part of what it was the rate of answers has to fall.
+const RARE: f64 = 0.7;
 /// How fast the usual time follows a longer one, in seconds.
 const FOLLOWS: f64 = 300.0;
 
@@ -44,6 +49,8 @@ pub struct Adaptive {
     rate: f64,
     /// Since when answers have taken too long.
     late_since: Option<Tick>,
+    /// Since when they have been much rarer, too.
+    rare_since: Option<Tick>,
     /// How many requests there were, and how many answers a second, when it was first made less.
     before: Option<(f64, f64)>,
 }
@@ -61,6 +68,7 @@ impl Default for Adaptive {
             silence: WINDOW.0,
             rate: 0.0,
             late_since: None,
+            rare_since: None,
             before: None,
         }
     }
@@ -102,20 +110,30 @@ impl Adaptive {
         let most = f64::from(self.most);
         let rate = f64::from(self.seen.len()) / passed.max(0.001);
         let fine = self.usual * 1.5 + SLACK;
-        if low > fine {
+        let pauses = low > fine && rate < self.rate * RARE && {
+            let since = *self.rare_since.get_or_insert(now);
+            now.since(since) < PAUSE
+        };
+        if pauses {
+            if most >= self.limit * 0.8 && self.limit < f64::from(BLIND_MOST) {
+                self.limit = (self.limit * 2.0).min(f64::from(BLIND_MOST));
+            }
+        } else if low > fine {
             let since = *self.late_since.get_or_insert(self.looked);
             if now.since(since) >= LATE {
                 self.take_away(low, fine, most, rate);
             }
         } else {
-            self.late_since = None;
+            (self.late_since, self.rare_since) = (None, None);
             self.before = None;
             if most >= self.limit * 0.8 {
                 self.limit *= 1.25;
             }
         }
         self.limit = self.limit.clamp(LEAST.into(), MOST.into());
-        self.rate += (rate - self.rate) * 0.3;
+        if !pauses {
+            self.rate += (rate - self.rate) * 0.3;
+        }
         self.seen.clear();
         self.most = 0;
         self.looked = now;
@@ -267,6 +285,18 @@ mod tests {
         server.at_a_time = 0;
         let seen = server.run(&mut adaptive, 5_000, 2_000, 1.0);
         assert!(seen.shed < 100, "{} of 2000 shed", seen.shed);
+    }
+
+    #[test]
+    fn a_server_that_is_busy_with_something_else_for_two_seconds_sheds_nobody() {
+        let (mut server, mut adaptive) = (Server::new(20, 10), Adaptive::default());
+        server.run(&mut adaptive, 0, 5_000, 1.0);
+        server.at_a_time = 3;
+        let seen = server.run(&mut adaptive, 5_000, 2_000, 1.0);
+        server.at_a_time = 20;
+        let after = server.run(&mut adaptive, 7_000, 5_000, 1.0);
+        // A line of a thousand, as every pool has it, is not part of this.
+        assert!(seen.shed + after.shed < 900, "{} and {} of 7000 shed", seen.shed, after.shed);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! HTTP/2: one task drives a connection, another serves each of its requests; what runs is counted here, for a stream that is gone may still cost work.
 
+mod runners;
 mod socket;
 mod watch;
 
@@ -27,7 +28,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use watch::{Verdict, Watch};
 
@@ -94,6 +95,8 @@ pub fn connection(quiet: Quiet, read: Vec<u8>, worker: Rc<Worker>, seat: Seat) -
             .run()
             .await;
         }
+        // Nobody is there for their answers.
+        shared.waiting.borrow_mut().clear();
         if let Some(stream) = left.take() {
             linger(stream, &deadline, &shared.worker).await;
         }
@@ -173,7 +176,7 @@ impl Drive<'_> {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let asked = Asked(request);
-                    self.shared.arrive(Arrived { asked, respond, at: worker.clock.now() }, cx);
+                    self.shared.arrive(Arrived { asked, respond, at: worker.clock.now() });
                     continue;
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -290,7 +293,7 @@ impl Shared {
     }
 
     /// Serves a request, at once or when it is its turn.
-    fn arrive(self: &Rc<Shared>, mut arrived: Arrived, cx: &mut Context<'_>) {
+    fn arrive(self: &Rc<Shared>, mut arrived: Arrived) {
         self.requests.set(self.requests.get() + 1);
         let (running, waiting) = (self.running.get(), self.waiting.borrow().len());
         if running + waiting >= self.limits.streams {
@@ -298,19 +301,29 @@ impl Shared {
             self.worker.cells.crime(Crime::TooManyStreams);
             return arrived.respond.send_reset(Reason::REFUSED_STREAM);
         }
-        if arrived.respond.poll_reset(cx).is_ready() {
-            return self.watch.was_reset(arrived.at);
+        if running < self.streams() {
+            return self.begin(arrived);
         }
-        if running >= self.streams() {
-            self.waiting.borrow_mut().push_back(arrived);
-        } else {
-            self.begin(arrived);
+        let has_body = |arrived: &Arrived| !arrived.asked.0.body().is_end_stream();
+        let bodies = || self.waiting.borrow().iter().filter(|one| has_body(one)).count();
+        // Bodies that nobody reads use up the window of the connection, and those that are read would wait for them.
+        if has_body(&arrived)
+            && bodies() * 2 >= self.limits.connection_window / self.limits.stream_window.max(1)
+        {
+            self.worker.cells.crime(Crime::TooManyStreams);
+            return arrived.respond.send_reset(Reason::REFUSED_STREAM);
         }
+        self.waiting.borrow_mut().push_back(arrived);
     }
 
-    fn begin(self: &Rc<Shared>, arrived: Arrived) {
+    /// Serves a request, unless its client has taken it back.
+    fn begin(self: &Rc<Shared>, mut arrived: Arrived) {
+        // What else becomes of it, its task is told.
+        if arrived.respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return self.watch.was_reset(arrived.at);
+        }
         self.running.set(self.running.get() + 1);
-        tokio::task::spawn_local(stream(arrived, Running(Rc::clone(self))));
+        runners::serve(arrived, Running(Rc::clone(self)));
     }
 }
 

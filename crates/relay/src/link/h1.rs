@@ -21,6 +21,8 @@ pub struct H1 {
     sent: usize,
     /// Whether a byte of the message that is being written has left.
     departed: bool,
+    /// Whether nothing is written after this message.
+    last: bool,
     start: usize,
     end: usize,
     filled: bool,
@@ -69,6 +71,7 @@ impl H1 {
             held: Held { input: None, output: Vec::new(), buffers },
             sent: 0,
             departed: false,
+            last: false,
             start: 0,
             end: 0,
             filled: false,
@@ -354,8 +357,19 @@ impl H1 {
         self.here().len() + self.waiting() + self.stream.queued()
     }
 
+    /// Nothing is written after the message that is being written: under TLS that is said in the same breath.
+    pub fn end_with_this(&mut self) {
+        self.last = true;
+    }
+
     /// Writes what waits.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.last
+            && self.outgoing == Outgoing::Done
+            && let Stream::Tls(layer) = &mut self.stream
+        {
+            layer.end_with_next();
+        }
         while self.sent < self.held.output.len() {
             let waiting = self.held.output.get(self.sent..).unwrap_or(&[]);
             match ready!(self.stream.poll_write(cx, waiting)) {

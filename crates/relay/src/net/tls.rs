@@ -22,6 +22,10 @@ pub struct Layer {
     out: Vec<u8>,
     out_at: usize,
     ended: Option<End>,
+    /// Whether what was sealed are tickets, which nobody waits for: they leave with what is written next.
+    idle_talk: bool,
+    /// Whether the good-bye leaves with what is written next.
+    bye_follows: bool,
     said_bye: bool,
     cut: bool,
 }
@@ -69,6 +73,8 @@ impl Layer {
             out: Vec::new(),
             out_at: 0,
             ended: None,
+            idle_talk: false,
+            bye_follows: false,
             said_bye: false,
             cut: false,
         }
@@ -102,6 +108,7 @@ impl Layer {
             // first answer; in TLS 1.2 the last word may be the server's, and is waited for.
             let is_new = self.agreed().protocol_version() == Some(ProtocolVersion::TLSv1_3);
             if is_over && (is_new || matches!(self.side, Conn::Client(_))) {
+                self.idle_talk = self.is_server();
                 return Poll::Ready(Ok(()));
             }
             ready!(self.poll_flush(cx))?;
@@ -135,7 +142,9 @@ impl Layer {
                 Some(_) => return Ok(0),
             }
             let count = self.receive(buffer)?;
-            self.flush_now(); // what the protocol had to say to that
+            if !self.idle_talk {
+                self.flush_now(); // what the protocol had to say to that
+            }
             if count > 0 {
                 return Ok(count);
             }
@@ -266,9 +275,10 @@ impl Layer {
             return Poll::Ready(Ok(0));
         }
         if self.out.len() - self.out_at > OUT_KEPT_MAX {
-            ready!(self.poll_flush(cx))?;
+            ready!(self.poll_flush_all(cx))?;
         }
         self.settle()?;
+        let asked = head.len() + body.len();
         OUTPUT.with_borrow_mut(|output| {
             let head = head.get(..head.len().min(WRITE_STEP)).unwrap_or(head);
             let body = body.get(..body.len().min(WRITE_STEP - head.len())).unwrap_or(body);
@@ -291,7 +301,10 @@ impl Layer {
                     end += self.seal(piece, output.get_mut(end..).unwrap_or(&mut []))?;
                 }
             }
-            (self.out, self.out_at) = (Vec::new(), 0);
+            if self.bye_follows && head.len() + body.len() == asked {
+                end += self.seal_bye(output.get_mut(end..).unwrap_or(&mut []));
+            }
+            (self.out, self.out_at, self.idle_talk) = (Vec::new(), 0, false);
             let sealed = output.get(..end).unwrap_or(&[]);
             let mut sent = 0;
             while let Some(left) = sealed.get(sent..).filter(|left| !left.is_empty()) {
@@ -334,8 +347,12 @@ impl Layer {
         sealed
     }
 
-    /// Sends what was sealed.
+    /// Sends what was sealed and somebody waits for.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.idle_talk { Poll::Ready(Ok(())) } else { self.poll_flush_all(cx) }
+    }
+
+    fn poll_flush_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(left) = self.out.get(self.out_at..).filter(|left| !left.is_empty()) {
             match ready!(self.socket.poll_write(cx, left))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -364,21 +381,31 @@ impl Layer {
     /// Ends our half: says so, and then ends the half below.
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.say_bye();
-        ready!(self.poll_flush(cx))?;
+        ready!(self.poll_flush_all(cx))?;
         self.socket.poll_end(cx)
     }
 
+    /// What is written next is the last: the good-bye leaves with it.
+    pub fn end_with_next(&mut self) {
+        self.bye_follows = true;
+    }
+
     fn say_bye(&mut self) {
+        let mut alert = [0; 256];
+        let length = self.seal_bye(&mut alert);
+        self.out.extend_from_slice(alert.get(..length).unwrap_or(&[]));
+    }
+
+    /// Seals the good-bye, which is said once, into `to`; says how many bytes that made.
+    fn seal_bye(&mut self, to: &mut [u8]) -> usize {
         if self.said_bye || self.cut || self.agreed().is_handshaking() {
-            return;
+            return 0;
         }
         self.said_bye = true;
-        let mut alert = [0; 256];
-        let length = match &mut self.side {
-            Conn::Server(connection) => bye(connection.process_tls_records(&mut self.rest), &mut alert),
-            Conn::Client(connection) => bye(connection.process_tls_records(&mut self.rest), &mut alert),
-        };
-        self.out.extend_from_slice(alert.get(..length).unwrap_or(&[]));
+        match &mut self.side {
+            Conn::Server(connection) => bye(connection.process_tls_records(&mut self.rest), to),
+            Conn::Client(connection) => bye(connection.process_tls_records(&mut self.rest), to),
+        }
     }
 
     /// Whether a read would find something.

@@ -55,6 +55,9 @@ pub fn head(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Framing {
             worker.clock.with_date(|date| {
                 emit::response_head(&x.response, framing, connection, version, Some(date), output)
             });
+            if connection == Connection::Close {
+                link.end_with_this();
+            }
         }
         Link::H2(link) => {
             link.answer(worker.clock.with_date(|date| convert::response_to(&x.response, length, Some(date))));

@@ -17,7 +17,7 @@ pub struct Choices {
     under: HashMap<Box<str>, Choice, FixedState>,
     /// For names that none of them proves: the operator has given them to this site all the same.
     other: Choice,
-    /// For clients that name nobody, where there are certificates for addresses.
+    /// For clients that name nobody, where these are others.
     nameless: Choice,
 }
 
@@ -31,6 +31,16 @@ impl Choices {
         for certificate in certificates {
             choices.add(&certificate);
             add(&mut choices.other, &certificate);
+        }
+        choices
+    }
+
+    /// Those of a site that shows none of them for a name that it does not prove; who names nobody gets the first.
+    pub fn only(certificates: impl Iterator<Item = Arc<Certificate>>) -> Choices {
+        let mut choices = Choices::default();
+        for certificate in certificates {
+            choices.add(&certificate);
+            add(&mut choices.nameless, &certificate);
         }
         choices
     }
@@ -132,6 +142,16 @@ mod tests {
         assert_eq!(chosen(Some("z.example")), 1);
         assert_eq!(chosen(Some("a.z.example")), 0);
         assert_eq!(chosen(None), 0);
+    }
+
+    #[test]
+    fn names_that_get_their_own_see_no_other() {
+        let ecdsa = &rcgen::PKCS_ECDSA_P256_SHA256;
+        let all = [&["a.example"][..], &["b.example"]].map(|names| certificate(names, ecdsa));
+        let choices = Choices::only(all.iter().cloned());
+        assert!(Arc::ptr_eq(&choices.of(Some("b.example"))[0], &all[1]));
+        assert!(choices.of(Some("c.example")).is_empty());
+        assert!(Arc::ptr_eq(&choices.of(None)[0], &all[0]));
     }
 
     #[test]

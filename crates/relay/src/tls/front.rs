@@ -146,6 +146,8 @@ impl Policy {
             // Whoever has to prove who it is does so each time (attack D7).
             config.send_tls13_tickets = 0;
         } else {
+            // One is what a connection of HTTP/2 needs, and whoever opens several at once gets one with each.
+            config.send_tls13_tickets = 1;
             // Its keys are replaced every 6 hours; the ones before are still read for as long.
             config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
         }
@@ -175,7 +177,11 @@ fn compile(
         false => (Vec::new(), known.collect()),
     };
     own.extend(for_all);
-    let mut choices = Choices::new(own.into_iter());
+    let mut choices = match tls.on_demand {
+        // Names that these do not prove get certificates of their own.
+        Some(_) => Choices::only(own.into_iter()),
+        None => Choices::new(own.into_iter()),
+    };
     others.into_iter().for_each(|one| choices.add(one));
     if let Some(signer) = tls.on_demand {
         let fits = |name: &str| names.iter().any(|pattern| pattern.fits(name));

@@ -149,3 +149,18 @@ fn a34_trailers_frame_and_route_nothing() {
     let fields = trailers(&map, false, &Limits::default()).unwrap();
     assert_eq!((fields.len(), trailers_to(&fields).0.len()), (1, 1));
 }
+
+#[test]
+fn the_usual_names_are_spelled_as_they_are_found() {
+    let mut usual_ones = 0;
+    for text in "accept accept-encoding accept-language accept-ranges age authorization cache-control content-encoding \
+                 content-length content-type cookie date etag expires forwarded last-modified location origin referer \
+                 server set-cookie user-agent vary host x-request-id"
+        .split_whitespace()
+    {
+        let found = usual(Known::find(text.as_bytes()));
+        usual_ones += usize::from(found.is_some());
+        assert!(found.is_none_or(|name| name == text), "{text}");
+    }
+    assert_eq!(usual_ones, 23);
+}

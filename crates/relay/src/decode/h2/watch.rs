@@ -108,13 +108,13 @@ impl Watch {
                 open > 0
             }
             Kind::Ping | Kind::Settings if frame.is_ack() => true,
-            // Who receives much also says much: that there is room for more, or how fast it came.
-            Kind::Ping | Kind::WindowUpdate => {
+            // Who receives much also says much: that there is room for more, how fast it came, or what is wanted first.
+            Kind::Ping | Kind::WindowUpdate | Kind::Priority => {
                 let sent = self.sent.get();
                 self.sent.set(sent.saturating_sub(EACH));
                 sent >= EACH
             }
-            Kind::Priority | Kind::Settings | Kind::Unknown => false,
+            Kind::Settings | Kind::Unknown => false,
         };
         if excused {
             return;
