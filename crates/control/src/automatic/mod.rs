@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// How many names that are not written anywhere may have certificates (attack D10).
+/// How many names that are not written anywhere may have certificates from CAs, and how many may have our own (attack D10).
 pub const ON_DEMAND_MAX: usize = 10_000;
 
 /// What is known of the certificates that nobody wrote down.
@@ -164,23 +164,23 @@ pub fn may_be_demanded(plan: &Plan, wanted: &Wanted) -> bool {
         })
 }
 
-/// Takes away what makes them more than `max`: of what nobody wrote down and we have signed ourselves, which is made again in a moment when
-/// somebody asks for it, what was made the longest ago.
+/// Takes away what makes more than `max` of those that nobody wrote down and that we have signed ourselves: such a one is made again in a moment
+/// when somebody asks for it. Those that were made the longest ago go.
 pub fn make_room(plan: &Plan, certificates: &mut Certificates, max: usize) {
-    let written = wanted(plan);
-    let is_strange = |wanted: &&Wanted| !written.contains(wanted);
-    let strange = certificates.automatic.keys().filter(is_strange).count();
-    if strange <= max {
+    if certificates.automatic.len() <= max {
         return;
     }
-    let own = certificates.automatic.iter().filter(|(wanted, _)| wanted.by == Signer::Internal);
-    let mut own: Vec<_> = own
-        .filter(|(wanted, _)| is_strange(wanted))
-        .map(|(wanted, one)| (one.not_before, wanted.clone()))
-        .collect();
+    let written = wanted(plan);
+    let is_own = |wanted: &Wanted| wanted.by == Signer::Internal && !written.contains(wanted);
+    let own = certificates.automatic.iter().filter(|(wanted, _)| is_own(wanted));
+    let mut own: Vec<_> = own.map(|(wanted, one)| (one.not_before, wanted.clone())).collect();
+    let excess = own.len().saturating_sub(max);
+    if excess == 0 {
+        return;
+    }
     own.sort_unstable();
     // Some at a time: it is no work to look for the next one each time.
-    for (_, old) in own.iter().take(strange - max + max / ROOM_MADE) {
+    for (_, old) in own.iter().take(excess + max / ROOM_MADE) {
         certificates.automatic.remove(old);
     }
 }
@@ -323,9 +323,9 @@ mod tests {
         let written = Wanted { name: "written.example".to_owned(), by: Signer::Internal };
         let tls = SiteTls { automatic: vec![written], ..SiteTls::default() };
         let plan = Plan { sites: vec![site(tls)], ..Plan::default() };
-        make_room(&plan, &mut certificates, 5);
+        make_room(&plan, &mut certificates, 4);
         assert_eq!(certificates.automatic.len(), 6);
-        make_room(&plan, &mut certificates, 3);
+        make_room(&plan, &mut certificates, 2);
         let mut left: Vec<_> = certificates.automatic.keys().map(|one| &*one.name).collect();
         left.sort_unstable();
         assert_eq!(left, ["0.example", "1.example", "bought.example", "written.example"]);

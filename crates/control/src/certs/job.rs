@@ -121,10 +121,11 @@ impl Job {
             return Ok(Outcome::Refused);
         };
         let (now, mut note) = (SystemTime::now(), self.note.take());
-        if refusal.kind == Failing::Refused && note::dates(used)[1] < now {
+        let is_over = refusal.kind == Failing::Refused && note::dates(used)[1] < now;
+        let gone = is_over
+            .then(|| self.supervisor.change_certificates(|all| _ = all.automatic.remove(&self.wanted)));
+        if let Some(Ok(())) = gone {
             log::info(format_args!("{name} has no certificate any more: {}", refusal.reason));
-            // While the program stops nobody minds.
-            let _ = self.supervisor.change_certificates(|all| _ = all.automatic.remove(&self.wanted));
             self.give_up();
             return Ok(Outcome::Refused);
         }
@@ -193,10 +194,7 @@ impl Job {
             match self.ask(authority, &challenges).await {
                 Ok(obtained) => return self.keep(authority, &obtained),
                 Err(refusal) => {
-                    if let Some(wait) = refusal.wait {
-                        let until = note::seconds(SystemTime::now() + wait);
-                        self.note.borrow_mut().told.insert(authority.directory.clone(), until);
-                    }
+                    self.note.borrow_mut().heard(&authority.directory, &refusal, SystemTime::now());
                     let host = host_of(&authority.directory);
                     let reason = match refusal.reason.starts_with(host) {
                         true => refusal.reason,
@@ -208,7 +206,7 @@ impl Job {
         }
         let authorities = &plan.settings.acme.authorities;
         let is_known = |directory: &String| authorities.iter().any(|one| one.directory == *directory);
-        self.note.borrow_mut().told.retain(|directory, _| is_known(directory));
+        self.note.borrow_mut().forget_but(is_known);
         Err(refusals)
     }
 
@@ -262,13 +260,14 @@ impl Job {
             authority,
             challenges,
             turn: note.refused,
-            begun: note.begun,
+            begun: note.orders.into_iter().find(|order| order.directory == authority.directory),
             stranger: !automatic::wanted(snapshot.plan()).contains(&self.wanted),
             replaces: used.filter(|_| told).and_then(|one| identifier(one.leaf())),
         };
         let keep = |begun: &acme::Begun| {
             let mut note = self.note.borrow_mut();
-            note.begun = Some(begun.clone());
+            note.orders.retain(|order| order.directory != begun.directory);
+            note.orders.push(begun.clone());
             note.keep(&*self.store, name)
         };
         acme::obtain(request, &self.accounts, &snapshot.challenges, &keep).await

@@ -196,16 +196,18 @@ impl Keeper {
         let mut all = written.clone();
         let there = running.snapshot.certificates().automatic.keys();
         all.extend(there.filter(|wanted| automatic::may_be_demanded(plan, wanted)).cloned());
+        let mut bought = all.iter().filter(|one| one.by == Signer::Acme && !written.contains(one)).count();
         for wanted in demands.waiting() {
+            let is_bought = wanted.by == Signer::Acme;
             if all.contains(&wanted) && running.snapshot.certificates().automatic.contains_key(&wanted) {
                 demands.granted(&wanted);
             } else if !automatic::may_be_demanded(plan, &wanted)
                 // What we sign ourselves makes room for itself.
-                || (wanted.by == Signer::Acme && all.len() >= written.len() + ON_DEMAND_MAX)
+                || (is_bought && bought >= ON_DEMAND_MAX)
             {
                 demands.refused(&wanted, clock::read(), REFUSED_FOR);
-            } else {
-                all.insert(wanted);
+            } else if all.insert(wanted) {
+                bought += usize::from(is_bought);
             }
         }
         all
@@ -320,6 +322,7 @@ const ELSEWHERE_PAUSE: Duration = Duration::from_secs(3);
 mod tests {
     use super::*;
     use crate::apply::Trouble;
+    use crate::automatic::Authority;
     use crate::automatic::store::tests::Memory;
     use crate::legacy::Legacy;
     use crate::source::Source;
@@ -355,27 +358,18 @@ mod tests {
         assert_eq!(order, [&written, &used, &new]);
     }
 
-    fn supervisor() -> Arc<Supervisor> {
-        let text = "admin off\nworkers 1\nsite a.example { listen 127.0.0.1:0; respond 200 }".to_owned();
+    fn supervisor(text: &str) -> Arc<Supervisor> {
+        let text = format!("admin off\nworkers 1\n{text}");
         let source = Source::Text { name: "test".into(), text };
         let opened = |_: &_| Ok::<_, Trouble>(());
         Supervisor::start(source, |_| None, "0", &mut Legacy::default(), opened).unwrap().0
     }
 
-    #[tokio::test]
-    async fn who_stops_begins_nothing_and_leaves_the_rest_to_others() {
-        let supervisor = supervisor();
-        let keeping = tokio::spawn(keep(Arc::clone(&supervisor)));
-        supervisor.want_stop();
-        keeping.await.unwrap();
-        keep(supervisor).await;
-    }
+    const PLAIN: &str = "site a.example { listen 127.0.0.1:0; respond 200 }";
 
-    #[tokio::test]
-    async fn only_what_was_known_when_the_settings_changed_is_hurried() {
-        let supervisor = supervisor();
-        let (sender, _done) = mpsc::unbounded_channel();
-        let mut keeper = Keeper {
+    fn keeper(supervisor: Arc<Supervisor>) -> Keeper {
+        let (sender, _) = mpsc::unbounded_channel();
+        Keeper {
             asked: wishes(&supervisor.running()),
             supervisor,
             names: HashMap::new(),
@@ -384,15 +378,58 @@ mod tests {
             accounts: None,
             patience: Arc::default(),
             turn: 1,
-            hurried: HashSet::from([wanted("known.example")]),
-        };
+            hurried: HashSet::new(),
+        }
+    }
+
+    fn failed(name: &str, store: &dyn Store) {
+        let mut note = Note::default();
+        note.failed(name, &[Refusal::own("no")], SystemTime::now() + Duration::from_secs(600));
+        note.keep(store, name).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_name_that_has_to_wait_gives_its_place_to_another_one() {
+        let folder = std::env::temp_dir().join(format!("portunus-keeper-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let root = folder.join("root.pem");
+        std::fs::write(&root, Authority::make(SystemTime::now()).unwrap().0.certificate).unwrap();
+        let supervisor = supervisor(&format!(
+            "state {}\nacme {{ ca https://ca.example/dir trust={}\nask http://127.0.0.1:1/may }}\n\
+             site *.example {{ listen 127.0.0.1:0 tls; tls auto on-demand; respond 200 }}",
+            folder.display(),
+            root.display()
+        ));
+        let running = supervisor.running();
+        failed("a.example", &*supervisor.automatic().store(&running.snapshot.plan().settings));
+        let (demands, now) = (&running.snapshot.demands, clock::read());
+        assert!(demands.ask("a.example", Signer::Acme, now));
+        let mut keeper = keeper(supervisor);
+        keeper.turn(&running).await;
+        assert!(demands.waiting().is_empty() && !demands.ask("a.example", Signer::Acme, now));
+        assert_eq!((keeper.places.all, keeper.places.asking), (0, 0));
+        assert!(demands.ask("b.example", Signer::Acme, now));
+        keeper.turn(&running).await;
+        assert_eq!((keeper.places.all, keeper.places.asking), (0, 1));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_stops_begins_nothing_and_leaves_the_rest_to_others() {
+        let supervisor = supervisor(PLAIN);
+        let keeping = tokio::spawn(keep(Arc::clone(&supervisor)));
+        supervisor.want_stop();
+        keeping.await.unwrap();
+        keep(supervisor).await;
+    }
+
+    #[tokio::test]
+    async fn only_what_was_known_when_the_settings_changed_is_hurried() {
+        let mut keeper = keeper(supervisor(PLAIN));
+        keeper.hurried.insert(wanted("known.example"));
         let store: Arc<dyn Store> = Arc::new(Memory::default());
         let both = BTreeSet::from(["known.example", "new.example"].map(wanted));
-        for one in &both {
-            let mut note = Note::default();
-            note.failed(&one.name, &[Refusal::own("no")], SystemTime::now());
-            note.keep(&*store, &one.name).unwrap();
-        }
+        both.iter().for_each(|one| failed(&one.name, &*store));
         keeper.learn(&both, &store).await;
         let next = |name: &str| keeper.names[&wanted(name)].note.next_try;
         assert!(next("known.example").is_none() && next("new.example").is_some());

@@ -33,8 +33,8 @@ pub struct Note {
     pub told: BTreeMap<String, u64>,
     /// Why the latest try has failed.
     pub error: Option<String>,
-    /// The order that has not come to its end.
-    pub begun: Option<Begun>,
+    /// The orders that have not come to their end: one with each CA.
+    pub orders: Vec<Begun>,
 }
 
 impl Note {
@@ -92,12 +92,27 @@ impl Note {
         self.next_try = Some(seconds(now + pause));
         self.at = seconds(now);
         self.error = Some(refusals.iter().map(|one| &*one.reason).collect::<Vec<_>>().join("; "));
-        // What was refused is not taken up again.
         if refused {
             self.outages = 0;
-            self.begun = None;
         }
         pause
+    }
+
+    /// This CA has given nothing.
+    pub fn heard(&mut self, directory: &str, refusal: &Refusal, now: SystemTime) {
+        if let Some(wait) = refusal.wait {
+            self.told.insert(directory.to_owned(), seconds(now + wait));
+        }
+        // What was refused is not taken up again.
+        if refusal.kind == Failing::Refused {
+            self.orders.retain(|order| order.directory != directory);
+        }
+    }
+
+    /// Forgets what other CAs have said.
+    pub fn forget_but(&mut self, is_known: impl Fn(&String) -> bool) {
+        self.told.retain(|directory, _| is_known(directory));
+        self.orders.retain(|order| is_known(&order.directory));
     }
 
     /// Until when it has to be waited; none: it has not.
@@ -152,18 +167,21 @@ mod tests {
     #[test]
     fn failures_are_remembered_and_what_was_begun_until_it_is_refused() {
         let (store, now) = (Memory::default(), moment(1_000_000));
-        let begun = Begun { directory: "d".into(), url: "u".into(), key: "k".into() };
-        let mut note = Note { begun: Some(begun.clone()), ..Note::default() };
+        let order = |directory: &str| Begun { directory: directory.into(), url: "u".into(), key: "k".into() };
+        let mut note = Note { orders: vec![order("d"), order("e")], ..Note::default() };
         let outage = Refusal::own("nobody answers");
         assert!(note.failed("a.example", std::slice::from_ref(&outage), now) < Duration::from_secs(4));
-        assert_eq!(note.begun.as_ref(), Some(&begun));
+        note.heard("d", &outage, now);
+        assert_eq!(note.orders.len(), 2);
         note.keep(&store, "a.example").unwrap();
         assert_eq!(Note::read(&store, "a.example"), note);
         assert_eq!(Note::read(&store, "b.example"), Note::default());
         let told =
             Refusal { reason: "no".into(), kind: Failing::Refused, wait: Some(Duration::from_secs(7200)) };
         let pause = note.failed("a.example", std::slice::from_ref(&told), now);
-        assert_eq!((pause, note.begun.clone()), (Duration::from_secs(7200), None));
+        note.heard("d", &told, now);
+        assert_eq!((pause, note.told_by("d", now)), (Duration::from_secs(7200), Some(pause)));
+        assert_eq!(note.orders, [order("e")], "what another CA has begun goes on");
         assert_eq!((note.outages, note.refused), (0, 1));
         let pause = note.failed("a.example", &[told, outage], now);
         assert!(pause < Duration::from_secs(2000), "another CA may be asked earlier");
