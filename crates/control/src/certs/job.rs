@@ -261,6 +261,7 @@ impl Job {
             challenges,
             turn: note.refused,
             begun: note.orders.into_iter().find(|order| order.directory == authority.directory),
+            patience: ORDER_TIME,
             stranger: !automatic::wanted(snapshot.plan()).contains(&self.wanted),
             replaces: used.filter(|_| told).and_then(|one| identifier(one.leaf())),
         };
@@ -324,6 +325,8 @@ fn host_of(directory: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// How long a CA has for each of its decisions. The last pause that does not fit into it is left out.
+const ORDER_TIME: Duration = Duration::from_secs(90);
 /// How often a CA is asked when it wants a certificate to be renewed: as often as it says, but neither all the time nor hardly ever.
 const LOOK_PAUSE: Duration = Duration::from_secs(6 * 3600);
 const LOOK_PAUSE_MIN: Duration = Duration::from_secs(60);

@@ -24,6 +24,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// How many addresses of a host are tried.
 const ADDRESSES_MAX: usize = 8;
+/// How long it is waited at most before an order is looked at again.
+const POLL_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long an answer may be.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -143,8 +145,8 @@ impl HttpClient for Web {
                 note(Heard { outage: Some(reason.clone()), ..Heard::default() });
                 Error::Other(reason.into())
             })?;
-            bound_retry_after(&mut answer);
             let status = answer.status();
+            bound_retry_after(&mut answer, if is_poll(&method, status) { POLL_PAUSE_MAX } else { TOLD_MAX });
             let asked_to_wait =
                 status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
             let wait = asked_to_wait.then(|| retry_after(&answer)).flatten();
@@ -202,10 +204,15 @@ async fn whole(answer: Response<Incoming>) -> Result<Response<Bytes>, String> {
     Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
-/// The library adds this to a time, and would be ended by the sum. Nobody is left alone for longer than that.
-fn bound_retry_after<B>(answer: &mut Response<B>) {
-    if retry_after(answer).is_some_and(|wait| wait > TOLD_MAX) {
-        answer.headers_mut().insert(RETRY_AFTER, TOLD_MAX.as_secs().into());
+/// Whether a CA has said where it is with something. Some want to be asked for that again after a day only, and have it done in seconds.
+fn is_poll(method: &Method, status: StatusCode) -> bool {
+    method == Method::POST && status.is_success()
+}
+
+/// Nobody is left alone for longer than that. The library adds this to a time, and would be ended by the sum.
+fn bound_retry_after<B>(answer: &mut Response<B>, most: Duration) {
+    if retry_after(answer).is_some_and(|wait| wait > most) {
+        answer.headers_mut().insert(RETRY_AFTER, most.as_secs().into());
     }
 }
 
@@ -262,7 +269,7 @@ mod tests {
     fn whoever_wants_to_be_left_alone_for_ever_is_not() {
         let left_alone = |header: &str| {
             let mut answer = Response::builder().header(RETRY_AFTER, header).body(()).unwrap();
-            bound_retry_after(&mut answer);
+            bound_retry_after(&mut answer, TOLD_MAX);
             retry_after(&answer)
         };
         assert_eq!(left_alone("18446744073709551615"), Some(TOLD_MAX));

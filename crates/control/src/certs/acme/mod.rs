@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub begun: Option<Begun>,
     /// Whether somebody asks for the name that nobody wrote down.
     pub stranger: bool,
+    /// How long the CA has for each of its decisions, before somebody else's turn comes.
+    pub patience: Duration,
     /// The certificate that the new one takes the place of, when the CA wants to know.
     pub replaces: Option<CertificateIdentifier<'a>>,
 }
@@ -192,7 +194,7 @@ async fn run(
     };
     if order.state().status == OrderStatus::Pending {
         let shown = prove(request, &mut order, challenges).await?;
-        let ready = order.poll_ready(&patience()).await.map_err(Failed::from);
+        let ready = order.poll_ready(&polls(request.patience)).await.map_err(Failed::from);
         // What the CA says of the name tells more than what it says of the order.
         if !matches!(ready, Ok(OrderStatus::Ready))
             && client::heard().outage.is_none()
@@ -212,7 +214,7 @@ async fn run(
         let csr = params.serialize_request(&key)?;
         order.finalize_csr(csr.der()).await?;
     }
-    let chain = order.poll_certificate(&patience()).await?;
+    let chain = order.poll_certificate(&polls(request.patience)).await?;
     let pem = format!("{}\n{}", chain.trim_end(), key.serialize_pem());
     let read = Certificate::read(pem.as_bytes(), pem.as_bytes());
     let read = read.map_err(|flaw| Failed::refused(format!("what the CA has given {}", flaw.reason)))?;
@@ -365,11 +367,9 @@ fn is_of(problem: &Problem, kind: &str) -> bool {
     problem.r#type.as_deref().is_some_and(|whole| whole.rsplit(':').next() == Some(kind))
 }
 
-fn patience() -> RetryPolicy {
-    RetryPolicy::default().initial_delay(Duration::from_millis(250)).backoff(1.3).timeout(ORDER_TIME)
+fn polls(patience: Duration) -> RetryPolicy {
+    RetryPolicy::default().initial_delay(Duration::from_millis(250)).backoff(1.3).timeout(patience)
 }
 
-/// How long a CA has for each of its decisions.
-const ORDER_TIME: Duration = Duration::from_secs(90);
 /// How much of what a CA says is told.
 const WORDS_MAX: usize = 500;
