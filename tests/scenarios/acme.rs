@@ -220,6 +220,58 @@ fn names_on_demand_are_asked_for_and_the_others_get_none() {
 }
 
 #[test]
+fn what_cannot_be_kept_is_not_asked_for_and_tried_less_and_less() {
+    let mut pebble = Pebble::new();
+    let place = Place::new();
+    std::fs::create_dir(place.file("state")).expect("a folder");
+    place.write("state/acme", "this is no folder");
+    let proxy = proxy_in(place, &pebble, "", "");
+    pebble.start(&temper(&proxy));
+    let line = proxy.wait_for_stderr("the next try is in 2 s");
+    assert!(line.contains("could not be kept") && line.contains("state/acme"), "{line}");
+    proxy.wait_for_stderr("the next try is in 5 s");
+}
+
+#[test]
+fn names_that_nobody_allows_leave_nothing_behind() {
+    let pebble = Pebble::new();
+    let origin = Origin::serve(|_| Answer::status(403, b""));
+    let sites = "site *.d.test { listen @listen tls; tls auto on-demand; respond 200 demanded }\n";
+    let proxy = proxy(&pebble, &format!("ask http://{origin}/may"), sites);
+    let trusting = Trusting::believing(&include_root(&pebble));
+    for at in 0..12 {
+        assert!(trusting.connect(proxy.address(), &format!("stranger-{at}.d.test")).is_err());
+    }
+    assert_eq!(origin.count(), 12);
+    let mut folders = vec![proxy.place().file("state")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            assert!(!path.to_string_lossy().contains("stranger"), "{}", path.display());
+            folders.extend(path.is_dir().then_some(path));
+        }
+    }
+    assert!(!proxy.stderr().contains("stranger"), "{}", proxy.stderr());
+}
+
+#[test]
+fn whoever_is_asked_is_asked_for_our_own_signature_too() {
+    let origin = Origin::serve(|request| match request.query("domain") {
+        Some("good.d.test") => Answer::text("yes"),
+        _ => Answer::status(404, b""),
+    });
+    let proxy = Proxy::start(&format!(
+        "state @dir/state\nacme {{ ask http://{origin}/may }}\n\
+         site *.d.test {{ listen @listen tls; tls internal on-demand; respond 200 own }}\n\
+         site localhost {{ listen @listen tls; respond 200 local }}\n"
+    ));
+    let trusting = Trusting::believing(&proxy.command(&["trust", "--print"]).expect(0).stdout);
+    assert!(trusting.connect(proxy.address(), "bad.d.test").is_err());
+    trusting.must_connect(proxy.address(), "good.d.test");
+    assert_eq!(origin.count(), 2);
+}
+
+#[test]
 fn killed_at_any_moment_it_comes_to_its_certificate() {
     let mut pebble = Pebble::new();
     let mut proxy = proxy(&pebble, "", "");
@@ -269,4 +321,18 @@ fn private_names_are_signed_by_our_own_authority_which_can_be_believed() {
     assert!(trusting.must_connect(proxy.address(), "localhost").shown == before);
     trusting.must_connect(proxy.address(), "y.internal");
     assert!(trusting.connect(proxy.address(), "x.internal").is_err());
+}
+
+#[test]
+fn the_authority_that_is_believed_is_the_one_of_the_program_that_runs() {
+    let place = Place::new();
+    let text = "site localhost { listen @listen tls; respond 200 own }\n";
+    let kept_elsewhere = |place: &Place, _: &[portunus_tests::Port]| {
+        let mut command = std::process::Command::new(portunus_tests::binary::portunus());
+        command.env("STATE_DIRECTORY", place.file("elsewhere"));
+        command
+    };
+    let proxy = Proxy::start_by(kept_elsewhere, place, text);
+    let printed = proxy.command(&["trust", "--print"]).expect(0).stdout;
+    Trusting::believing(&printed).must_connect(proxy.address(), "localhost");
 }

@@ -242,6 +242,8 @@ fn a_session_is_resumed_and_never_at_another_policy() {
     };
     assert!(!resumed("a.test") && resumed("a.test") && resumed("a.test"));
     assert!(!resumed("b.test") && resumed("b.test"));
+    // Whoever asks for nothing has them, too: some send their request when their last message has been acknowledged (Nagle).
+    assert_eq!(trusting.tickets(proxy.address(), "a.test"), Ok(2));
     // A reload that leaves the policy as it is keeps its tickets.
     proxy.signal("HUP");
     eventually("the reload", SOON, || {

@@ -147,6 +147,32 @@ impl Trusting {
 
     /// Connects and shakes hands; otherwise why not.
     pub fn connect(&self, address: SocketAddr, name: &str) -> Result<Secured, String> {
+        let stream = self.shake(address, name)?;
+        let shown = stream.conn.peer_certificates().and_then(<[_]>::first);
+        let shown = shown.map(|shown| shown.to_vec()).unwrap_or_default();
+        let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+        let protocol = stream.conn.alpn_protocol().map(<[u8]>::to_vec);
+        Ok(Secured { client: Client::over(stream), shown, resumed, protocol })
+    }
+
+    /// Connects, shakes hands, asks for nothing, and waits until tickets have come; says how many.
+    pub fn tickets(&self, address: SocketAddr, name: &str) -> Result<u32, String> {
+        let mut stream = self.shake(address, name)?;
+        while stream.conn.tls13_tickets_received() == 0 {
+            let count = stream.conn.read_tls(&mut stream.sock).map_err(|error| error.to_string())?;
+            stream.conn.process_new_packets().map_err(|error| error.to_string())?;
+            if count == 0 {
+                break;
+            }
+        }
+        Ok(stream.conn.tls13_tickets_received())
+    }
+
+    fn shake(
+        &self,
+        address: SocketAddr,
+        name: &str,
+    ) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
         let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
         let connection =
             ClientConnection::new(Arc::clone(&self.0), name).map_err(|error| error.to_string())?;
@@ -157,11 +183,7 @@ impl Trusting {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).map_err(|error| error.to_string())?;
         }
-        let shown = stream.conn.peer_certificates().and_then(<[_]>::first);
-        let shown = shown.map(|shown| shown.to_vec()).unwrap_or_default();
-        let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
-        let protocol = stream.conn.alpn_protocol().map(<[u8]>::to_vec);
-        Ok(Secured { client: Client::over(stream), shown, resumed, protocol })
+        Ok(stream)
     }
 
     /// Connects and shakes hands.

@@ -309,7 +309,7 @@ pub const FORMS: &[Form] = &[
             Kind::Text,
             "Any `http://` or `https://` address; `?domain=NAME` is added.",
         )],
-        "Who is asked whether a name shall have a certificate, for sites with `tls auto on-demand`. Only an answer with status 200 means yes.",
+        "Who is asked whether a name shall have a certificate, for sites with `tls auto on-demand` or `tls internal on-demand`. Only an answer with status 200 means yes.",
         "ask http://127.0.0.1:9123/may-it",
     ),
     Form {

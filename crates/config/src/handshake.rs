@@ -39,15 +39,16 @@ impl Settings {
         }
     }
 
-    /// Tells what cannot come true with the certificates that the site has.
+    /// Tells what cannot come true with the certificates that the site has, or gets `automatic`ally.
     pub fn contradictions(
         &self,
         settings: &TlsSettings,
         certificates: &[Arc<Certificate>],
+        automatic: bool,
         scene: &mut Scene<'_, '_>,
     ) {
         let span = |names: &[&str]| names.iter().find_map(|name| self.seen.get(name)).copied();
-        if let Some(Wrong { reason, hint }) = contradiction(settings, certificates)
+        if let Some(Wrong { reason, hint }) = contradiction(settings, certificates, automatic)
             && let Some(span) = span(&["suites", "curves", "versions", "from"])
         {
             scene.findings.error(span, reason).maybe_hint(hint);
@@ -55,8 +56,12 @@ impl Settings {
     }
 }
 
-/// Why no handshake, or not every one that is wanted, could succeed with these settings.
-pub fn contradiction(settings: &TlsSettings, certificates: &[Arc<Certificate>]) -> Option<Wrong> {
+/// Why no handshake, or not every one that is wanted, could succeed with these settings. What is got `automatic`ally is for an ECDSA key.
+pub fn contradiction(
+    settings: &TlsSettings,
+    certificates: &[Arc<Certificate>],
+    automatic: bool,
+) -> Option<Wrong> {
     if settings.from > settings.to {
         return Some(Wrong::new("no version of TLS is left: `from` is newer than `to`"));
     }
@@ -79,9 +84,10 @@ pub fn contradiction(settings: &TlsSettings, certificates: &[Arc<Certificate>]) 
             return Some(Wrong::new(reason).hint(format!("add one, or write `versions={other}`")));
         }
         let fits = |suite: &TlsSuite| {
-            suite.is_for_rsa().is_none_or(|rsa| certificates.iter().any(|one| one.is_rsa() == rsa))
+            let has = |rsa: bool| (automatic && !rsa) || certificates.iter().any(|one| one.is_rsa() == rsa);
+            suite.is_for_rsa().is_none_or(has)
         };
-        if !certificates.is_empty() && !own.any(fits) {
+        if (automatic || !certificates.is_empty()) && !own.any(fits) {
             let kind = if certificates.iter().any(|one| one.is_rsa()) { "RSA" } else { "ECDSA" };
             let reason = format!("no suite of TLS {text} among these fits a certificate of this site");
             return Some(Wrong::new(reason).hint(format!("its key needs one with `{kind}` in its name")));
@@ -219,7 +225,7 @@ mod tests {
 
     #[test]
     fn settings_that_no_client_could_meet_are_contradictions() {
-        let told = |settings: TlsSettings| contradiction(&settings, &[]).map(|wrong| wrong.reason);
+        let told = |settings: TlsSettings| contradiction(&settings, &[], false).map(|wrong| wrong.reason);
         let usual = TlsSettings::default;
         assert_eq!(told(usual()), None);
         let only = |suites: Vec<TlsSuite>| TlsSettings { suites, ..usual() };

@@ -318,7 +318,9 @@ impl Checker<'_, '_> {
         let proved = tls.into_iter().flat_map(|tls| &tls.certificates);
         let proved = proved.filter_map(|files| tls::prove(files, self.scene.outside).ok());
         let proved: Vec<_> = proved.collect();
-        if let Some(wrong) = tls.and_then(|tls| handshake::contradiction(&tls.settings, &proved)) {
+        if let Some(wrong) =
+            tls.and_then(|tls| handshake::contradiction(&tls.settings, &proved, obtains(tls)))
+        {
             self.wrong(&wrong.reason);
         }
         let is_open = tls.is_some_and(|tls| tls.listen.len() < site.listen.len());

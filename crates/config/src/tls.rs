@@ -7,9 +7,10 @@ use crate::handshake::Settings;
 use crate::outside::{Outside, Wrong};
 use crate::values::{self, Scheme};
 use portunus_relay::plan::{
-    Acme, Address, CertificateFiles, ClientAuth, HostPattern, PoolTls, Signer, SiteTls, Wanted,
+    Acme, Address, CertificateFiles, Challenge, ClientAuth, HostPattern, PoolTls, Signer, SiteTls, Wanted,
 };
 use portunus_relay::tls::{Certificate, Flaw, Part, Roots};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -119,8 +120,10 @@ impl Tls {
                 scene.findings.warning(span, reason);
             }
         }
-        self.settings.contradictions(&self.plan.settings, &self.certificates, scene);
-        if !listen.is_empty() && !self.obtain(secure, acme, span, scene) {
+        let good = listen.is_empty() || self.obtain(secure, acme, span, scene);
+        let automatic = !self.plan.automatic.is_empty() || self.plan.on_demand.is_some();
+        self.settings.contradictions(&self.plan.settings, &self.certificates, automatic, scene);
+        if !good {
             return Some(SiteTls { listen, ..self.plan });
         }
         let proved = |name: &str| self.certificates.iter().any(|certificate| certificate.proves(name));
@@ -164,6 +167,10 @@ impl Tls {
             });
             match name {
                 _ if proved => {}
+                HostPattern::Exact(_) if by == Signer::Acme && !is_provable(&host, acme) => {
+                    let reason = format!("that `{host}` is ours can be shown by `http-01` only");
+                    scene.findings.error(span, reason).hint("add `http-01` to `challenge`, or leave it out");
+                }
                 HostPattern::Exact(_) => self.plan.automatic.push(Wanted { name: host, by }),
                 _ if self.on_demand => self.plan.on_demand = Some(by),
                 HostPattern::Any if by == Signer::Internal => {
@@ -198,6 +205,14 @@ impl Tls {
                 .error(span, reason)
                 .hint("write `acme { ask URL }`: who is asked whether a name is good");
         }
+        if self.plan.on_demand == Some(Signer::Internal) && acme.ask.is_none() {
+            let reason =
+                "with `on-demand` anybody can have certificates made for any name, and each costs a moment";
+            scene
+                .findings
+                .warning(span, reason)
+                .hint("write `acme { ask URL }`: who is asked whether a name is good");
+        }
         let asks = self.plan.on_demand == Some(Signer::Acme)
             || self.plan.automatic.iter().any(|wanted| wanted.by == Signer::Acme);
         for file in asks.then(|| acme.trusts()).into_iter().flatten() {
@@ -210,6 +225,12 @@ impl Tls {
         }
         scene.findings.errors() == before
     }
+}
+
+/// Whether one of the challenges that are wanted can be used for this host: an address has no records, and handshakes do not name it.
+fn is_provable(host: &str, acme: &Acme) -> bool {
+    let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    !is_address || acme.challenges.is_empty() || acme.challenges.contains(&Challenge::Http)
 }
 
 fn signer(word: &str) -> Option<Signer> {

@@ -38,6 +38,14 @@ pub fn status(config: Option<&Path>, at: &At, as_json: bool) -> Result<(), Exit>
     say(&readable(&status))
 }
 
+/// Where the running program keeps what it needs, if it runs and tells.
+pub fn state_directory(config: Option<&Path>) -> Option<PathBuf> {
+    let at = At { admin: None, token_file: None };
+    let answer = call("GET", "/status", "", config, &at).ok().filter(|answer| answer.status == 200)?;
+    let status: Value = serde_json::from_str(&answer.body).ok()?;
+    status["state_directory"].as_str().map(PathBuf::from)
+}
+
 /// `upgrade`: fine when the program on disk serves; 1 with the reason when the running one goes on.
 pub fn upgrade(config: Option<&Path>, at: &At) -> Result<(), Exit> {
     let answer = call("POST", "/upgrade", "", config, at)?;

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 
 /// How many names may wait for an answer at one time; more are turned away (attack D10).
 pub const WAITING_MAX: usize = 100;
-/// How many names are remembered that shall have none, and for how long nobody is asked again.
+/// How many names are remembered that shall have none.
 const REFUSED_MAX: usize = 10_000;
-const REFUSED_FOR: Duration = Duration::from_secs(60);
+/// For how long at most nobody is asked about them again.
+pub const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// What is asked for now.
 #[derive(Debug, Default)]
@@ -61,15 +62,17 @@ impl Demands {
         self.lock().waiting.remove(wanted);
     }
 
-    /// There is none, and none for a while.
-    pub fn refused(&self, wanted: &Wanted, now: Tick) {
+    /// There is none, and none for a while; whoever waits for it need not, and another name may have the place.
+    pub fn refused(&self, wanted: &Wanted, now: Tick, time: Duration) {
         let mut names = self.lock();
-        names.waiting.remove(wanted);
+        if !names.waiting.remove(wanted) {
+            return;
+        }
         if names.refused.len() >= REFUSED_MAX {
             names.refused.retain(|_, until| now < *until);
         }
         if names.refused.len() < REFUSED_MAX {
-            names.refused.insert(wanted.name.clone(), now + REFUSED_FOR);
+            names.refused.insert(wanted.name.clone(), now + time.min(REFUSED_FOR));
         }
     }
 
@@ -87,10 +90,13 @@ mod tests {
         let (demands, now) = (Demands::default(), Tick::default());
         assert!(demands.ask("a.example", Signer::Acme, now) && demands.ask("a.example", Signer::Acme, now));
         let [waiting] = &demands.waiting()[..] else { panic!("one") };
-        demands.refused(waiting, now);
+        demands.refused(waiting, now, REFUSED_FOR * 100);
         assert!(!demands.ask("a.example", Signer::Acme, now + REFUSED_FOR / 2));
         assert!(demands.waiting().is_empty());
         assert!(demands.ask("a.example", Signer::Acme, now + REFUSED_FOR));
+        let other = Wanted { name: "b.example".into(), by: Signer::Acme };
+        demands.refused(&other, now, REFUSED_FOR);
+        assert!(demands.ask("b.example", Signer::Acme, now), "nobody has asked for it");
     }
 
     #[test]

@@ -50,10 +50,17 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "memory_level": facts.memory_level.word(),
         "names": facts.names.iter().map(name).collect::<Vec<_>>(),
         "certificates": certificates(supervisor),
+        "state_directory": state_directory(supervisor),
         "pools": pools(supervisor, &stats, running.snapshot.hosts()),
         "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
+}
+
+/// Where accounts, keys and certificates are kept, wherever whoever asks is.
+fn state_directory(supervisor: &Supervisor) -> String {
+    let place = supervisor.automatic().place(&supervisor.running().snapshot.plan().settings);
+    std::path::absolute(&place).unwrap_or(place).display().to_string()
 }
 
 /// The certificates that nobody wrote down.

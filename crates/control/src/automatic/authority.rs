@@ -27,6 +27,10 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     /// Its certificate, in PEM.
     pub certificate: String,
+    /// Its name, which is another one for each.
+    pub name: String,
+    /// Until when it is believed, and the same as a date.
+    pub until: (SystemTime, String),
 }
 
 impl std::fmt::Debug for Authority {
@@ -60,30 +64,45 @@ impl Authority {
 
     /// The one in the store, as long as it is good for a while.
     pub fn read(store: &dyn Store, now: SystemTime) -> Result<Option<Authority>, String> {
+        Ok(Authority::find(store)?.filter(|authority| !authority.ends_soon(now)))
+    }
+
+    /// The one in the store, however long it is good.
+    pub fn find(store: &dyn Store) -> Result<Option<Authority>, String> {
         let told = |what: String| format!("{}: {what}", store.place(KEY));
         let Some(bytes) = store.read(KEY).map_err(|error| told(error.to_string()))? else { return Ok(None) };
         let read = Certificate::read(&bytes, &bytes).map_err(|flaw| told(flaw.reason))?;
         let until = UNIX_EPOCH + Duration::from_secs(u64::try_from(read.not_after).unwrap_or(0));
-        if until < now + LEFT_MIN {
-            return Ok(None);
-        }
         let text = String::from_utf8(bytes).map_err(|_| told("is no text".to_owned()))?;
         let end = text.find(KEY_BEGINS).ok_or_else(|| told("holds no private key".to_owned()))?;
         let (certificate, key) = text.split_at(end);
         let key = KeyPair::from_pem(key).map_err(|error| told(error.to_string()))?;
+        let name = name(&key);
         let issuer = Issuer::new(params(&key), key);
-        Ok(Some(Authority { issuer, certificate: certificate.to_owned() }))
+        let [_, last] = read.dates;
+        Ok(Some(Authority { issuer, certificate: certificate.to_owned(), name, until: (until, last) }))
+    }
+
+    /// Whether the next start makes another one.
+    pub fn ends_soon(&self, now: SystemTime) -> bool {
+        self.until.0 < now + LEFT_MIN
+    }
+
+    /// Where it is in a store.
+    pub fn place(store: &dyn Store) -> String {
+        store.place(KEY)
     }
 
     /// A new one, for as long as the program runs.
     pub fn make(now: SystemTime) -> Result<(Authority, String), rcgen::Error> {
         let key = KeyPair::generate()?;
-        let mut params = params(&key);
+        let (mut params, name) = (params(&key), name(&key));
         params.not_before = OffsetDateTime::from(now - Duration::from_secs(DAY));
         params.not_after = OffsetDateTime::from(now + LIFETIME);
         let certificate = params.self_signed(&key)?.pem();
         let pem = format!("{certificate}{}", key.serialize_pem());
-        Ok((Authority { issuer: Issuer::new(params, key), certificate }, pem))
+        let until = (now + LIFETIME, params.not_after.date().to_string());
+        Ok((Authority { issuer: Issuer::new(params, key), certificate, name, until }, pem))
     }
 
     /// A certificate for this name or address, with a key.
@@ -120,12 +139,15 @@ pub fn subject(name: &str) -> Result<SanType, rcgen::Error> {
 /// same system's list.
 fn params(key: &KeyPair) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let number = format!("{:016x}", fnv1a(key.public_key_raw()));
     params.distinguished_name.push(DnType::OrganizationName, "Portunus");
-    params.distinguished_name.push(DnType::CommonName, format!("Portunus internal CA {number}"));
+    params.distinguished_name.push(DnType::CommonName, name(key));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
+}
+
+fn name(key: &KeyPair) -> String {
+    format!("Portunus internal CA {:016x}", fnv1a(key.public_key_raw()))
 }
 
 const KEY_BEGINS: &str = "-----BEGIN PRIVATE KEY-----";
@@ -144,6 +166,7 @@ mod tests {
         let (first, new) = Authority::open(&store, now).unwrap();
         let (second, again) = Authority::open(&store, now).unwrap();
         assert!(new && !again && first.certificate == second.certificate);
+        assert_eq!((&first.name, &first.until.1), (&second.name, &second.until.1));
         for name in ["localhost", "*.home.internal", "127.0.0.1", "[::1]"] {
             let signed = second.sign(name, now).unwrap();
             assert_eq!(signed.names, [name]);
@@ -155,6 +178,13 @@ mod tests {
     fn one_that_ends_soon_is_replaced_and_a_broken_one_is_not() {
         let (store, now) = (Memory::default(), SystemTime::now());
         let (first, _) = Authority::open(&store, now).unwrap();
+        let late = now + LIFETIME - LEFT_MIN + CLOCKS;
+        assert!(Authority::read(&store, late).unwrap().is_none());
+        assert!(
+            Authority::find(&store)
+                .unwrap()
+                .is_some_and(|found| found.ends_soon(late) && !found.ends_soon(now))
+        );
         let (second, new) = Authority::open(&store, now + LIFETIME - LEFT_MIN + CLOCKS).unwrap();
         assert!(new && first.certificate != second.certificate);
         store.write(KEY, b"nonsense").unwrap();

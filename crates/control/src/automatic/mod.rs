@@ -6,6 +6,7 @@ pub(crate) mod store;
 pub use authority::{Authority, subject};
 pub use store::{Disk, Held, Store};
 
+use crate::described::fnv1a;
 use crate::observe::log;
 use portunus_relay::plan::{Plan, Settings, Signer, Wanted};
 use portunus_relay::tls::{Certificate, Certificates};
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-/// How many names that are not written anywhere may have certificates (attack D10).
+/// How many names that are not written anywhere may have certificates from CAs, and how many may have our own (attack D10).
 pub const ON_DEMAND_MAX: usize = 10_000;
 
 /// What is known of the certificates that nobody wrote down.
@@ -57,7 +58,12 @@ impl Automatic {
 
     /// Where accounts, keys and certificates are kept.
     pub fn store(&self, settings: &Settings) -> Arc<dyn Store> {
-        Arc::new(Disk::at(directory(settings, &self.variable)))
+        Arc::new(Disk::at(self.place(settings)))
+    }
+
+    /// Where that is.
+    pub fn place(&self, settings: &Settings) -> PathBuf {
+        directory(settings, &self.variable)
     }
 
     /// Puts those certificates of a plan in place that are there already, or that can be made without asking anybody.
@@ -85,7 +91,7 @@ impl Automatic {
     /// A certificate by our own authority.
     pub fn sign(&self, plan: &Plan, name: &str) -> Result<Arc<Certificate>, String> {
         let now = SystemTime::now();
-        let place = directory(&plan.settings, &self.variable);
+        let place = self.place(&plan.settings);
         let mut authority = lock(&self.authority);
         let own = match &*authority {
             Some((known, own)) if *known == place => Arc::clone(own),
@@ -148,13 +154,56 @@ pub fn wanted(plan: &Plan) -> BTreeSet<Wanted> {
     sites.flat_map(|tls| tls.automatic.iter().cloned()).collect()
 }
 
-/// Whether a site takes names like this one when somebody asks for them.
+/// Whether a site takes names like this one when somebody asks for them. What clients ask for goes on to others in a URL, in an order and in
+/// the name of a file, so only what can be a host of the internet is taken (RFC 1123 §2.1).
 pub fn may_be_demanded(plan: &Plan, wanted: &Wanted) -> bool {
-    plan.sites.iter().any(|site| {
-        let signer = site.tls.as_ref().and_then(|tls| tls.on_demand);
-        signer == Some(wanted.by) && site.names.iter().any(|name| name.fits(&wanted.name))
-    })
+    is_host(&wanted.name)
+        && plan.sites.iter().any(|site| {
+            let signer = site.tls.as_ref().and_then(|tls| tls.on_demand);
+            signer == Some(wanted.by) && site.names.iter().any(|name| name.fits(&wanted.name))
+        })
 }
+
+/// Takes away what makes more than `max` of those that nobody wrote down and that we have signed ourselves: such a one is made again in a moment
+/// when somebody asks for it. Those that were made the longest ago go.
+pub fn make_room(plan: &Plan, certificates: &mut Certificates, max: usize) {
+    if certificates.automatic.len() <= max {
+        return;
+    }
+    let written = wanted(plan);
+    let is_own = |wanted: &Wanted| wanted.by == Signer::Internal && !written.contains(wanted);
+    let own = certificates.automatic.iter().filter(|(wanted, _)| is_own(wanted));
+    let mut own: Vec<_> = own.map(|(wanted, one)| (one.not_before, wanted.clone())).collect();
+    let excess = own.len().saturating_sub(max);
+    if excess == 0 {
+        return;
+    }
+    own.sort_unstable();
+    // Some at a time: it is no work to look for the next one each time.
+    for (_, old) in own.iter().take(excess + max / ROOM_MADE) {
+        certificates.automatic.remove(old);
+    }
+}
+
+fn is_host(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=LABEL_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    // Nothing ends with a number but an address, and an address has no certificate on demand.
+    let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    name.len() <= NAME_MAX
+        && name.split('.').all(is_label)
+        && name.rsplit_once('.').is_some_and(|(_, last)| !is_number(last))
+}
+
+/// Which part of them makes room for new ones at a time.
+const ROOM_MADE: usize = 100;
+/// How long a name, and each part of it, may be (RFC 1035 §2.3.4).
+const NAME_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
 
 /// The certificate of this name in the store.
 pub fn stored(store: &dyn Store, name: &str) -> Result<Option<Arc<Certificate>>, String> {
@@ -168,10 +217,19 @@ pub fn stored(store: &dyn Store, name: &str) -> Result<Option<Arc<Certificate>>,
     }
 }
 
-/// What the store calls the certificate of a name, or what is remembered of it.
+/// What the store calls the certificate of a name, or what is remembered of it. No two names have the same, and none is longer than
+/// what file systems take.
 pub fn key(name: &str, kind: &str) -> String {
-    format!("acme/certificates/{}.{kind}", name.replace('*', "_").replace(':', "-"))
+    let plain = name.replace('_', "__").replace('*', "_").replace(':', "-");
+    let plain = match plain.char_indices().nth(KEY_CHARS_MAX) {
+        None => plain,
+        Some((end, _)) => format!("{}-{:016x}", &plain[..end], fnv1a(name.as_bytes())),
+    };
+    format!("acme/certificates/{plain}.{kind}")
 }
+
+/// With what stands around it in the names of locks and of new files it has to fit into 255 bytes.
+const KEY_CHARS_MAX: usize = 180;
 
 /// Where it is kept: where `state` says, or where the system has a place for it.
 pub fn directory(settings: &Settings, variable: &dyn Fn(&str) -> Option<String>) -> PathBuf {
@@ -196,6 +254,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use portunus_relay::plan::{HostPattern, SitePlan, SiteTls};
+    use std::time::Duration;
+
+    fn site(tls: SiteTls) -> SitePlan {
+        SitePlan {
+            names: vec![HostPattern::Any],
+            listen: Vec::new(),
+            prefaced: Vec::new(),
+            tls: Some(tls),
+            routes: Vec::new(),
+        }
+    }
 
     #[test]
     fn what_is_kept_has_a_place_that_was_written_or_that_the_system_has() {
@@ -209,8 +279,75 @@ mod tests {
     }
 
     #[test]
+    fn only_what_can_be_a_host_of_the_internet_is_got_on_demand() {
+        let tls = SiteTls { on_demand: Some(Signer::Acme), ..SiteTls::default() };
+        let plan = Plan { sites: vec![site(tls)], ..Plan::default() };
+        let may = |name: &str| may_be_demanded(&plan, &Wanted { name: name.to_owned(), by: Signer::Acme });
+        let long = format!("{}.example", "a".repeat(64));
+        let longest = format!("{}example", "abcdefghi.".repeat(25));
+        assert!(may("a.example") && may("xn--bcher-kva.example") && may("1.2.3.example"));
+        let others = [
+            "",
+            "example",
+            ".example",
+            "a..example",
+            "a.example.",
+            "-a.example",
+            "a-.example",
+            "a_b.example",
+            "*.example",
+            "192.0.2.1",
+            "[::1]",
+            "a&token=1.example",
+            "a.example;x",
+            "a%2eexample.com",
+            "a/../b.c",
+            &long,
+            &longest,
+        ];
+        assert_eq!(others.map(may), [false; 17]);
+    }
+
+    #[test]
+    fn what_was_signed_the_longest_ago_makes_room() {
+        let now = SystemTime::now();
+        let own = Authority::make(now).unwrap().0;
+        let mut certificates = Certificates::default();
+        let mut add = |name: &str, by, age: u64| {
+            let made = own.sign(name, now - Duration::from_secs(age)).unwrap();
+            certificates.automatic.insert(Wanted { name: name.to_owned(), by }, made);
+        };
+        (0..4).for_each(|age| add(&format!("{age}.example"), Signer::Internal, age));
+        add("bought.example", Signer::Acme, 9);
+        add("written.example", Signer::Internal, 9);
+        let written = Wanted { name: "written.example".to_owned(), by: Signer::Internal };
+        let tls = SiteTls { automatic: vec![written], ..SiteTls::default() };
+        let plan = Plan { sites: vec![site(tls)], ..Plan::default() };
+        make_room(&plan, &mut certificates, 4);
+        assert_eq!(certificates.automatic.len(), 6);
+        make_room(&plan, &mut certificates, 2);
+        let mut left: Vec<_> = certificates.automatic.keys().map(|one| &*one.name).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["0.example", "1.example", "bought.example", "written.example"]);
+    }
+
+    #[test]
     fn no_name_is_a_way_out_of_its_directory() {
         assert_eq!(key("*.example.com", "pem"), "acme/certificates/_.example.com.pem");
         assert_eq!(key("[::1]", "json"), "acme/certificates/[--1].json");
+    }
+
+    #[test]
+    fn each_name_has_a_file_of_its_own_however_long_it_is() {
+        assert_ne!(key("_.example.com", "pem"), key("*.example.com", "pem"));
+        let long = |last: &str| format!("{}{last}.example", "abcdefghi.".repeat(24));
+        assert_ne!(key(&long("a"), "pem"), key(&long("b"), "pem"));
+        let root = std::env::temp_dir().join(format!("portunus-names-{}", std::process::id()));
+        let (disk, key) = (Disk::at(root.clone()), key(&long("a"), "json"));
+        let held = disk.lock(&key).unwrap();
+        disk.write(&key, b"x").unwrap();
+        assert_eq!(disk.read(&key).unwrap().as_deref(), Some(&b"x"[..]));
+        drop(held);
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Keeps values under keys, for one program or for several that share it. A key is a path of plain names: `acme/certificates/example.com.pem`.
@@ -78,12 +78,16 @@ impl Store for Disk {
     fn lock(&self, key: &str) -> io::Result<Option<Box<dyn Held>>> {
         let path = self.path(&format!("locks/{}", key.replace('/', "_")));
         make(path.parent().unwrap_or(&self.root))?;
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        // The kernel takes it back from whoever ends, however that comes about.
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(Locked(file)))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        loop {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            // The kernel takes it back from whoever ends, however that comes about.
+            match file.try_lock() {
+                // Whoever had it has removed it after we opened it: there may be another one by now.
+                Ok(()) if file.metadata()?.nlink() == 0 => {}
+                Ok(()) => return Ok(Some(Box::new(Locked { path, _file: file }))),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 
@@ -93,7 +97,17 @@ impl Store for Disk {
 }
 
 /// An open file that is locked.
-struct Locked(#[allow(dead_code, reason = "it is locked as long as it is open")] File);
+struct Locked {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Drop for Locked {
+    /// As long as it is locked it is the one of that name, so no other is removed. One that stays is taken by whoever wants it next.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
 
 impl Held for Locked {}
 
@@ -107,6 +121,7 @@ pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     /// A store that ends with the test.
     #[derive(Debug, Default)]
@@ -171,6 +186,27 @@ pub(crate) mod tests {
         assert!(other.lock("acme/example.net").unwrap().is_some());
         drop(held);
         assert!(other.lock("acme/example.com").unwrap().is_some());
+        assert_eq!(std::fs::read_dir(root.join("locks")).unwrap().count(), 0, "nothing is left of it");
+        std::fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_lock_is_never_had_by_two() {
+        let root = folder("contended");
+        let (disk, inside, had) = (Disk::at(root.clone()), AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while had.load(Relaxed) < 400 {
+                        let Some(held) = disk.lock("a").unwrap() else { continue };
+                        assert_eq!(inside.fetch_add(1, Relaxed), 0);
+                        had.fetch_add(1, Relaxed);
+                        inside.fetch_sub(1, Relaxed);
+                        drop(held);
+                    }
+                });
+            }
+        });
         std::fs::remove_dir_all(root).unwrap();
     }
 

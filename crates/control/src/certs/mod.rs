@@ -1,9 +1,12 @@
 //! Certificates that run stay those that are asked for.
 
 mod acme;
+mod due;
 mod files;
+mod job;
 mod keeper;
 mod note;
+mod permission;
 mod schedule;
 
 pub use files::watch;

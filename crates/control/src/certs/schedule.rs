@@ -22,6 +22,12 @@ pub fn renew_at([from, until]: [SystemTime; 2], window: Option<[SystemTime; 2]>,
     from + lifetime.mul_f64(2.0 / 3.0 - spread / 30.0)
 }
 
+/// How long a certificate with these dates is left as it is, however due it looks: a clock that is wrong, or a CA whose window is over, must
+/// not have it got again and again.
+pub fn rest([from, until]: [SystemTime; 2]) -> Duration {
+    (until.duration_since(from).unwrap_or_default() / REST).min(TOLD_MAX)
+}
+
 /// Why a try has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failing {
@@ -49,7 +55,9 @@ const REFUSED_SECONDS: [u64; 8] = [60, 300, 900, 1800, 3600, 7200, 14_400, 21_60
 /// By how much of itself a pause may be longer.
 const JITTER: f64 = 0.2;
 /// How long a CA can make us wait.
-const TOLD_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
+pub const TOLD_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
+/// A certificate is left as it is for one of so many parts of its time: 90 days are left for more than four, six days for seven hours.
+const REST: u32 = 20;
 /// At which part of its time a certificate is renewed whatever its CA has told.
 const LATEST: f64 = 0.9;
 
@@ -97,5 +105,14 @@ mod tests {
         assert_eq!(pause(1, Failing::Refused, Some(3 * DAY), 0.0), 3 * DAY);
         assert_eq!(pause(1, Failing::Outage, Some(1000 * DAY), 0.0), TOLD_MAX);
         assert!(pause(3, Failing::Refused, None, 0.99) <= Duration::from_secs(900).mul_f64(1.2));
+    }
+
+    #[test]
+    fn what_was_just_got_is_left_for_a_part_of_its_time() {
+        let from = SystemTime::UNIX_EPOCH;
+        assert_eq!(rest([from, from + 90 * DAY]), 90 * DAY / 20);
+        assert_eq!(rest([from, from + Duration::from_secs(20)]), Duration::from_secs(1));
+        assert_eq!(rest([from + DAY, from]), Duration::ZERO);
+        assert_eq!(rest([from, from + 3650 * DAY]), TOLD_MAX);
     }
 }

@@ -1,9 +1,11 @@
 //! account: who we are for a CA; made once, kept in the store, and made anew when the CA does not know it any more.
 
-use super::client::Web;
+use super::client::{Web, hearing};
+use super::patience::Patience;
 use super::{Acme, AcmeAuthority, Refusal};
-use crate::automatic::Store;
+use crate::automatic::{Held, Store};
 use crate::certs::schedule::Failing;
+use crate::observe::log;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
@@ -12,25 +14,22 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The accounts with all CAs.
 pub struct Accounts {
     store: Arc<dyn Store>,
     roots: HashMap<Option<PathBuf>, Arc<Roots>>,
+    /// Which CAs want to be left alone.
+    pub patience: Arc<Patience>,
     /// Guards the accounts that are known to be good, by the directory of their CA.
-    known: Mutex<HashMap<String, Known>>,
-    /// Held while one is made, so that none is made twice.
-    making: tokio::sync::Mutex<()>,
+    known: Mutex<HashMap<String, Account>>,
+    /// Guards who opens one, by the directory of its CA.
+    making: Mutex<HashMap<String, Arc<Making>>>,
 }
 
-/// An account, and how its CA is spoken with.
-#[derive(Clone)]
-pub struct Known {
-    /// The account.
-    pub account: Account,
-    /// How its CA is spoken with.
-    pub web: Web,
-}
+/// Held while an account is opened, so that none is made twice: when that has failed of late, and why.
+type Making = tokio::sync::Mutex<Option<(Instant, Refusal)>>;
 
 /// What the store has of it.
 #[derive(Serialize, Deserialize)]
@@ -44,36 +43,60 @@ struct Kept {
 
 impl Accounts {
     /// Those in this store; `roots` are believed when CAs are spoken with.
-    pub fn new(store: Arc<dyn Store>, roots: HashMap<Option<PathBuf>, Arc<Roots>>) -> Accounts {
-        Accounts { store, roots, known: Mutex::default(), making: tokio::sync::Mutex::default() }
-    }
-
-    /// How this CA is spoken with.
-    pub fn web(&self, trust: &Option<PathBuf>) -> Result<Web, String> {
-        let roots = self.roots.get(trust).ok_or("it is not known whom to believe")?;
-        Web::new(Some(roots))
+    pub fn new(
+        store: Arc<dyn Store>,
+        roots: HashMap<Option<PathBuf>, Arc<Roots>>,
+        patience: Arc<Patience>,
+    ) -> Accounts {
+        Accounts { store, roots, patience, known: Mutex::default(), making: Mutex::default() }
     }
 
     /// The account with this CA.
-    pub async fn of(&self, authority: &AcmeAuthority, acme: &Acme) -> Result<Known, Refusal> {
-        let _making = self.making.lock().await;
-        if let Some(known) = self.lock().get(&authority.directory) {
-            return Ok(known.clone());
+    pub async fn of(&self, authority: &AcmeAuthority, acme: &Acme) -> Result<Account, Refusal> {
+        let directory = &authority.directory;
+        if let Some(refusal) = self.patience.refusal(directory) {
+            return Err(refusal);
         }
-        let web = self.web(&authority.trust).map_err(Refusal::own)?;
-        let opened = self.open(authority, acme, &web).await;
+        let began = Instant::now();
+        let making = Arc::clone(lock(&self.making).entry(directory.clone()).or_default());
+        let mut failed = making.lock().await;
+        if let Some(account) = lock(&self.known).get(directory) {
+            return Ok(account.clone());
+        }
+        // Whoever has waited while somebody else failed need not wait for the same again.
+        if let Some((_, refusal)) = failed.as_ref().filter(|(at, _)| *at >= began) {
+            return Err(refusal.clone());
+        }
+        let roots = self.roots.get(&authority.trust);
+        let roots = roots.ok_or_else(|| Refusal::own("it is not known whom to believe"))?;
+        let web = Web::new(Some(roots)).map_err(Refusal::own)?;
+        let (opened, heard) = hearing(self.open(authority, acme, &web)).await;
         let account = opened.map_err(|reason| {
-            let heard = web.heard();
             let kind = match &reason {
                 Trouble::Refused(_) if heard.outage.is_none() => Failing::Refused,
                 _ => Failing::Outage,
             };
             let told = heard.outage.clone().unwrap_or(reason.text());
-            Refusal { reason: told, kind, wait: heard.retry_after }
+            self.patience.heed(directory, &heard, false, &told);
+            let refusal = Refusal { reason: told, kind, wait: heard.retry_after };
+            *failed = Some((Instant::now(), refusal.clone()));
+            refusal
         })?;
-        let known = Known { account, web };
-        self.lock().insert(authority.directory.clone(), known.clone());
-        Ok(known)
+        lock(&self.known).insert(directory.clone(), account.clone());
+        Ok(account)
+    }
+
+    /// The right to make the account, or to write what is known of it.
+    async fn hold(&self, authority: &AcmeAuthority) -> Result<Box<dyn Held>, Trouble> {
+        let key = key(authority);
+        let told = |reason: String| Trouble::Own(format!("{}: {reason}", self.store.place(&key)));
+        for _ in 0..LOOKS {
+            if let Some(held) = self.store.lock(&key).map_err(|error| told(error.to_string()))? {
+                return Ok(held);
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+        Err(told("another program has been making it for a long time".to_owned()))
     }
 
     async fn open(&self, authority: &AcmeAuthority, acme: &Acme, web: &Web) -> Result<Account, Trouble> {
@@ -82,6 +105,7 @@ impl Accounts {
         let external = authority.external_account.as_ref();
         let builder = || Account::builder_with_http(Box::new(web.clone()));
         let refused = |error| Trouble::of(authority, error);
+        let _held = self.hold(authority).await?;
         let kept = self.kept(authority).map_err(Trouble::Own)?;
         let kept = kept.filter(|kept| kept.external.as_ref() == external.map(|account| &account.id));
         if let Some(mut kept) = kept {
@@ -93,7 +117,7 @@ impl Accounts {
             match account.update_contacts(&contact_words).await {
                 Ok(()) => {
                     kept.contact = contact;
-                    self.keep(authority, &kept).map_err(Trouble::Own)?;
+                    self.keep_or_tell(authority, &kept);
                     return Ok(account);
                 }
                 Err(Error::Api(problem)) if super::is_of(&problem, "accountDoesNotExist") => {}
@@ -110,10 +134,13 @@ impl Accounts {
             terms_of_service_agreed: true,
             only_return_existing: false,
         };
+        // One that could not be kept would be made again and again, so it is seen first whether it can be.
+        let before = self.store.read(&self::key(authority)).ok().flatten().unwrap_or_default();
+        self.put(authority, &before).map_err(Trouble::Own)?;
         let created = builder().create(&new, authority.directory.clone(), key.as_ref()).await;
         let (account, credentials) = created.map_err(refused)?;
         let kept = Kept { contact, external: external.map(|account| account.id.clone()), credentials };
-        self.keep(authority, &kept).map_err(Trouble::Own)?;
+        self.keep_or_tell(authority, &kept);
         Ok(account)
     }
 
@@ -123,13 +150,25 @@ impl Accounts {
         let Some(bytes) = self.store.read(&key).map_err(|error| told(error.to_string()))? else {
             return Ok(None);
         };
+        // It was about to be made.
+        if bytes.is_empty() {
+            return Ok(None);
+        }
         serde_json::from_slice(&bytes).map(Some).map_err(|error| told(error.to_string()))
     }
 
-    fn keep(&self, authority: &AcmeAuthority, kept: &Kept) -> Result<(), String> {
+    /// What the CA has done is used as long as the program runs, even if it cannot be kept.
+    fn keep_or_tell(&self, authority: &AcmeAuthority, kept: &Kept) {
+        let bytes = serde_json::to_vec_pretty(kept).map_err(|error| error.to_string());
+        if let Err(reason) = bytes.and_then(|bytes| self.put(authority, &bytes)) {
+            let directory = &authority.directory;
+            log::warn(format_args!("the account with {directory} ends with the program: {reason}"));
+        }
+    }
+
+    fn put(&self, authority: &AcmeAuthority, bytes: &[u8]) -> Result<(), String> {
         let key = key(authority);
-        let bytes = serde_json::to_vec_pretty(kept).map_err(|error| error.to_string())?;
-        self.store.write(&key, &bytes).map_err(|error| format!("{}: {error}", self.store.place(&key)))
+        self.store.write(&key, bytes).map_err(|error| format!("{}: {error}", self.store.place(&key)))
     }
 
     /// The CA does not know the account any more.
@@ -141,12 +180,12 @@ impl Accounts {
 
     /// What is known of the CA may have changed.
     pub fn drop_connection(&self, authority: &AcmeAuthority) {
-        self.lock().remove(&authority.directory);
+        lock(&self.known).remove(&authority.directory);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Why there is no account.
@@ -190,3 +229,7 @@ fn plain(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect()
 }
+
+/// How often, and how long apart, it is looked whether another program has made it.
+const LOOKS: usize = 100;
+const LOOK_PAUSE: Duration = Duration::from_millis(100);

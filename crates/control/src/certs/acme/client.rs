@@ -1,5 +1,6 @@
 //! client: HTTP to a CA, and to whoever is asked about names: one connection for each request, bounded in time and size.
 
+use crate::certs::schedule::TOLD_MAX;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -10,10 +11,10 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, CertificateIdentifier, Error, HttpClient};
 use portunus_relay::tls::Roots;
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -21,14 +22,17 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 /// How long a connection, and a whole request, may take.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// How many addresses of a host are tried.
+const ADDRESSES_MAX: usize = 8;
+/// How long it is waited at most before an order is looked at again.
+const POLL_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How long an answer may be.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Speaks HTTP/1.1 with one server, and remembers how that went.
+/// Speaks HTTP/1.1 with one server.
 #[derive(Clone)]
 pub struct Web {
     tls: Option<TlsConnector>,
-    heard: Arc<Mutex<Heard>>,
 }
 
 /// What was heard of late.
@@ -38,18 +42,34 @@ pub struct Heard {
     pub outage: Option<String>,
     /// How long the server wants to be left alone.
     pub retry_after: Option<Duration>,
+    /// How it has answered.
+    pub status: Option<StatusCode>,
+}
+
+tokio::task_local! {
+    // Accounts are shared by all jobs, and each shall hear what was said to it, and nothing else.
+    static HEARD: RefCell<Heard>;
+}
+
+/// Does something, which hears by [`heard`] what it has heard itself; and so does the caller in the end.
+pub async fn hearing<T>(what: impl Future<Output = T>) -> (T, Heard) {
+    let doing = async {
+        let done = what.await;
+        (done, heard())
+    };
+    HEARD.scope(RefCell::default(), doing).await
+}
+
+/// What the latest request has heard; nothing outside of [`hearing`].
+pub fn heard() -> Heard {
+    HEARD.try_with(|heard| heard.borrow().clone()).unwrap_or_default()
 }
 
 impl Web {
     /// One that believes `roots`; without them it speaks plain HTTP only.
     pub fn new(roots: Option<&Roots>) -> Result<Web, String> {
         let tls = roots.map(Roots::client).transpose()?.map(TlsConnector::from);
-        Ok(Web { tls, heard: Arc::default() })
-    }
-
-    /// What was heard since the last time that this was asked.
-    pub fn heard(&self) -> Heard {
-        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(Web { tls })
     }
 
     /// The status of the answer to a GET.
@@ -81,9 +101,8 @@ impl Web {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         *request.uri_mut() = path.parse().map_err(|_| "the URL is broken")?;
         let bare = host.trim_matches(['[', ']']).to_owned();
-        let connect = tokio::time::timeout(CONNECT_TIME, TcpStream::connect((bare.clone(), port))).await;
-        let stream = connect.map_err(|_| "no connection in time".to_owned())?;
-        let stream = stream.map_err(|error| format!("no connection: {error}"))?;
+        let connect = tokio::time::timeout(CONNECT_TIME, connect(&bare, port)).await;
+        let stream = connect.map_err(|_| "no connection in time".to_owned())??;
         if is_plain {
             return over(TokioIo::new(stream), request).await;
         }
@@ -92,10 +111,26 @@ impl Web {
         let stream = tls.connect(name, stream).await.map_err(|error| format!("no TLS: {error}"))?;
         over(TokioIo::new(stream), request).await
     }
+}
 
-    fn note(&self, outage: Option<String>, retry_after: Option<Duration>) {
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Heard { outage, retry_after };
+/// A connection to one of the addresses of a host. Each has its share of the time: a network that swallows everything behind one of them does not
+/// keep the others from being tried.
+async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+    let found = tokio::net::lookup_host((host, port)).await;
+    let addresses: Vec<_> =
+        found.map_err(|error| format!("no connection: {error}"))?.take(ADDRESSES_MAX).collect();
+    let until = Instant::now() + CONNECT_TIME;
+    let mut reason = "no connection: the name has no address".to_owned();
+    for (at, address) in addresses.iter().enumerate() {
+        let share = until.saturating_duration_since(Instant::now())
+            / u32::try_from(addresses.len() - at).unwrap_or(1);
+        reason = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => format!("no connection: {error}"),
+            Err(_) => "no connection in time".to_owned(),
+        };
     }
+    Err(reason)
 }
 
 impl HttpClient for Web {
@@ -106,24 +141,30 @@ impl HttpClient for Web {
         let own = self.clone();
         Box::pin(async move {
             let (method, uri) = (request.method().clone(), request.uri().clone());
-            let answer = own.send(request).await.map_err(|reason| {
-                own.note(Some(reason.clone()), None);
+            let mut answer = own.send(request).await.map_err(|reason| {
+                note(Heard { outage: Some(reason.clone()), ..Heard::default() });
                 Error::Other(reason.into())
             })?;
             let status = answer.status();
+            bound_retry_after(&mut answer, if is_poll(&method, status) { POLL_PAUSE_MAX } else { TOLD_MAX });
             let asked_to_wait =
                 status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
             let wait = asked_to_wait.then(|| retry_after(&answer)).flatten();
             let broken = (status.is_server_error() || (method == Method::GET && !status.is_success()))
                 .then(|| format!("{uri} answers with {status}"))
                 .or_else(|| is_bad_nonce(&answer).then(|| format!("{uri} does not take its own nonces")));
-            own.note(broken.clone(), wait);
+            note(Heard { outage: broken.clone(), retry_after: wait, status: Some(status) });
             match broken {
                 Some(reason) if method == Method::GET => Err(Error::Other(reason.into())),
                 _ => Ok(BytesResponse::from(answer.map(Full::new))),
             }
         })
     }
+}
+
+fn note(what: Heard) {
+    // Whoever is not asked what was heard need not remember it.
+    let _ = HEARD.try_with(|heard| heard.replace(what));
 }
 
 /// How a CA is asked about a certificate, given as DER (RFC 9773 §4.1).
@@ -163,6 +204,18 @@ async fn whole(answer: Response<Incoming>) -> Result<Response<Bytes>, String> {
     Ok(Response::from_parts(parts, body.to_bytes()))
 }
 
+/// Whether a CA has said where it is with something. Some want to be asked for that again after a day only, and have it done in seconds.
+fn is_poll(method: &Method, status: StatusCode) -> bool {
+    method == Method::POST && status.is_success()
+}
+
+/// Nobody is left alone for longer than that. The library adds this to a time, and would be ended by the sum.
+fn bound_retry_after<B>(answer: &mut Response<B>, most: Duration) {
+    if retry_after(answer).is_some_and(|wait| wait > most) {
+        answer.headers_mut().insert(RETRY_AFTER, most.as_secs().into());
+    }
+}
+
 /// How long the server wants to be left alone: seconds, or a date (RFC 9110 §10.2.3).
 fn retry_after<B>(answer: &Response<B>) -> Option<Duration> {
     let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
@@ -186,5 +239,42 @@ mod tests {
         assert!(!is_bad_nonce(&answer(400, "rejectedIdentifier")));
         assert!(!is_bad_nonce(&answer(200, "badNonce")));
         assert!(!is_bad_nonce(&Response::builder().status(400).body(Bytes::from_static(b"<html>")).unwrap()));
+    }
+
+    #[tokio::test]
+    async fn each_hears_what_was_said_to_it() {
+        let say = |text: &str| {
+            let outage = Some(text.to_owned());
+            async move {
+                note(Heard { outage, ..Heard::default() });
+                tokio::task::yield_now().await;
+            }
+        };
+        let ((_, one), (_, other)) = tokio::join!(hearing(say("one")), hearing(say("other")));
+        assert_eq!((one.outage.as_deref(), other.outage.as_deref()), (Some("one"), Some("other")));
+        assert!(heard().outage.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_nobody_listens_at_is_not_the_last_one_that_is_tried() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // The first address of this name, where there are several, is the one of IPv6, where nobody listens.
+        connect("localhost", listener.local_addr().unwrap().port()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        assert!(connect("127.0.0.1", port).await.unwrap_err().starts_with("no connection: "));
+    }
+
+    #[test]
+    fn whoever_wants_to_be_left_alone_for_ever_is_not() {
+        let left_alone = |header: &str| {
+            let mut answer = Response::builder().header(RETRY_AFTER, header).body(()).unwrap();
+            bound_retry_after(&mut answer, TOLD_MAX);
+            retry_after(&answer)
+        };
+        assert_eq!(left_alone("18446744073709551615"), Some(TOLD_MAX));
+        assert_eq!(left_alone("Fri, 31 Dec 9999 23:59:59 GMT"), Some(TOLD_MAX));
+        assert_eq!(left_alone("60"), Some(Duration::from_secs(60)));
+        assert_eq!(left_alone("soon"), None);
     }
 }

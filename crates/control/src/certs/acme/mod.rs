@@ -2,16 +2,23 @@
 
 mod account;
 mod client;
+#[cfg(test)]
+mod fake;
+mod patience;
 mod show;
+#[cfg(test)]
+mod tests;
 
 pub use account::Accounts;
 pub use client::{Web, identifier};
+pub use patience::Patience;
 
 use super::schedule::Failing;
 use crate::automatic::subject;
+use client::{Heard, hearing};
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Identifier, NewOrder, Order,
-    OrderStatus, Problem, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeStatus, ChallengeType, Identifier,
+    NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use portunus_relay::challenges::Challenges;
 use portunus_relay::plan::{Acme, AcmeAuthority, Challenge, DnsHook};
@@ -21,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use show::Shown;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is asked for.
 pub struct Request<'a> {
@@ -37,6 +44,10 @@ pub struct Request<'a> {
     pub turn: u32,
     /// What was begun and did not come to its end.
     pub begun: Option<Begun>,
+    /// Whether somebody asks for the name that nobody wrote down.
+    pub stranger: bool,
+    /// How long the CA has for each of its decisions, before somebody else's turn comes.
+    pub patience: Duration,
     /// The certificate that the new one takes the place of, when the CA wants to know.
     pub replaces: Option<CertificateIdentifier<'a>>,
 }
@@ -85,59 +96,89 @@ pub async fn obtain(
     challenges: &Arc<Challenges>,
     keep: &dyn Fn(&Begun) -> Result<(), String>,
 ) -> Result<Obtained, Refusal> {
-    let mut known = accounts.of(request.authority, request.acme).await?;
-    let mut outcome = run(&request, &known.account, challenges, keep).await;
+    let mut account = accounts.of(request.authority, request.acme).await?;
+    let mut outcome = hearing(run(&request, &account, challenges, keep)).await.0;
     // A CA that was set up anew knows nobody.
-    if matches!(&outcome, Err(Failed::Problem(problem)) if is_of(problem, "accountDoesNotExist")) {
+    if matches!(&outcome, Err(Failed { what: What::Problem(problem), .. }) if is_of(problem, "accountDoesNotExist"))
+    {
         accounts.forget(request.authority);
-        known = accounts.of(request.authority, request.acme).await?;
-        outcome = run(&request, &known.account, challenges, keep).await;
+        account = accounts.of(request.authority, request.acme).await?;
+        outcome = hearing(run(&request, &account, challenges, keep)).await.0;
     }
-    outcome.map_err(|failed| {
-        let heard = known.web.heard();
-        let told = failed.to_string();
-        match heard.outage {
-            Some(reason) => {
+    outcome.map_err(|Failed { what, heard }| {
+        let refusal = match (heard.outage.clone(), what) {
+            (Some(reason), _) => {
                 accounts.drop_connection(request.authority);
                 Refusal { reason, kind: Failing::Outage, wait: heard.retry_after }
             }
-            None => Refusal { reason: told, kind: Failing::Refused, wait: heard.retry_after },
-        }
+            (None, What::Problem(problem)) => {
+                Refusal { reason: told(&problem), kind: Failing::Refused, wait: heard.retry_after }
+            }
+            (None, What::Refused(reason)) => {
+                Refusal { reason, kind: Failing::Refused, wait: heard.retry_after }
+            }
+            (None, What::Own(reason)) => Refusal::own(reason),
+            (None, What::Late(wait)) => {
+                let reason = "the CA has not come to a decision yet".to_owned();
+                Refusal { reason, kind: Failing::Outage, wait }
+            }
+        };
+        accounts.patience.heed(&request.authority.directory, &heard, request.stranger, &refusal.reason);
+        refusal
     })
 }
 
-/// Why an order has come to no good end.
-enum Failed {
-    /// The CA has said why.
-    Problem(Problem),
-    /// Somebody else.
-    Other(String),
+/// When the CA wants this certificate to be renewed, and when it wants to be asked for that again (RFC 9773 §4.1).
+pub async fn suggested(account: &Account, id: &CertificateIdentifier<'_>) -> Option<([u64; 2], Duration)> {
+    let (told, again) = account.renewal_info(id).await.ok()?;
+    let window = [told.suggested_window.start, told.suggested_window.end];
+    Some((window.map(|at| u64::try_from(at.unix_timestamp()).unwrap_or(0)), again))
 }
 
-impl std::fmt::Display for Failed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Failed::Problem(problem) => f.write_str(&told(problem)),
-            Failed::Other(reason) => f.write_str(reason),
-        }
+/// Why an order has come to no good end, yet or at all.
+struct Failed {
+    what: What,
+    /// What was heard when it became known.
+    heard: Heard,
+}
+
+enum What {
+    /// The CA has said why.
+    Problem(Problem),
+    /// The CA wants nothing more of it, or gives something that is of no use.
+    Refused(String),
+    /// It is our own doing. The order stays as it is.
+    Own(String),
+    /// The CA takes its time, and wants to be asked again after so long. The order stays as it is.
+    Late(Option<Duration>),
+}
+
+impl Failed {
+    fn own(reason: impl ToString) -> Failed {
+        Failed { what: What::Own(reason.to_string()), heard: Heard::default() }
+    }
+
+    fn refused(reason: impl Into<String>) -> Failed {
+        Failed { what: What::Refused(reason.into()), heard: client::heard() }
     }
 }
 
 impl From<instant_acme::Error> for Failed {
     fn from(error: instant_acme::Error) -> Failed {
-        match error {
-            instant_acme::Error::Api(problem) => Failed::Problem(problem),
-            instant_acme::Error::Timeout(_) => {
-                Failed::Other("the CA has not come to a decision in time".into())
+        let what = match error {
+            instant_acme::Error::Api(problem) => What::Problem(problem),
+            instant_acme::Error::Timeout(at) => {
+                What::Late(at.map(|at| at.saturating_duration_since(Instant::now())))
             }
-            other => Failed::Other(other.to_string()),
-        }
+            other => What::Refused(other.to_string()),
+        };
+        Failed { what, heard: client::heard() }
     }
 }
 
 impl From<rcgen::Error> for Failed {
     fn from(error: rcgen::Error) -> Failed {
-        Failed::Other(error.to_string())
+        Failed::own(error)
     }
 }
 
@@ -147,21 +188,22 @@ async fn run(
     challenges: &Arc<Challenges>,
     keep: &dyn Fn(&Begun) -> Result<(), String>,
 ) -> Result<Obtained, Failed> {
-    let (mut order, key) = match take_up(request, account).await {
+    let (mut order, key) = match take_up(request, account).await? {
         Some(found) => found,
         None => begin(request, account, keep).await?,
     };
     if order.state().status == OrderStatus::Pending {
         let shown = prove(request, &mut order, challenges).await?;
-        let ready = order.poll_ready(&patience()).await;
+        let ready = order.poll_ready(&polls(request.patience)).await.map_err(Failed::from);
         // What the CA says of the name tells more than what it says of the order.
         if !matches!(ready, Ok(OrderStatus::Ready))
+            && client::heard().outage.is_none()
             && let Some(problem) = refused_proof(&mut order).await
         {
-            return Err(Failed::Problem(problem));
+            return Err(Failed { what: What::Problem(problem), heard: Heard::default() });
         }
         if ready? != OrderStatus::Ready {
-            return Err(Failed::Other("the CA has refused the order and does not say why".into()));
+            return Err(Failed::refused("the CA has refused the order and does not say why"));
         }
         drop(shown);
     }
@@ -172,22 +214,35 @@ async fn run(
         let csr = params.serialize_request(&key)?;
         order.finalize_csr(csr.der()).await?;
     }
-    let chain = order.poll_certificate(&patience()).await?;
+    let chain = order.poll_certificate(&polls(request.patience)).await?;
     let pem = format!("{}\n{}", chain.trim_end(), key.serialize_pem());
     let read = Certificate::read(pem.as_bytes(), pem.as_bytes());
-    let read = read.map_err(|flaw| Failed::Other(format!("what the CA has given {}", flaw.reason)))?;
+    let read = read.map_err(|flaw| Failed::refused(format!("what the CA has given {}", flaw.reason)))?;
     if !read.names.iter().any(|name| name == request.name) {
-        return Err(Failed::Other(format!("the CA has given a certificate for {}", read.names.join(", "))));
+        return Err(Failed::refused(format!("the CA has given a certificate for {}", read.names.join(", "))));
     }
     Ok(Obtained { pem, certificate: Arc::new(read) })
 }
 
 /// The order that was begun before, if the CA still wants to hear of it.
-async fn take_up(request: &Request<'_>, account: &Account) -> Option<(Order, KeyPair)> {
-    let begun = request.begun.as_ref().filter(|begun| begun.directory == request.authority.directory)?;
-    let mut order = account.order(begun.url.clone()).await.ok()?;
-    let key = KeyPair::from_pem(&begun.key).ok()?;
-    (order.state().status != OrderStatus::Invalid).then_some((order, key))
+async fn take_up(request: &Request<'_>, account: &Account) -> Result<Option<(Order, KeyPair)>, Failed> {
+    let begun = request.begun.as_ref().filter(|begun| begun.directory == request.authority.directory);
+    let Some((begun, key)) = begun.and_then(|begun| Some((begun, KeyPair::from_pem(&begun.key).ok()?)))
+    else {
+        return Ok(None);
+    };
+    match account.order(begun.url.clone()).await {
+        Ok(mut order) => Ok((order.state().status != OrderStatus::Invalid).then_some((order, key))),
+        // A CA that can say nothing now has not forgotten it.
+        Err(error) if has_to_wait(&error) => Err(error.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether the CA could not, or did not want to, look at what it was asked.
+fn has_to_wait(error: &instant_acme::Error) -> bool {
+    let limited = matches!(error, instant_acme::Error::Api(problem) if is_of(problem, "rateLimited"));
+    limited || client::heard().outage.is_some()
 }
 
 async fn begin(
@@ -209,10 +264,9 @@ async fn begin(
     let order = match request.replaces.clone() {
         None => account.new_order(&new()).await,
         Some(old) => match account.new_order(&new().replaces(old)).await {
-            // It has another one for that, or has forgotten the old one; either is its own affair (RFC 9773 §5).
-            Err(instant_acme::Error::Api(problem)) if !is_of(&problem, "rateLimited") => {
-                account.new_order(&new()).await
-            }
+            // It has another one for that, has forgotten the old one, knows nothing of such things any more, or does not say that it has
+            // understood: all of that is its own affair (RFC 9773 §5).
+            Err(error) if !has_to_wait(&error) => account.new_order(&new()).await,
             other => other,
         },
     }?;
@@ -222,7 +276,7 @@ async fn begin(
         url: order.url().to_owned(),
         key: key.serialize_pem(),
     };
-    keep(&begun).map_err(Failed::Other)?;
+    keep(&begun).map_err(Failed::own)?;
     Ok((order, key))
 }
 
@@ -240,7 +294,7 @@ async fn prove(
             continue;
         }
         let offered: Vec<&ChallengeType> = authorization.challenges.iter().map(|one| &one.r#type).collect();
-        let kind = choose(request, &offered).map_err(Failed::Other)?;
+        let kind = choose(request, &offered).map_err(Failed::own)?;
         let Some(mut challenge) = authorization.challenge(type_of(kind)) else { continue };
         let proof = challenge.key_authorization();
         let bare = request.name.trim_start_matches("*.");
@@ -250,9 +304,12 @@ async fn prove(
                 Challenge::TlsAlpn => show::certificate(challenges, bare, proof.digest().as_ref()),
                 Challenge::Dns => show::record(request.acme.dns.as_ref(), bare, &proof.dns_value()).await,
             }
-            .map_err(Failed::Other)?,
+            .map_err(Failed::own)?,
         );
-        challenge.set_ready().await?;
+        // One that it looks at already need not be begun again.
+        if challenge.status != ChallengeStatus::Processing {
+            challenge.set_ready().await?;
+        }
     }
     Ok(shown)
 }
@@ -310,11 +367,9 @@ fn is_of(problem: &Problem, kind: &str) -> bool {
     problem.r#type.as_deref().is_some_and(|whole| whole.rsplit(':').next() == Some(kind))
 }
 
-fn patience() -> RetryPolicy {
-    RetryPolicy::default().initial_delay(Duration::from_millis(250)).backoff(1.3).timeout(ORDER_TIME)
+fn polls(patience: Duration) -> RetryPolicy {
+    RetryPolicy::default().initial_delay(Duration::from_millis(250)).backoff(1.3).timeout(patience)
 }
 
-/// How long a CA has for each of its decisions.
-const ORDER_TIME: Duration = Duration::from_secs(90);
 /// How much of what a CA says is told.
 const WORDS_MAX: usize = 500;

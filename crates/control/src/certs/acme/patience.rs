@@ -1,0 +1,72 @@
+//! patience: which CAs want to be left alone, whatever the name, and until when; it outlives a reload.
+
+use super::Refusal;
+use super::client::Heard;
+use crate::certs::schedule::Failing;
+use hyper::StatusCode;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Which CAs want to be left alone.
+#[derive(Debug, Default)]
+pub struct Patience {
+    /// Guards until when each does, by its directory, and what it has said.
+    until: Mutex<HashMap<String, (Instant, String)>>,
+}
+
+impl Patience {
+    /// Why this CA is not asked now.
+    pub fn refusal(&self, directory: &str) -> Option<Refusal> {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, reason) = until.get(directory)?;
+        let left = at.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+        Some(Refusal { reason: reason.clone(), kind: Failing::Outage, wait: Some(left) })
+    }
+
+    /// A CA has said this to somebody who asked for a name. One that can do no more (503) says it to everybody. One that has counted too much
+    /// (429) may have counted the name or the account, which it does not tell: others wait for a while only, and not for what
+    /// strangers have asked for, who could keep written names waiting for ever.
+    pub fn heed(&self, directory: &str, heard: &Heard, stranger: bool, reason: &str) {
+        let most = match heard.status {
+            Some(StatusCode::SERVICE_UNAVAILABLE) => BUSY_MAX,
+            Some(StatusCode::TOO_MANY_REQUESTS) if !stranger => COUNTED_MAX,
+            _ => return,
+        };
+        let wait = heard.retry_after.unwrap_or(UNTOLD).min(most);
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.insert(directory.to_owned(), (Instant::now() + wait, reason.to_owned()));
+    }
+}
+
+/// How long everybody waits at most for what one has been told.
+const BUSY_MAX: Duration = Duration::from_secs(3600);
+const COUNTED_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long when the CA does not say it.
+const UNTOLD: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strangers_are_told_holds_for_them_alone() {
+        let patience = Patience::default();
+        let heard = |status: u16, seconds: u64| Heard {
+            status: StatusCode::from_u16(status).ok(),
+            retry_after: Some(Duration::from_secs(seconds)),
+            ..Heard::default()
+        };
+        patience.heed("a", &heard(429, 7200), true, "too many");
+        patience.heed("a", &heard(403, 7200), false, "no");
+        assert!(patience.refusal("a").is_none());
+        patience.heed("a", &heard(429, 7200), false, "too many");
+        let refusal = patience.refusal("a").unwrap();
+        assert!(refusal.wait.unwrap() <= COUNTED_MAX && refusal.reason == "too many");
+        assert!(patience.refusal("b").is_none());
+        patience.heed("b", &heard(503, 0), true, "busy");
+        assert!(patience.refusal("b").is_none(), "it is over");
+        patience.heed("b", &heard(503, 60), true, "busy");
+        assert!(patience.refusal("b").is_some());
+    }
+}
