@@ -52,7 +52,12 @@ impl Certificates {
 /// The one provider of cryptography: given everywhere, so that no default decides. X25519MLKEM768 goes first.
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    let with_our_suites =
-        || CryptoProvider { cipher_suites: suites::all().to_vec(), ..aws_lc_rs::default_provider() };
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(with_our_suites())))
+    Arc::clone(PROVIDER.get_or_init(|| {
+        let library = aws_lc_rs::default_provider();
+        let random = library.secure_random;
+        // Its first random number takes 40 ms, which a worker that shakes hands with a server should not have to wait for. Where no thread
+        // can be made it is the first handshake that waits.
+        let _ = std::thread::Builder::new().name("entropy".into()).spawn(move || random.fill(&mut [0]));
+        Arc::new(CryptoProvider { cipher_suites: suites::all().to_vec(), ..library })
+    }))
 }
