@@ -105,7 +105,7 @@ async fn connection(origin: Arc<Origin>, mut stream: TcpStream) {
         };
         origin.write(&format!("{} {}", if request.post { 'P' } else { 'G' }, request.id));
         if request.websocket {
-            return websocket(&mut stream).await;
+            return websocket(&mut stream, &head).await;
         }
         if let Some((desk, time)) = &origin.desk {
             let _turn = desk.acquire().await;
@@ -118,10 +118,17 @@ async fn connection(origin: Arc<Origin>, mut stream: TcpStream) {
     }
 }
 
-/// Grants the upgrade to whoever asks with the key of RFC 6455's own example, and listens until the end.
-async fn websocket(stream: &mut TcpStream) {
-    let grant = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+/// Grants the upgrade, and listens until the end.
+async fn websocket(stream: &mut TcpStream, head: &[u8]) {
+    let head = String::from_utf8_lossy(head);
+    let key = head.lines().filter_map(|line| line.split_once(':'));
+    let key =
+        key.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).map(|(_, key)| key.trim());
+    let accept = portunus_tests::h2::accept(key.last().unwrap_or(""));
+    let grant = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
     if stream.write_all(grant.as_bytes()).await.is_ok() {
         until_closed(stream).await;
     }
