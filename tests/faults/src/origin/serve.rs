@@ -121,10 +121,9 @@ async fn connection(origin: Arc<Origin>, mut stream: TcpStream) {
 /// Grants the upgrade, and listens until the end.
 async fn websocket(stream: &mut TcpStream, head: &[u8]) {
     let head = String::from_utf8_lossy(head);
-    let key = head.lines().filter_map(|line| line.split_once(':'));
-    let key =
-        key.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).map(|(_, key)| key.trim());
-    let accept = portunus_tests::h2::accept(key.last().unwrap_or(""));
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let key = fields.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+    let accept = portunus_tests::h2::accept(key.map_or("", |(_, key)| key.trim()));
     let grant = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
