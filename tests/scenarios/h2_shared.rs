@@ -35,6 +35,18 @@ fn settle(client: &mut H2) {
     }
 }
 
+/// A server that answers who has no body, and takes nothing of any body.
+fn takes_no_bodies() -> Origin {
+    Origin::http2(&[(4, 0)], |peer| {
+        peer.makes_room = false;
+        while let Some(frame) = peer.next_of(kind::HEADERS) {
+            if frame.flags & 1 == 1 {
+                peer.answer(frame.stream, OK, "");
+            }
+        }
+    })
+}
+
 #[test]
 fn b19_what_still_comes_of_many_streams_that_are_gone_is_swallowed() {
     const EACH: usize = 60;
@@ -214,14 +226,7 @@ fn the_end_of_one_request_fails_none_that_waits_for_the_same_connection() {
 
 #[test]
 fn an_upload_that_is_taken_back_is_given_up_although_the_server_takes_none_of_it() {
-    let origin = Origin::http2(&[(4, 0)], |peer| {
-        peer.makes_room = false;
-        while let Some(frame) = peer.next_of(kind::HEADERS) {
-            if frame.flags & 1 == 1 {
-                peer.answer(frame.stream, OK, "");
-            }
-        }
-    });
+    let origin = takes_no_bodies();
     let proxy = before(&origin, "");
     proxy.get("/").expect(200); // its settings are known from here on
     let mut client = H2::connect(proxy.address());
@@ -262,15 +267,7 @@ fn a_server_that_flushes_nothing_is_left_before_the_connection_is_ended() {
 
 #[test]
 fn small_pieces_that_a_server_does_not_take_are_nothing_to_other_requests() {
-    // A server that takes nothing of any body.
-    let origin = Origin::http2(&[(4, 0)], |peer| {
-        peer.makes_room = false;
-        while let Some(frame) = peer.next_of(kind::HEADERS) {
-            if frame.flags & 1 == 1 {
-                peer.answer(frame.stream, OK, "");
-            }
-        }
-    });
+    let origin = takes_no_bodies();
     let proxy = before(&origin, "");
     proxy.get("/").expect(200); // its settings are known from here on
     let mut client = H2::connect(proxy.address());

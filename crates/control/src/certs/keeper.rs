@@ -22,18 +22,7 @@ use tokio::sync::mpsc;
 pub async fn keep(supervisor: Arc<Supervisor>) {
     let (mut changes, mut stop) = (supervisor.changes(), supervisor.stop_wanted());
     let (sender, mut done) = mpsc::unbounded_channel(); // bounded by AT_ONCE
-    let asked = wishes(&supervisor.running());
-    let mut keeper = Keeper {
-        supervisor,
-        names: HashMap::new(),
-        places: Places::default(),
-        sender,
-        accounts: None,
-        patience: Arc::default(),
-        asked,
-        turn: 0,
-        hurried: HashSet::new(),
-    };
+    let mut keeper = Keeper::new(supervisor, sender);
     while !keeper.supervisor.is_stopping() {
         let running = keeper.supervisor.running();
         let pause = keeper.turn(&running).await;
@@ -123,6 +112,20 @@ struct Ended {
 }
 
 impl Keeper {
+    fn new(supervisor: Arc<Supervisor>, sender: mpsc::UnboundedSender<Ended>) -> Keeper {
+        Keeper {
+            asked: wishes(&supervisor.running()),
+            supervisor,
+            names: HashMap::new(),
+            places: Places::default(),
+            sender,
+            accounts: None,
+            patience: Arc::default(),
+            turn: 0,
+            hurried: HashSet::new(),
+        }
+    }
+
     /// Another configuration is in force. Whoever has changed what is said of CAs wants to see what comes of it, and not to wait.
     fn changed(&mut self) {
         self.accounts = None;
@@ -368,18 +371,7 @@ mod tests {
     const PLAIN: &str = "site a.example { listen 127.0.0.1:0; respond 200 }";
 
     fn keeper(supervisor: Arc<Supervisor>) -> Keeper {
-        let (sender, _) = mpsc::unbounded_channel();
-        Keeper {
-            asked: wishes(&supervisor.running()),
-            supervisor,
-            names: HashMap::new(),
-            places: Places::default(),
-            sender,
-            accounts: None,
-            patience: Arc::default(),
-            turn: 1,
-            hurried: HashSet::new(),
-        }
+        Keeper { turn: 1, ..Keeper::new(supervisor, mpsc::unbounded_channel().0) }
     }
 
     fn failed(name: &str, store: &dyn Store) {
