@@ -57,6 +57,12 @@ impl Known {
         if is_spelled(text, name) { Known(at) } else { Known::OTHER }
     }
 
+    /// Its number, below 128, for tables that have a row for each name; 0 for `OTHER`.
+    #[inline]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
     /// The usual spelling; empty for `OTHER`.
     pub fn as_str(self) -> &'static str {
         TEXT.get(usize::from(self.0)).copied().unwrap_or("")

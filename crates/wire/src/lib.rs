@@ -3,6 +3,7 @@
 pub mod convert;
 pub mod frames;
 pub mod h1;
+pub mod h2;
 pub mod hello;
 pub mod hop;
 pub mod preface;
