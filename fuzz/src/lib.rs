@@ -4,7 +4,9 @@ pub mod mutate;
 pub mod targets;
 
 use mutate::Mutator;
-use targets::{chunks, config_text, frames, hello, preface, request_head, response_head, split, target};
+use targets::{
+    chunks, config_text, frames, hello, hpack, preface, request_head, response_head, split, target,
+};
 
 /// A parser under test.
 pub struct Target {
@@ -42,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chunks", run: chunks::run, seeds: chunks::SEEDS, words: chunks::WORDS },
     Target { name: "target", run: target::run, seeds: target::SEEDS, words: target::WORDS },
     Target { name: "hello", run: hello::run, seeds: hello::SEEDS, words: hello::WORDS },
+    Target { name: "hpack", run: hpack::run, seeds: hpack::SEEDS, words: hpack::WORDS },
     Target { name: "preface", run: preface::run, seeds: preface::SEEDS, words: preface::WORDS },
     Target { name: "split", run: split::run, seeds: split::SEEDS, words: split::WORDS },
 ];
@@ -103,6 +106,11 @@ mod tests {
     #[test]
     fn hellos() {
         bounded("hello");
+    }
+
+    #[test]
+    fn field_blocks() {
+        bounded("hpack");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod chunks;
 pub mod config_text;
 pub mod frames;
 pub mod hello;
+pub mod hpack;
 pub mod preface;
 pub mod request_head;
 pub mod response_head;

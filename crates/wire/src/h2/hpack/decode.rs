@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Reads the blocks of one connection, in the order in which they came.
 pub struct Decoder {
-    table: Table,
+    table: Table<()>,
     /// What our SETTINGS allow the peer to make of the table.
     allowed: usize,
 }
@@ -81,7 +81,7 @@ impl Decoder {
             let (name, value) = (name.of(room), value.of(room));
             let field = Field { known: Known::find(name), name, value, pseudo: Pseudo::find(name) };
             if adds {
-                self.table.insert(field);
+                self.table.insert(field, ());
             }
             return Ok(field);
         }
@@ -95,20 +95,19 @@ impl Decoder {
         let name = Text::Room(0..room.len());
         let value = string(rest, room, string_max)?;
         let field = Field { known, name: name.of(room), value: value.of(room), pseudo };
-        self.table.insert(field);
+        self.table.insert(field, ());
         Ok(field)
     }
 }
 
 /// The field that has this index (§2.3.3).
 #[inline]
-fn look(table: &Table, index: usize) -> Result<Field<'_>, Bad> {
+fn look(table: &Table<()>, index: usize) -> Result<Field<'_>, Bad> {
     if let Some(field) = FIELDS.get(index.wrapping_sub(1)) {
         return Ok(*field);
     }
-    // 0 is no index; below, it becomes an age that nothing has.
-    let age = index.wrapping_sub(STATICS + 1);
-    u32::try_from(age).ok().and_then(|age| table.get(age)).ok_or(Bad::Index)
+    // 0 is no index: it becomes an age that nothing has.
+    table.get(index.wrapping_sub(STATICS + 1)).ok_or(Bad::Index)
 }
 
 /// An integer (§5.1) that begins in the low `bits` of `first`.

@@ -1,27 +1,24 @@
 //! encode: fields are written (RFC 7541 §6) as short as the tables allow; what was said before is found by a few comparisons.
 
 use super::statics::{FIELDS, STATICS};
-use super::table::{Ring, Table};
+use super::table::Table;
 use super::{ENTRY_BYTES, Field, Pseudo, TABLE_BYTES, huffman};
 use portunus_message::Known;
 
 /// Writes the blocks of one connection, in the order in which they are sent.
 pub struct Encoder {
-    table: Table,
-    /// For each entry of the table, what it is found by.
-    marks: Ring<Mark>,
+    table: Table<Mark>,
     /// The newest entry of each bucket, by number; empty before the first entry.
     newest: Vec<u32>,
     /// The table's bound has changed, and the smallest that it was since the last block.
     resized: Option<usize>,
 }
 
-/// What is compared before anything else is.
+/// What an entry is found by.
 #[derive(Clone, Copy)]
 struct Mark {
     name: u32,
-    value: u32,
-    /// The value of this name that was last written without being added.
+    /// The print of the value of this name that was last written without being added.
     passed: u32,
     /// The entry of the same bucket that came before this one.
     before: u32,
@@ -47,6 +44,8 @@ enum Custom {
     /// It is added if nothing of this name was, or if it comes for the second time: there are many values, of which some
     /// come often.
     AddAgain,
+    /// It is a cookie: `AddAgain` for those of requests, `Pass` for those of answers, and `Hide` for short ones.
+    Cookie,
     /// It is spelled out: the next message will have another value.
     Pass,
     /// It is spelled out, for nobody ever to add (RFC 7541 §7.1.3).
@@ -56,7 +55,7 @@ enum Custom {
 impl Encoder {
     /// With the table that all begin with. Takes no memory before a field is added to it.
     pub const fn new() -> Encoder {
-        Encoder { table: Table::new(TABLE_BYTES), marks: Ring::new(), newest: Vec::new(), resized: None }
+        Encoder { table: Table::new(TABLE_BYTES), newest: Vec::new(), resized: None }
     }
 
     /// The peer's SETTINGS_HEADER_TABLE_SIZE. The table never grows above 4096 bytes. The next block begins with the change.
@@ -101,22 +100,25 @@ impl Encoder {
     #[inline]
     pub fn field(&mut self, known: Known, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         let Row { index, custom } = ROWS[usize::from(known.number() & 127)];
-        let mark = match known {
-            Known::OTHER => print(name, 0x2020_2020_2020_2020) | OTHER_MARK,
-            _ => u32::from(known.number()),
-        };
-        let name = Name { known, pseudo: Pseudo::None, text: name, index: usize::from(index), mark };
-        if index != 0 && value == FIELDS.get(name.index - 1).map_or(&b""[..], |field| field.value) {
-            return integer(INDEXED, name.index, out);
+        if custom == Custom::Pass {
+            return literal(PASSED, usize::from(index), name, value, out);
         }
-        let is_short_secret =
-            value.len() < SECRET_BYTES_MIN && matches!(known, Known::COOKIE | Known::SET_COOKIE);
-        match custom {
-            Custom::Hide => literal(HIDDEN, name.index, name.text, value, out),
-            _ if is_short_secret => literal(HIDDEN, name.index, name.text, value, out),
-            Custom::Pass => literal(PASSED, name.index, name.text, value, out),
-            Custom::Add | Custom::AddAgain => self.find_or_add(name, value, custom, out),
+        if known == Known::OTHER {
+            return self.other(name, value, out);
         }
+        let mark = u32::from(known.number());
+        if self.was_last(mark, value, out).is_none() {
+            let name = Name { known, pseudo: Pseudo::None, text: name, index: usize::from(index), mark };
+            self.anew(name, value, custom, out);
+        }
+    }
+
+    /// A field whose name has no number.
+    #[inline(never)]
+    fn other(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+        let mark = print(name, 0x2020_2020_2020_2020) | OTHER_MARK;
+        let name = Name { known: Known::OTHER, pseudo: Pseudo::None, text: name, index: 0, mark };
+        self.find_or_add(name, value, Custom::AddAgain, out);
     }
 
     /// A pseudo-header. One that does not exist is not written.
@@ -133,7 +135,7 @@ impl Encoder {
         };
         let index = fixed.start;
         for index in fixed {
-            if FIELDS.get(index - 1).is_some_and(|field| field.value == value) {
+            if FIELDS.get(index - 1).is_some_and(|field| is_same(field.value, value)) {
                 return integer(INDEXED, index, out);
             }
         }
@@ -141,80 +143,95 @@ impl Encoder {
             return literal(PASSED, index, text, value, out);
         }
         let mark = PSEUDO_MARK + pseudo as u32;
-        let name = Name { known: Known::OTHER, pseudo, text, index, mark };
-        self.find_or_add(name, value, custom, out);
+        if self.was_last(mark, value, out).is_none() {
+            self.find_or_add(Name { known: Known::OTHER, pseudo, text, index, mark }, value, custom, out);
+        }
     }
 
+    /// Writes the index if this name came with this value when it was last added: that is how it mostly is.
     #[inline]
+    fn was_last(&self, mark: u32, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let number = *self.newest.get(bucket(mark))?;
+        let age = self.table.age(number)?;
+        let entry = self.table.entry(number)?;
+        if entry.mark.name != mark || !is_same(self.table.value(entry), value) {
+            return None;
+        }
+        integer(INDEXED, STATICS + 1 + age as usize, out);
+        Some(())
+    }
+
+    /// A field of a known name that has another value than the last time.
+    #[inline(never)]
+    fn anew(&mut self, name: Name<'_>, value: &[u8], custom: Custom, out: &mut Vec<u8>) {
+        if FIELDS.get(name.index.wrapping_sub(1)).is_some_and(|field| field.value == value) {
+            return integer(INDEXED, name.index, out);
+        }
+        match custom {
+            Custom::Cookie if value.len() < COOKIE_BYTES_MIN => {
+                literal(HIDDEN, name.index, name.text, value, out)
+            }
+            Custom::Hide => literal(HIDDEN, name.index, name.text, value, out),
+            Custom::Pass => literal(PASSED, name.index, name.text, value, out),
+            Custom::Cookie if name.known == Known::SET_COOKIE => {
+                literal(PASSED, name.index, name.text, value, out)
+            }
+            Custom::Add | Custom::AddAgain | Custom::Cookie => self.find_or_add(name, value, custom, out),
+        }
+    }
+
     fn find_or_add(&mut self, name: Name<'_>, value: &[u8], custom: Custom, out: &mut Vec<u8>) {
-        let mark = print(value, 0);
         let mut named = None;
         let mut number = self.newest.get(bucket(name.mark)).copied().unwrap_or(0);
         let mut age_min = 0;
-        loop {
-            let age = self.table.age(number);
-            // What is gone looks old. What looks younger than the one that led here has a number that was given again.
-            if age >= self.table.count() || age < age_min {
-                break;
-            }
-            let Some(entry) = self.marks.get(number) else { break };
-            if entry.name == name.mark && (entry.value == mark || named.is_none()) {
-                let Some(field) = self.table.get(age) else { break };
-                if name.known != Known::OTHER || name.is(&field) {
-                    if entry.value == mark && field.value == value {
-                        return integer(INDEXED, STATICS + 1 + age as usize, out);
-                    }
-                    named = named.or(Some(number));
+        // What is gone ends the search. So does what is younger than the one that led there: its number was given again.
+        while let Some(age) = self.table.age(number).filter(|age| *age >= age_min)
+            && let Some(entry) = self.table.entry(number)
+        {
+            if entry.mark.name == name.mark
+                && (name.mark < OTHER_MARK || is_spelled(self.table.name(entry), name.text))
+            {
+                if is_same(self.table.value(entry), value) {
+                    return integer(INDEXED, STATICS + 1 + age as usize, out);
                 }
+                named = named.or(Some(number));
             }
-            (number, age_min) = (entry.before, age + 1);
+            (number, age_min) = (entry.mark.before, age + 1);
         }
-        self.add(name, value, mark, named, custom, out);
+        self.add(name, value, named, custom, out);
     }
 
     /// Writes what is not in the tables, and adds it if that is worth it. `named` is an entry of the same name.
     #[inline(never)]
-    fn add(
-        &mut self,
-        name: Name<'_>,
-        value: &[u8],
-        mark: u32,
-        named: Option<u32>,
-        custom: Custom,
-        out: &mut Vec<u8>,
-    ) {
-        let index = match named {
+    fn add(&mut self, name: Name<'_>, value: &[u8], named: Option<u32>, custom: Custom, out: &mut Vec<u8>) {
+        let index = match named.and_then(|number| self.table.age(number)) {
             _ if name.index != 0 => name.index,
-            Some(number) => STATICS + 1 + self.table.age(number) as usize,
+            Some(age) => STATICS + 1 + age as usize,
             None => name.find_fixed(),
         };
         let cost = name.text.len().saturating_add(value.len()).saturating_add(ENTRY_BYTES);
         let mut adds = cost <= self.table.size_max() / LARGEST_PART;
+        let passed = print(value, 0);
         if adds
-            && custom == Custom::AddAgain
-            && let Some(entry) = named.and_then(|number| self.marks.get_mut(number))
-            && entry.passed != mark
+            && custom != Custom::Add
+            && let Some(mark) = named.and_then(|number| self.table.mark(number))
+            && mark.passed != passed
         {
-            (entry.passed, adds) = (mark, false);
+            (mark.passed, adds) = (passed, false);
         }
         if !adds {
             return literal(PASSED, index, name.text, value, out);
         }
         literal(ADDED, index, name.text, value, out);
-        let (number, count) = (self.table.next(), self.table.count());
-        let Name { known, pseudo, text, .. } = name;
-        if !self.table.insert(Field { known, name: text, value, pseudo }) {
-            return;
-        }
-        self.table.newest_name().make_ascii_lowercase();
         if self.newest.is_empty() {
             self.newest = vec![0; BUCKETS];
         }
-        let mut before = 0;
-        if let Some(newest) = self.newest.get_mut(bucket(name.mark)) {
-            before = std::mem::replace(newest, number);
-        }
-        self.marks.put(number, count, Mark { name: name.mark, value: mark, passed: mark, before });
+        let Some(newest) = self.newest.get_mut(bucket(name.mark)) else { return };
+        let before = std::mem::replace(newest, self.table.next());
+        let Name { known, pseudo, text, mark, .. } = name;
+        // Invariant: it fits, as it is only a part of the table.
+        self.table.insert(Field { known, name: text, value, pseudo }, Mark { name: mark, passed, before });
+        self.table.newest_name().make_ascii_lowercase();
     }
 }
 
@@ -225,13 +242,6 @@ impl Default for Encoder {
 }
 
 impl Name<'_> {
-    /// Whether it is the name of `field`, when the marks are the same.
-    #[inline]
-    fn is(&self, field: &Field<'_>) -> bool {
-        self.pseudo == field.pseudo
-            && (self.pseudo != Pseudo::None || self.text.eq_ignore_ascii_case(field.name))
-    }
-
     /// Its index in the static table if it stands there without being a known one; 0 if it does not.
     fn find_fixed(&self) -> usize {
         if self.known != Known::OTHER || self.pseudo != Pseudo::None {
@@ -248,6 +258,48 @@ impl Name<'_> {
 #[inline]
 fn bucket(mark: u32) -> usize {
     mark as usize % BUCKETS
+}
+
+/// Whether `text` and `other` are the same: mostly short ones, for which calling `memcmp` would cost more.
+#[inline]
+fn is_same(text: &[u8], other: &[u8]) -> bool {
+    if text.len() != other.len() {
+        return false;
+    }
+    macro_rules! ends_match {
+        ($chunk:ty) => {{
+            let same = |a: Option<&$chunk>, b: Option<&$chunk>| a.zip(b).is_some_and(|(a, b)| a == b);
+            same(text.first_chunk(), other.first_chunk()) && same(text.last_chunk(), other.last_chunk())
+        }};
+    }
+    match text.len() {
+        33.. => text == other,
+        16.. => ends_match!([u8; 16]),
+        8.. => ends_match!([u8; 8]),
+        4.. => ends_match!([u8; 4]),
+        _ => text.iter().eq(other),
+    }
+}
+
+/// Whether `name` is `lower`, which is in lower case, in any letter case. Their lengths and ends are mostly the same.
+#[inline]
+fn is_spelled(lower: &[u8], name: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let same = |lower: &[u8; 8], name: &[u8; 8]| {
+        let (lower, name) = (u64::from_le_bytes(*lower), u64::from_le_bytes(*name));
+        // The highest bit of each byte: whether it is `a` or above, and whether it is above `z`.
+        let low = lower & (ONES * 0x7f);
+        let letters = (low + ONES * (0x80 - 0x61)) & !(low + ONES * (0x80 - 0x7b)) & !lower & (ONES * 0x80);
+        (lower ^ name) & !(letters >> 2) == 0
+    };
+    if lower.len() != name.len() {
+        return false;
+    }
+    let (Some(lower_last), Some(name_last)) = (lower.last_chunk(), name.last_chunk()) else {
+        return lower.eq_ignore_ascii_case(name);
+    };
+    let (lowers, names) = (lower.as_chunks().0, name.as_chunks().0);
+    same(lower_last, name_last) && lowers.iter().zip(names).all(|(lower, name)| same(lower, name))
 }
 
 /// What tells texts from each other most of the time: the length, the first eight bytes and the last eight. Bits of `fold`
@@ -332,13 +384,13 @@ const PASSED: Kind = Kind(0x00, 0x0f);
 const PACKED: Kind = Kind(0x80, 0x7f);
 const PLAIN: Kind = Kind(0x00, 0x7f);
 
-/// Entries are looked for by their names.
-const BUCKETS: usize = 64;
-/// The marks of known names are below this; those of pseudo-headers below the next; all others have the bit of the next.
-const PSEUDO_MARK: u32 = 128;
-const OTHER_MARK: u32 = 256;
-/// Shorter cookies could be guessed one after the other by how long a block becomes (§7.1.3).
-const SECRET_BYTES_MIN: usize = 20;
+/// Entries are looked for by their names. Known names and pseudo-headers have a bucket each, which others may share.
+const BUCKETS: usize = 128;
+/// The marks of known names are below this, those of pseudo-headers below the next, and all others have its bit.
+const PSEUDO_MARK: u32 = 120;
+const OTHER_MARK: u32 = 128;
+/// Shorter cookies could be guessed by how long a block becomes (§7.1.3).
+const COOKIE_BYTES_MIN: usize = 20;
 /// What is larger than this part of the table would push too much out of it.
 const LARGEST_PART: usize = 4;
 /// What is not added is not packed if it is shorter.
@@ -376,7 +428,6 @@ const PASSING: &[Known] = &[
     Known::RETRY_AFTER,
     Known::SEC_WEBSOCKET_ACCEPT,
     Known::SEC_WEBSOCKET_KEY,
-    Known::SET_COOKIE,
     Known::X_ACCEL_REDIRECT,
     Known::X_ORIGINAL_URL,
     Known::X_REQUEST_ID,
@@ -386,6 +437,7 @@ const PASSING: &[Known] = &[
 /// They differ from client to client, or from page to page.
 const VARIED: &[Known] =
     &[Known::COOKIE, Known::FORWARDED, Known::LINK, Known::REFERER, Known::X_FORWARDED_FOR, Known::X_REAL_IP];
+const COOKIES: &[Known] = &[Known::COOKIE, Known::SET_COOKIE];
 const SECRET: &[Known] = &[Known::AUTHORIZATION, Known::PROXY_AUTHORIZATION];
 
 const fn rows() -> [Row; 128] {
@@ -398,12 +450,14 @@ const fn rows() -> [Row; 128] {
     // The first row is that of all names that are not known.
     rows[0] = Row { index: 0, custom: Custom::AddAgain };
     let rows = customs(rows, VARIED, Custom::AddAgain);
+    let rows = customs(rows, COOKIES, Custom::Cookie);
     customs(customs(rows, PASSING, Custom::Pass), SECRET, Custom::Hide)
 }
 
 const fn customs(mut rows: [Row; 128], names: &[Known], custom: Custom) -> [Row; 128] {
     let mut at = 0;
     while at < names.len() {
+        assert!((names[at].number() as u32) < PSEUDO_MARK);
         rows[names[at].number() as usize].custom = custom;
         at += 1;
     }

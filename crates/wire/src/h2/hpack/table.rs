@@ -3,13 +3,15 @@
 use super::{ENTRY_BYTES, Field, Pseudo};
 use portunus_message::Known;
 
-/// Entries are numbered as they come; number 0 is nobody's. Takes no memory before the first entry.
-pub(super) struct Table {
+/// Entries are numbered as they come; number 0 is nobody's. `M` is what its owner notes of each. Takes no memory before the
+/// first entry.
+pub(super) struct Table<M> {
     /// Name and value of each entry, in order. Those of entries that are gone may still stand at its beginning.
     bytes: Vec<u8>,
     /// Where `bytes` begins, counted from the first byte that ever came.
     base: u32,
-    entries: Ring<Entry>,
+    /// As many as a power of two, or none; an entry stands where its number says.
+    entries: Vec<Entry<M>>,
     /// The number of the entry that comes next.
     next: u32,
     count: u32,
@@ -19,27 +21,23 @@ pub(super) struct Table {
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
+pub(super) struct Entry<M> {
     at: u32,
     name_bytes: u32,
     value_bytes: u32,
     known: Known,
     pseudo: Pseudo,
+    /// Its owner's.
+    pub(super) mark: M,
 }
 
-impl Table {
-    pub(super) const fn new(size_max: usize) -> Table {
-        Table { bytes: Vec::new(), base: 0, entries: Ring::new(), next: 1, count: 0, size: 0, size_max }
+impl<M: Copy> Table<M> {
+    pub(super) const fn new(size_max: usize) -> Table<M> {
+        Table { bytes: Vec::new(), base: 0, entries: Vec::new(), next: 1, count: 0, size: 0, size_max }
     }
 
     pub(super) fn size_max(&self) -> usize {
         self.size_max
-    }
-
-    /// How many entries there are.
-    #[inline]
-    pub(super) fn count(&self) -> u32 {
-        self.count
     }
 
     /// The number of the entry that comes next.
@@ -48,23 +46,56 @@ impl Table {
         self.next
     }
 
-    /// How many entries came after number `number`; less than `count` if it is still there.
+    /// How many entries came after number `number`; `None` if it is gone. Numbers are given again after a very long time.
     #[inline]
-    pub(super) fn age(&self, number: u32) -> u32 {
-        self.next.wrapping_sub(number).wrapping_sub(1)
+    pub(super) fn age(&self, number: u32) -> Option<u32> {
+        let age = self.next.wrapping_sub(number).wrapping_sub(1);
+        (age < self.count).then_some(age)
     }
 
     /// The field of this age; 0 is the newest.
     #[inline]
-    pub(super) fn get(&self, age: u32) -> Option<Field<'_>> {
-        if age >= self.count {
+    pub(super) fn get(&self, age: usize) -> Option<Field<'_>> {
+        if age >= self.count as usize {
             return None;
         }
-        let entry = self.entries.get(self.next.wrapping_sub(age).wrapping_sub(1))?;
-        let bytes = self.bytes.get(entry.at.wrapping_sub(self.base) as usize..)?;
-        let (name, rest) = bytes.split_at_checked(entry.name_bytes as usize)?;
-        let value = rest.get(..entry.value_bytes as usize)?;
+        let entry = self.entry(self.next.wrapping_sub(age as u32).wrapping_sub(1))?;
+        let bytes = self.bytes_of(entry)?;
+        let (name, value) = bytes.split_at_checked(entry.name_bytes as usize)?;
         Some(Field { known: entry.known, name, value, pseudo: entry.pseudo })
+    }
+
+    /// The entry with this number, if it is still there; otherwise another one, or none.
+    #[inline]
+    pub(super) fn entry(&self, number: u32) -> Option<&Entry<M>> {
+        self.entries.get(number as usize & self.entries.len().wrapping_sub(1))
+    }
+
+    /// The same, to change its mark.
+    pub(super) fn mark(&mut self, number: u32) -> Option<&mut M> {
+        let mask = self.entries.len().wrapping_sub(1);
+        self.entries.get_mut(number as usize & mask).map(|entry| &mut entry.mark)
+    }
+
+    /// The name of an entry that is still there.
+    #[inline]
+    pub(super) fn name(&self, entry: &Entry<M>) -> &[u8] {
+        let at = entry.at.wrapping_sub(self.base) as usize;
+        self.bytes.get(at..at.wrapping_add(entry.name_bytes as usize)).unwrap_or(&[])
+    }
+
+    /// The value of an entry that is still there.
+    #[inline]
+    pub(super) fn value(&self, entry: &Entry<M>) -> &[u8] {
+        let at = entry.at.wrapping_sub(self.base) as usize + entry.name_bytes as usize;
+        self.bytes.get(at..at.wrapping_add(entry.value_bytes as usize)).unwrap_or(&[])
+    }
+
+    #[inline]
+    fn bytes_of(&self, entry: &Entry<M>) -> Option<&[u8]> {
+        let at = entry.at.wrapping_sub(self.base) as usize;
+        let bytes = entry.name_bytes as usize + entry.value_bytes as usize;
+        self.bytes.get(at..at.wrapping_add(bytes))
     }
 
     /// Another bound; entries go until it is kept (§4.3).
@@ -75,7 +106,7 @@ impl Table {
 
     /// Adds a field as the newest; old ones go for it. When it is larger than the table, all go, and it is not added
     /// (§4.4).
-    pub(super) fn insert(&mut self, field: Field<'_>) -> bool {
+    pub(super) fn insert(&mut self, field: Field<'_>, mark: M) -> bool {
         let Field { known, name, value, pseudo } = field;
         let bytes = name.len().saturating_add(value.len());
         let cost = bytes.saturating_add(ENTRY_BYTES);
@@ -93,7 +124,7 @@ impl Table {
         let at = self.base.wrapping_add(self.bytes.len() as u32);
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
-        self.entries.put(self.next, self.count, Entry { at, name_bytes, value_bytes, known, pseudo });
+        self.put(Entry { at, name_bytes, value_bytes, known, pseudo, mark });
         self.next = self.next.wrapping_add(1);
         self.count += 1;
         self.size += cost;
@@ -102,10 +133,29 @@ impl Table {
 
     /// The newest entry's name, to be changed in place.
     pub(super) fn newest_name(&mut self) -> &mut [u8] {
-        let newest = self.entries.get(self.next.wrapping_sub(1)).filter(|_| self.count > 0);
+        let newest = self.entry(self.next.wrapping_sub(1)).filter(|_| self.count > 0);
         let place = newest.map(|e| (e.at.wrapping_sub(self.base) as usize, e.name_bytes as usize));
         let (at, length) = place.unwrap_or((0, 0));
         self.bytes.get_mut(at..at.saturating_add(length)).unwrap_or(&mut [])
+    }
+
+    fn put(&mut self, entry: Entry<M>) {
+        if self.count as usize >= self.entries.len() {
+            let mut entries = vec![entry; (self.entries.len() * 2).max(ENTRIES_MIN)];
+            let mask = entries.len() - 1;
+            for number in (1..=self.count).map(|age| self.next.wrapping_sub(age)) {
+                if let (Some(slot), Some(entry)) =
+                    (entries.get_mut(number as usize & mask), self.entry(number))
+                {
+                    *slot = *entry;
+                }
+            }
+            self.entries = entries;
+        }
+        let mask = self.entries.len() - 1;
+        if let Some(slot) = self.entries.get_mut(self.next as usize & mask) {
+            *slot = entry;
+        }
     }
 
     /// The oldest go until no more than `size` is left.
@@ -122,9 +172,8 @@ impl Table {
         }
     }
 
-    #[inline]
-    fn oldest(&self) -> Option<Entry> {
-        self.entries.get(self.next.wrapping_sub(self.count)).filter(|_| self.count > 0)
+    fn oldest(&self) -> Option<&Entry<M>> {
+        self.entry(self.next.wrapping_sub(self.count)).filter(|_| self.count > 0)
     }
 
     /// Makes it so that `more` bytes can be appended. What is gone is moved over when that frees a good part, or when
@@ -147,49 +196,8 @@ impl Table {
     }
 }
 
-/// Something for each entry, found by the entry's number.
-pub(super) struct Ring<T> {
-    /// As many as a power of two, or none.
-    slots: Vec<T>,
-}
-
-impl<T: Copy> Ring<T> {
-    pub(super) const fn new() -> Ring<T> {
-        Ring { slots: Vec::new() }
-    }
-
-    #[inline]
-    pub(super) fn get(&self, number: u32) -> Option<T> {
-        self.slots.get(number as usize & self.slots.len().wrapping_sub(1)).copied()
-    }
-
-    #[inline]
-    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut T> {
-        let mask = self.slots.len().wrapping_sub(1);
-        self.slots.get_mut(number as usize & mask)
-    }
-
-    /// Puts something in for `number`, while the `count` before it are still there.
-    pub(super) fn put(&mut self, number: u32, count: u32, item: T) {
-        if count as usize >= self.slots.len() {
-            let mut slots = vec![item; (self.slots.len() * 2).max(SLOTS_MIN)];
-            for age in 1..=count {
-                let old = number.wrapping_sub(age);
-                let mask = slots.len() - 1;
-                if let (Some(slot), Some(item)) = (slots.get_mut(old as usize & mask), self.get(old)) {
-                    *slot = item;
-                }
-            }
-            self.slots = slots;
-        }
-        if let Some(slot) = self.get_mut(number) {
-            *slot = item;
-        }
-    }
-}
-
 const BYTES_MIN: usize = 256;
-const SLOTS_MIN: usize = 8;
+const ENTRIES_MIN: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -199,19 +207,19 @@ mod tests {
         Field { known: Known::find(name), name, value, pseudo: Pseudo::find(name) }
     }
 
-    fn values(table: &Table) -> Vec<Vec<u8>> {
-        (0..table.count()).map(|age| table.get(age).unwrap().value.to_vec()).collect()
+    fn values(table: &Table<()>) -> Vec<Vec<u8>> {
+        (0..table.count as usize).map(|age| table.get(age).unwrap().value.to_vec()).collect()
     }
 
     #[test]
     fn the_oldest_go_first() {
-        let mut table = Table::new(3 * (32 + 2));
+        let mut table = Table::<()>::new(3 * (32 + 2));
         for value in [b"1", b"2", b"3", b"4"] {
-            assert!(table.insert(field(b"a", value)));
+            assert!(table.insert(field(b"a", value), ()));
         }
         assert_eq!(values(&table), [b"4", b"3", b"2"]);
         assert_eq!(table.get(3), None);
-        assert!(table.insert(field(b"a", b"long")));
+        assert!(table.insert(field(b"a", b"long"), ()));
         assert_eq!(values(&table), [&b"long"[..], b"4"]);
         table.resize(36);
         assert!(values(&table).is_empty());
@@ -219,17 +227,17 @@ mod tests {
 
     #[test]
     fn what_is_larger_than_the_table_empties_it() {
-        let mut table = Table::new(100);
-        assert!(table.insert(field(b"a", &[b'x'; 67])));
-        assert!(!table.insert(field(b"a", &[b'x'; 68])));
-        assert_eq!((table.count(), table.size), (0, 0));
-        assert!(table.insert(field(b"a", b"b")));
+        let mut table = Table::<()>::new(100);
+        assert!(table.insert(field(b"a", &[b'x'; 67]), ()));
+        assert!(!table.insert(field(b"a", &[b'x'; 68]), ()));
+        assert_eq!((table.count, table.size), (0, 0));
+        assert!(table.insert(field(b"a", b"b"), ()));
         assert_eq!(values(&table), [b"b"]);
     }
 
     #[test]
     fn it_is_a_queue_however_long_it_lives_and_takes_little() {
-        let mut table = Table::new(4096);
+        let mut table = Table::<()>::new(4096);
         table.next = u32::MAX - 5000; // so that numbers and places wrap
         table.base = u32::MAX - 100_000;
         let mut queue = std::collections::VecDeque::new();
@@ -239,19 +247,19 @@ mod tests {
             let length =
                 (seed >> 24) as usize * usize::from(seed >> 20 & 7 == 0) + (seed >> 16 & 15) as usize;
             let value = vec![seed as u8; length];
-            assert!(table.insert(field(b"name", &value)));
+            assert!(table.insert(field(b"name", &value), ()));
             size += 36 + length;
             queue.push_front(value);
             while size > 4096 {
                 size -= 36 + queue.pop_back().unwrap().len();
             }
             assert_eq!(table.size, size);
-            assert_eq!(table.count() as usize, queue.len());
+            assert_eq!(table.count as usize, queue.len());
             assert_eq!(table.get(0).unwrap().value, queue[0]);
-            assert_eq!(table.get(table.count() - 1).unwrap().value, *queue.back().unwrap());
+            assert_eq!(table.get(table.count as usize - 1).unwrap().value, *queue.back().unwrap());
         }
         assert!(queue.iter().eq(&values(&table)));
         assert!(table.bytes.capacity() <= 4096, "{}", table.bytes.capacity());
-        assert!(table.entries.slots.len() <= 128);
+        assert!(table.entries.len() <= 128);
     }
 }
