@@ -62,6 +62,7 @@ impl Decoder {
     }
 
     /// A field that is spelled out, at least its value (§6.2).
+    #[inline]
     fn literal<'a, 'b: 'a>(
         &'a mut self,
         first: u8,
@@ -75,27 +76,38 @@ impl Decoder {
         }
         let index = integer(first, if adds { 6 } else { 4 }, rest)?;
         room.clear();
-        if index == 0 {
-            let name = string(rest, room, string_max)?;
-            let value = string(rest, room, string_max)?;
-            let (name, value) = (name.of(room), value.of(room));
-            let field = Field { known: Known::find(name), name, value, pseudo: Pseudo::find(name) };
-            if adds {
-                self.table.insert(field, ());
-            }
-            return Ok(field);
-        }
-        if !adds {
+        if !adds && index != 0 {
             let value = string(rest, room, string_max)?.of(room);
             return Ok(Field { value, ..look(&self.table, index)? });
         }
-        // The entry whose name it takes may have to go for it (§4.4): the name is copied before.
-        let Field { known, name, pseudo, .. } = look(&self.table, index)?;
-        room.extend_from_slice(name);
-        let name = Text::Room(0..room.len());
-        let value = string(rest, room, string_max)?;
-        let field = Field { known, name: name.of(room), value: value.of(room), pseudo };
-        self.table.insert(field, ());
+        self.spelled(index, adds, rest, room, string_max)
+    }
+
+    /// The same where the name is spelled out too, or the field is added.
+    #[inline(never)]
+    fn spelled<'a, 'b: 'a>(
+        &'a mut self,
+        index: usize,
+        adds: bool,
+        rest: &mut &'b [u8],
+        room: &'a mut Vec<u8>,
+        string_max: usize,
+    ) -> Result<Field<'a>, Bad> {
+        let (name, numbers) = if index == 0 {
+            (string(rest, room, string_max)?, None)
+        } else {
+            // The entry whose name it takes may have to go for it (§4.4): the name is copied before.
+            let Field { known, name, pseudo, .. } = look(&self.table, index)?;
+            room.extend_from_slice(name);
+            (Text::Room(0..room.len()), Some((known, pseudo)))
+        };
+        let value = string(rest, room, string_max)?.of(room);
+        let name = name.of(room);
+        let (known, pseudo) = numbers.unwrap_or_else(|| (Known::find(name), Pseudo::find(name)));
+        let field = Field { known, name, value, pseudo };
+        if adds {
+            self.table.insert(field, ());
+        }
         Ok(field)
     }
 }
@@ -150,6 +162,7 @@ impl<'b> Text<'b> {
 }
 
 /// A string (§5.2); one that is packed is unpacked to the end of `room`.
+#[inline]
 fn string<'b>(rest: &mut &'b [u8], room: &mut Vec<u8>, bytes_max: usize) -> Result<Text<'b>, Bad> {
     let (&first, tail) = rest.split_first().ok_or(Bad::Truncated)?;
     *rest = tail;

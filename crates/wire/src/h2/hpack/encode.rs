@@ -1,7 +1,7 @@
 //! encode: fields are written (RFC 7541 §6) as short as the tables allow; what was said before is found by a few comparisons.
 
 use super::statics::{FIELDS, STATICS};
-use super::table::Table;
+use super::table::{Entry, Table};
 use super::{ENTRY_BYTES, Field, Pseudo, TABLE_BYTES, huffman};
 use portunus_message::Known;
 
@@ -107,7 +107,7 @@ impl Encoder {
             return self.other(name, value, out);
         }
         let mark = u32::from(known.number());
-        if self.was_last(mark, value, out).is_none() {
+        if self.was_last(mark, |_| true, value, out).is_none() {
             let name = Name { known, pseudo: Pseudo::None, text: name, index: usize::from(index), mark };
             self.anew(name, value, custom, out);
         }
@@ -117,8 +117,11 @@ impl Encoder {
     #[inline(never)]
     fn other(&mut self, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
         let mark = print(name, 0x2020_2020_2020_2020) | OTHER_MARK;
-        let name = Name { known: Known::OTHER, pseudo: Pseudo::None, text: name, index: 0, mark };
-        self.find_or_add(name, value, Custom::AddAgain, out);
+        let is_name = |entry: &Entry<Mark>| is_spelled(self.table.name(entry), name);
+        if self.was_last(mark, is_name, value, out).is_none() {
+            let name = Name { known: Known::OTHER, pseudo: Pseudo::None, text: name, index: 0, mark };
+            self.find_or_add(name, value, Custom::AddAgain, out);
+        }
     }
 
     /// A pseudo-header. One that does not exist is not written.
@@ -143,18 +146,24 @@ impl Encoder {
             return literal(PASSED, index, text, value, out);
         }
         let mark = PSEUDO_MARK + pseudo as u32;
-        if self.was_last(mark, value, out).is_none() {
+        if self.was_last(mark, |_| true, value, out).is_none() {
             self.find_or_add(Name { known: Known::OTHER, pseudo, text, index, mark }, value, custom, out);
         }
     }
 
     /// Writes the index if this name came with this value when it was last added: that is how it mostly is.
     #[inline]
-    fn was_last(&self, mark: u32, value: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    fn was_last(
+        &self,
+        mark: u32,
+        is_name: impl Fn(&Entry<Mark>) -> bool,
+        value: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<()> {
         let number = *self.newest.get(bucket(mark))?;
         let age = self.table.age(number)?;
         let entry = self.table.entry(number)?;
-        if entry.mark.name != mark || !is_same(self.table.value(entry), value) {
+        if entry.mark.name != mark || !is_name(entry) || !is_same(self.table.value(entry), value) {
             return None;
         }
         integer(INDEXED, STATICS + 1 + age as usize, out);
@@ -180,6 +189,7 @@ impl Encoder {
         }
     }
 
+    #[inline(never)]
     fn find_or_add(&mut self, name: Name<'_>, value: &[u8], custom: Custom, out: &mut Vec<u8>) {
         let mut named = None;
         let mut number = self.newest.get(bucket(name.mark)).copied().unwrap_or(0);
@@ -322,6 +332,11 @@ fn print(text: &[u8], fold: u64) -> u32 {
 /// A field whose value is spelled out, and its name too when `index` is 0.
 #[inline]
 fn literal(kind: Kind, index: usize, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    if kind != ADDED && value.len() < PACKED_BYTES_MIN && (0x0f..0x8f).contains(&index) {
+        // What most are: an index in two bytes, and a length in one.
+        out.extend_from_slice(&[kind.0 | kind.1, (index - 0x0f) as u8, value.len() as u8]);
+        return out.extend_from_slice(value);
+    }
     integer(kind, index, out);
     if index == 0 {
         // What is spelled out every time is written as it is, if it is short: packing it costs more than it saves.

@@ -3,14 +3,23 @@
 use super::Bad;
 
 /// Unpacks `packed` to the end of `room`; it may become `bytes_max` long.
-pub(super) fn unpack(mut packed: &[u8], room: &mut Vec<u8>, bytes_max: usize) -> Result<(), Bad> {
+pub(super) fn unpack(packed: &[u8], room: &mut Vec<u8>, bytes_max: usize) -> Result<(), Bad> {
     let start = room.len();
-    room.reserve((packed.len().saturating_mul(8) / CODE_BITS_MIN).min(bytes_max.saturating_add(RUN_MAX)));
+    let length_max = (packed.len().saturating_mul(8) / CODE_BITS_MIN).min(bytes_max);
+    room.resize(start.saturating_add(length_max), 0);
+    let left = unpack_to(packed, room.get_mut(start..).unwrap_or(&mut []))?;
+    room.truncate(room.len().saturating_sub(left));
+    Ok(())
+}
+
+/// Unpacks to the beginning of `slots`; says how many are left.
+fn unpack_to(mut packed: &[u8], slots: &mut [u8]) -> Result<usize, Bad> {
+    let mut slots = slots.iter_mut();
     // The next bits stand at the top of `bits`; `have` of them have been taken out of `packed`.
     let (mut bits, mut have) = (0u64, 0u32);
-    loop {
+    while !packed.is_empty() {
         if let Some(word) = packed.first_chunk() {
-            bits |= u64::from_be_bytes(*word) >> have;
+            bits |= u64::from_be_bytes(*word) >> (have & 63);
             let bytes = (63 - have) / 8;
             packed = packed.get(bytes as usize..).unwrap_or(&[]);
             have += bytes * 8;
@@ -22,33 +31,24 @@ pub(super) fn unpack(mut packed: &[u8], room: &mut Vec<u8>, bytes_max: usize) ->
             }
         }
         while have >= CODE_BITS_MAX {
-            let code = first(bits)?;
-            room.push(code.byte);
-            bits <<= code.bits;
-            have -= u32::from(code.bits);
-        }
-        if room.len() - start > bytes_max {
-            return Err(Bad::TooLong);
-        }
-        if packed.is_empty() {
-            break;
+            let short = SHORTS[(bits >> 56) as usize];
+            let code = if short.bits != 0 { short } else { long(bits)? };
+            *slots.next().ok_or(Bad::TooLong)? = code.byte;
+            bits = bits.wrapping_shl(code.bits.into());
+            have = have.wrapping_sub(code.bits.into());
         }
     }
-    finish(bits, have, room)?;
-    if room.len() - start > bytes_max { Err(Bad::TooLong) } else { Ok(()) }
-}
-
-/// The last bits, with the padding behind them (§5.2: the most significant bits of the end-of-string symbol, all ones, and
-/// less than a byte of them).
-fn finish(bits: u64, mut have: u32, room: &mut Vec<u8>) -> Result<(), Bad> {
-    let mut bits = bits | (u64::MAX >> have);
+    // Behind the last bits stands the padding (§5.2): the beginning of the end-of-string symbol, which is all ones, and less
+    // than a byte of it. More ones behind it make no difference.
+    bits |= u64::MAX >> (have & 63);
     while bits != u64::MAX {
-        let code = first(bits)?;
-        have = have.checked_sub(u32::from(code.bits)).ok_or(Bad::Huffman)?;
-        room.push(code.byte);
-        bits = bits << code.bits | ((1 << code.bits) - 1);
+        let short = SHORTS[(bits >> 56) as usize];
+        let code = if short.bits != 0 { short } else { long(bits)? };
+        have = have.checked_sub(code.bits.into()).ok_or(Bad::Huffman)?;
+        *slots.next().ok_or(Bad::TooLong)? = code.byte;
+        bits = !(!bits).wrapping_shl(code.bits.into());
     }
-    if have < 8 { Ok(()) } else { Err(Bad::Huffman) }
+    if have < 8 { Ok(slots.len()) } else { Err(Bad::Huffman) }
 }
 
 /// How long `text` is when it is packed.
@@ -79,14 +79,8 @@ pub(super) fn pack(text: impl Iterator<Item = u8>, out: &mut Vec<u8>) {
     }
 }
 
-/// What stands at the top of `bits`.
-#[inline]
-fn first(bits: u64) -> Result<Short, Bad> {
-    let short = SHORTS[(bits >> 56) as usize];
-    if short.bits != 0 { Ok(short) } else { long(bits) }
-}
-
-/// The same for what is longer than a byte: seldom, except in what is not ASCII.
+/// What stands at the top of `bits`, if its code is longer than a byte: seldom, except in what is not ASCII.
+#[cold]
 fn long(bits: u64) -> Result<Short, Bad> {
     let top = (bits >> (64 - CODE_BITS_MAX)) as u32;
     let rank = RANKS.iter().find(|rank| top < rank.end).ok_or(Bad::Huffman)?;
@@ -124,8 +118,6 @@ struct Rank {
 
 const CODE_BITS_MIN: usize = 5;
 const CODE_BITS_MAX: u32 = 30;
-/// No more bytes than this are unpacked between two looks at how many there are.
-const RUN_MAX: usize = 16;
 const SYMBOLS: usize = 257;
 
 /// How many bits the code of each byte has; the last one is the end-of-string symbol's.
@@ -335,6 +327,6 @@ mod tests {
         assert_eq!(unpack(&packed, &mut room, 99), Err(Bad::TooLong));
         room.clear();
         assert_eq!(unpack(&packed, &mut room, 0), Err(Bad::TooLong));
-        assert!(room.len() <= RUN_MAX);
+        assert!(room.is_empty());
     }
 }
