@@ -277,6 +277,14 @@ impl<'a> FieldValue<'a> {
         (!bad).then_some(FieldValue(bytes))
     }
 
+    /// For who has looked at every byte before and remembers what came of it. What [`FieldValue::new`] would refuse, or trim,
+    /// must never be given here.
+    #[inline]
+    pub fn proven(bytes: &'a [u8]) -> FieldValue<'a> {
+        debug_assert!(FieldValue::new(bytes).is_some_and(|value| value.0.len() == bytes.len()));
+        FieldValue(bytes)
+    }
+
     /// A literal of the program's own.
     pub const fn from_static(text: &'static str) -> FieldValue<'static> {
         let bytes = text.as_bytes();

@@ -2,8 +2,7 @@
 
 use super::statics::{FIELDS, STATICS};
 use super::table::Table;
-use super::{Bad, Field, Pseudo, TABLE_BYTES, huffman};
-use portunus_message::Known;
+use super::{Bad, Field, TABLE_BYTES, huffman};
 use std::ops::Range;
 
 /// Reads the blocks of one connection, in the order in which they came.
@@ -78,7 +77,8 @@ impl Decoder {
         room.clear();
         if !adds && index != 0 {
             let value = string(rest, room, string_max)?.of(room);
-            return Ok(Field { value, ..look(&self.table, index)? });
+            let named = look(&self.table, index)?;
+            return Ok(Field { value, is_value: named.pseudo.takes(value), ..named });
         }
         self.spelled(index, adds, rest, room, string_max)
     }
@@ -93,18 +93,22 @@ impl Decoder {
         room: &'a mut Vec<u8>,
         string_max: usize,
     ) -> Result<Field<'a>, Bad> {
-        let (name, numbers) = if index == 0 {
+        let (name, named) = if index == 0 {
             (string(rest, room, string_max)?, None)
         } else {
             // The entry whose name it takes may have to go for it (§4.4): the name is copied before.
-            let Field { known, name, pseudo, .. } = look(&self.table, index)?;
-            room.extend_from_slice(name);
-            (Text::Room(0..room.len()), Some((known, pseudo)))
+            let named = look(&self.table, index)?;
+            room.extend_from_slice(named.name);
+            (Text::Room(0..room.len()), Some((named.known, named.pseudo, named.is_name)))
         };
         let value = string(rest, room, string_max)?.of(room);
         let name = name.of(room);
-        let (known, pseudo) = numbers.unwrap_or_else(|| (Known::find(name), Pseudo::find(name)));
-        let field = Field { known, name, value, pseudo };
+        let field = match named {
+            Some((known, pseudo, is_name)) => {
+                Field { known, name, value, pseudo, is_name, is_value: pseudo.takes(value) }
+            }
+            None => Field::new(name, value),
+        };
         if adds {
             self.table.insert(field, ());
         }

@@ -240,7 +240,8 @@ impl Encoder {
         let before = std::mem::replace(newest, self.table.next());
         let Name { known, pseudo, text, mark, .. } = name;
         // Invariant: it fits, as it is only a part of the table.
-        self.table.insert(Field { known, name: text, value, pseudo }, Mark { name: mark, passed, before });
+        let field = Field { known, name: text, value, pseudo, is_name: true, is_value: true };
+        self.table.insert(field, Mark { name: mark, passed, before });
         self.table.newest_name().make_ascii_lowercase();
     }
 }

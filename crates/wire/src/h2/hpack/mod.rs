@@ -11,19 +11,47 @@ mod tests;
 pub use decode::Decoder;
 pub use encode::Encoder;
 
-use portunus_message::Known;
+use portunus_message::fields::is_value_byte;
+use portunus_message::name::is_token_byte;
+use portunus_message::{FieldValue, Known};
 
-/// One field as it stands in a block. Lent for the call.
+/// One field as it stands in a block. Lent for the call. What is known of its name and its value was found when they were
+/// spelled out; it costs nothing where they come as an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field<'a> {
     /// Its name's number, or `OTHER`.
     pub known: Known,
-    /// Its name, as the peer wrote it: nobody has looked yet whether it is a token in lower case.
+    /// Its name, as the peer wrote it.
     pub name: &'a [u8],
     /// Its value, as the peer wrote it.
     pub value: &'a [u8],
     /// Which pseudo-header it is.
     pub pseudo: Pseudo,
+    /// Whether its name is a pseudo-header that exists, or a token in lower case (RFC 9113 §8.2, §8.2.1).
+    pub is_name: bool,
+    /// Whether its value may stand where it stands: for a pseudo-header, no control byte and no white space at all;
+    /// otherwise no control byte but tab, and no white space at its ends (§8.2.1).
+    pub is_value: bool,
+}
+
+impl<'a> Field<'a> {
+    /// Looks at every byte.
+    pub fn new(name: &'a [u8], value: &'a [u8]) -> Field<'a> {
+        let pseudo = Pseudo::find(name);
+        let is_token = || name.iter().all(|&byte| is_token_byte(byte) && !byte.is_ascii_uppercase());
+        let is_name = match pseudo {
+            Pseudo::None => !name.is_empty() && is_token(),
+            Pseudo::Unknown => false,
+            _ => true,
+        };
+        Field { known: Known::find(name), name, value, pseudo, is_name, is_value: pseudo.takes(value) }
+    }
+
+    /// Its value as one that may stand in a message, if it `is_value` and it is no pseudo-header.
+    #[inline]
+    pub fn plain_value(&self) -> Option<FieldValue<'a>> {
+        (self.is_value && self.pseudo == Pseudo::None).then(|| FieldValue::proven(self.value))
+    }
 }
 
 /// Which pseudo-header a name is (RFC 9113 §8.3, RFC 8441), found once when an entry is made.
@@ -57,6 +85,17 @@ impl Pseudo {
             b":status" => Pseudo::Status,
             _ => Pseudo::Unknown,
         }
+    }
+
+    /// Whether `value` may stand behind such a name, see [`Field::is_value`].
+    fn takes(self, value: &[u8]) -> bool {
+        // Every byte is looked at without a branch, so that the compiler can take many at a time.
+        if self != Pseudo::None {
+            return !value.iter().fold(false, |bad, &byte| bad | (byte <= b' ' || byte == 0x7f));
+        }
+        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        let bad = value.iter().fold(false, |bad, &byte| bad | !is_value_byte(byte));
+        !bad && !is_blank(value.first()) && !is_blank(value.last())
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Entry<M> {
     value_bytes: u32,
     known: Known,
     pseudo: Pseudo,
+    is_name: bool,
+    is_value: bool,
     /// Its owner's.
     pub(super) mark: M,
 }
@@ -62,7 +64,8 @@ impl<M: Copy> Table<M> {
         let entry = self.entry(self.next.wrapping_sub(age as u32).wrapping_sub(1))?;
         let bytes = self.bytes_of(entry)?;
         let (name, value) = bytes.split_at_checked(entry.name_bytes as usize)?;
-        Some(Field { known: entry.known, name, value, pseudo: entry.pseudo })
+        let Entry { known, pseudo, is_name, is_value, .. } = *entry;
+        Some(Field { known, name, value, pseudo, is_name, is_value })
     }
 
     /// The entry with this number, if it is still there; otherwise another one, or none.
@@ -107,7 +110,7 @@ impl<M: Copy> Table<M> {
     /// Adds a field as the newest; old ones go for it. When it is larger than the table, all go, and it is not added
     /// (§4.4).
     pub(super) fn insert(&mut self, field: Field<'_>, mark: M) -> bool {
-        let Field { known, name, value, pseudo } = field;
+        let Field { known, name, value, pseudo, is_name, is_value } = field;
         let bytes = name.len().saturating_add(value.len());
         let cost = bytes.saturating_add(ENTRY_BYTES);
         let Some(left) = self.size_max.checked_sub(cost) else {
@@ -124,7 +127,7 @@ impl<M: Copy> Table<M> {
         let at = self.base.wrapping_add(self.bytes.len() as u32);
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
-        self.put(Entry { at, name_bytes, value_bytes, known, pseudo, mark });
+        self.put(Entry { at, name_bytes, value_bytes, known, pseudo, is_name, is_value, mark });
         self.next = self.next.wrapping_add(1);
         self.count += 1;
         self.size += cost;
@@ -204,7 +207,7 @@ mod tests {
     use super::*;
 
     fn field<'a>(name: &'a [u8], value: &'a [u8]) -> Field<'a> {
-        Field { known: Known::find(name), name, value, pseudo: Pseudo::find(name) }
+        Field::new(name, value)
     }
 
     fn values(table: &Table<()>) -> Vec<Vec<u8>> {

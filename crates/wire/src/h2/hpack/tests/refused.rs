@@ -124,3 +124,34 @@ fn every_prefix_of_a_block_is_read_or_refused() {
         assert!(matches!(outcome, Ok(()) | Err(Bad::Truncated)), "{end}: {outcome:?}");
     }
 }
+
+#[test]
+fn a_name_and_a_value_are_looked_at_when_they_are_spelled() {
+    let is = |name: &[u8], value: &[u8]| {
+        let field = Field::new(name, value);
+        assert_eq!(field.plain_value().is_some(), field.is_value && name.first() != Some(&b':'));
+        (field.is_name, field.is_value)
+    };
+    for name in [&b"a"[..], b"x-a_b.c", b":path", b":status", b"1"] {
+        assert_eq!(is(name, b"a"), (true, true));
+    }
+    for name in [&b""[..], b"A", b"x-A", b":Path", b":other", b":", b"a b", b"a:", b"a\0", b"\xe4"] {
+        assert_eq!(is(name, b"a"), (false, true));
+    }
+    for value in [&b""[..], b"a b", b"a\tb", b"\xff"] {
+        assert_eq!(is(b"a", value), (true, true));
+    }
+    for value in [&b" a"[..], b"a ", b"\t", b"a\r", b"\n", b"a\0b", b"\x7f"] {
+        assert_eq!(is(b"a", value), (true, false));
+        assert_eq!(is(b":path", value), (true, false));
+    }
+    assert_eq!(is(b":path", b"/a b"), (true, false));
+    // they stay true where the name, or both, come from the table
+    let mut seen = Vec::new();
+    let block = bytes("40 01 41 01 62 7e 01 20 be bf 0f2f 01 20 0f2f 01 61 04 01 20 44 01 0a be");
+    let note = |field: Field<'_>| seen.push((field.is_name, field.is_value));
+    assert_eq!(Decoder::new(4096).decode(&block, &mut Vec::new(), 100, note), Ok(()));
+    let (wrong, right) = ((false, false), (false, true));
+    let path = (true, false);
+    assert_eq!(seen, [right, wrong, wrong, right, wrong, right, path, path, path]);
+}
