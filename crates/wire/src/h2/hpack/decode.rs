@@ -154,6 +154,7 @@ enum Text<'b> {
 }
 
 impl<'b> Text<'b> {
+    #[inline]
     fn of<'a>(self, room: &'a [u8]) -> &'a [u8]
     where
         'b: 'a,

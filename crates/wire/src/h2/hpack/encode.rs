@@ -1,7 +1,9 @@
 //! encode: fields are written (RFC 7541 §6) as short as the tables allow; what was said before is found by a few comparisons.
 
+use super::custom::{Custom, ROWS, Row};
 use super::statics::{FIELDS, STATICS};
 use super::table::{Entry, Table};
+use super::words::{is_same, is_spelled, print};
 use super::{ENTRY_BYTES, Field, Pseudo, TABLE_BYTES, huffman};
 use portunus_message::Known;
 
@@ -34,22 +36,6 @@ struct Name<'a> {
     index: usize,
     /// Names that are the same have the same mark. One of a known name or a pseudo-header is nobody else's.
     mark: u32,
-}
-
-/// What becomes of a field that is not in the tables.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Custom {
-    /// It is added: the next message will have the same value.
-    Add,
-    /// It is added if nothing of this name was, or if it comes for the second time: there are many values, of which some
-    /// come often.
-    AddAgain,
-    /// It is a cookie: `AddAgain` for those of requests, `Pass` for those of answers, and `Hide` for short ones.
-    Cookie,
-    /// It is spelled out: the next message will have another value.
-    Pass,
-    /// It is spelled out, for nobody ever to add (RFC 7541 §7.1.3).
-    Hide,
 }
 
 impl Encoder {
@@ -268,66 +254,7 @@ impl Name<'_> {
 
 #[inline]
 fn bucket(mark: u32) -> usize {
-    mark as usize % BUCKETS
-}
-
-/// Whether `text` and `other` are the same: mostly short ones, for which calling `memcmp` would cost more.
-#[inline]
-fn is_same(text: &[u8], other: &[u8]) -> bool {
-    if text.len() != other.len() {
-        return false;
-    }
-    macro_rules! ends_match {
-        ($chunk:ty) => {{
-            let same = |a: Option<&$chunk>, b: Option<&$chunk>| a.zip(b).is_some_and(|(a, b)| a == b);
-            same(text.first_chunk(), other.first_chunk()) && same(text.last_chunk(), other.last_chunk())
-        }};
-    }
-    match text.len() {
-        33.. => text == other,
-        16.. => ends_match!([u8; 16]),
-        8.. => ends_match!([u8; 8]),
-        4.. => ends_match!([u8; 4]),
-        _ => text.iter().eq(other),
-    }
-}
-
-/// Whether `name` is `lower`, which is in lower case, in any letter case. Their lengths and ends are mostly the same.
-#[inline]
-fn is_spelled(lower: &[u8], name: &[u8]) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    let same = |lower: &[u8; 8], name: &[u8; 8]| {
-        let (lower, name) = (u64::from_le_bytes(*lower), u64::from_le_bytes(*name));
-        // The highest bit of each byte: whether it is `a` or above, and whether it is above `z`.
-        let low = lower & (ONES * 0x7f);
-        let letters = (low + ONES * (0x80 - 0x61)) & !(low + ONES * (0x80 - 0x7b)) & !lower & (ONES * 0x80);
-        (lower ^ name) & !(letters >> 2) == 0
-    };
-    if lower.len() != name.len() {
-        return false;
-    }
-    let (Some(lower_last), Some(name_last)) = (lower.last_chunk(), name.last_chunk()) else {
-        return lower.eq_ignore_ascii_case(name);
-    };
-    let (lowers, names) = (lower.as_chunks().0, name.as_chunks().0);
-    same(lower_last, name_last) && lowers.iter().zip(names).all(|(lower, name)| same(lower, name))
-}
-
-/// What tells texts from each other most of the time: the length, the first eight bytes and the last eight. Bits of `fold`
-/// make no difference.
-#[inline]
-fn print(text: &[u8], fold: u64) -> u32 {
-    let (first, last) = match (text.first_chunk(), text.last_chunk()) {
-        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-        _ => match (text.first_chunk(), text.last_chunk()) {
-            (Some(first), Some(last)) => {
-                (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
-            }
-            _ => (text.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)), 0),
-        },
-    };
-    let all = (first | fold) ^ (last | fold).rotate_left(23) ^ text.len() as u64;
-    (all.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    if mark < OTHER_MARK { mark as usize } else { mark as usize % 128 }
 }
 
 /// A field whose value is spelled out, and its name too when `index` is 0.
@@ -400,11 +327,11 @@ const PASSED: Kind = Kind(0x00, 0x0f);
 const PACKED: Kind = Kind(0x80, 0x7f);
 const PLAIN: Kind = Kind(0x00, 0x7f);
 
-/// Entries are looked for by their names. Known names and pseudo-headers have a bucket each, which others may share.
-const BUCKETS: usize = 128;
 /// The marks of known names are below this, those of pseudo-headers below the next, and all others have its bit.
-const PSEUDO_MARK: u32 = 120;
-const OTHER_MARK: u32 = 128;
+const PSEUDO_MARK: u32 = 128;
+const OTHER_MARK: u32 = 256;
+/// Entries are looked for by their names. Known names and pseudo-headers have a bucket each; the others share the first 128.
+const BUCKETS: usize = 136;
 /// Shorter cookies could be guessed by how long a block becomes (§7.1.3).
 const COOKIE_BYTES_MIN: usize = 20;
 /// What is larger than this part of the table would push too much out of it.
@@ -413,69 +340,3 @@ const LARGEST_PART: usize = 4;
 const PACKED_BYTES_MIN: usize = 64;
 /// The names of the static table that are not known ones.
 const FIXED_OTHERS: [u8; 4] = [15, 27, 52, 56];
-
-/// What every known name is written by.
-#[derive(Clone, Copy)]
-struct Row {
-    index: u8,
-    custom: Custom,
-}
-
-static ROWS: [Row; 128] = rows();
-
-/// They differ from message to message.
-const PASSING: &[Known] = &[
-    Known::AGE,
-    Known::CONTENT_DISPOSITION,
-    Known::CONTENT_LENGTH,
-    Known::CONTENT_LOCATION,
-    Known::CONTENT_RANGE,
-    Known::ETAG,
-    Known::EXPIRES,
-    Known::IDEMPOTENCY_KEY,
-    Known::IF_MATCH,
-    Known::IF_MODIFIED_SINCE,
-    Known::IF_NONE_MATCH,
-    Known::IF_RANGE,
-    Known::IF_UNMODIFIED_SINCE,
-    Known::LAST_MODIFIED,
-    Known::LOCATION,
-    Known::RANGE,
-    Known::RETRY_AFTER,
-    Known::SEC_WEBSOCKET_ACCEPT,
-    Known::SEC_WEBSOCKET_KEY,
-    Known::X_ACCEL_REDIRECT,
-    Known::X_ORIGINAL_URL,
-    Known::X_REQUEST_ID,
-    Known::X_REWRITE_URL,
-    Known::X_SENDFILE,
-];
-/// They differ from client to client, or from page to page.
-const VARIED: &[Known] =
-    &[Known::COOKIE, Known::FORWARDED, Known::LINK, Known::REFERER, Known::X_FORWARDED_FOR, Known::X_REAL_IP];
-const COOKIES: &[Known] = &[Known::COOKIE, Known::SET_COOKIE];
-const SECRET: &[Known] = &[Known::AUTHORIZATION, Known::PROXY_AUTHORIZATION];
-
-const fn rows() -> [Row; 128] {
-    let mut rows = [Row { index: 0, custom: Custom::Add }; 128];
-    let mut at = STATICS;
-    while at > 0 {
-        at -= 1;
-        rows[FIELDS[at].known.number() as usize].index = at as u8 + 1;
-    }
-    // The first row is that of all names that are not known.
-    rows[0] = Row { index: 0, custom: Custom::AddAgain };
-    let rows = customs(rows, VARIED, Custom::AddAgain);
-    let rows = customs(rows, COOKIES, Custom::Cookie);
-    customs(customs(rows, PASSING, Custom::Pass), SECRET, Custom::Hide)
-}
-
-const fn customs(mut rows: [Row; 128], names: &[Known], custom: Custom) -> [Row; 128] {
-    let mut at = 0;
-    while at < names.len() {
-        assert!((names[at].number() as u32) < PSEUDO_MARK);
-        rows[names[at].number() as usize].custom = custom;
-        at += 1;
-    }
-    rows
-}

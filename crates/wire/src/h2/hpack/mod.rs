@@ -1,5 +1,6 @@
 //! hpack: fields as HTTP/2 compresses them (RFC 7541); each direction of a connection has a table that both ends keep alike.
 
+mod custom;
 mod decode;
 mod encode;
 mod huffman;
@@ -7,11 +8,11 @@ mod statics;
 mod table;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use decode::Decoder;
 pub use encode::Encoder;
 
-use portunus_message::fields::is_value_byte;
 use portunus_message::name::is_token_byte;
 use portunus_message::{FieldValue, Known};
 
@@ -89,13 +90,11 @@ impl Pseudo {
 
     /// Whether `value` may stand behind such a name, see [`Field::is_value`].
     fn takes(self, value: &[u8]) -> bool {
-        // Every byte is looked at without a branch, so that the compiler can take many at a time.
         if self != Pseudo::None {
-            return !value.iter().fold(false, |bad, &byte| bad | (byte <= b' ' || byte == 0x7f));
+            return !words::any(value, words::blank);
         }
         let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        let bad = value.iter().fold(false, |bad, &byte| bad | !is_value_byte(byte));
-        !bad && !is_blank(value.first()) && !is_blank(value.last())
+        !words::any(value, words::control) && !is_blank(value.first()) && !is_blank(value.last())
     }
 }
 

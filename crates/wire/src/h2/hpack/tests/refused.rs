@@ -146,6 +146,13 @@ fn a_name_and_a_value_are_looked_at_when_they_are_spelled() {
         assert_eq!(is(b":path", value), (true, false));
     }
     assert_eq!(is(b":path", b"/a b"), (true, false));
+    for byte in 0..=255u8 {
+        for length in [1, 5, 15, 16, 17, 40] {
+            let value = [&vec![b'a'; length][..], &[byte], &vec![b'z'; length][..]].concat();
+            assert_eq!(is(b"a", &value).1, portunus_message::FieldValue::new(&value).is_some(), "{byte}");
+            assert_eq!(is(b":path", &value).1, byte > b' ' && byte != 0x7f, "{byte}");
+        }
+    }
     // they stay true where the name, or both, come from the table
     let mut seen = Vec::new();
     let block = bytes("40 01 41 01 62 7e 01 20 be bf 0f2f 01 20 0f2f 01 61 04 01 20 44 01 0a be");
