@@ -72,33 +72,35 @@ struct Gauge {
     group: Option<(PathBuf, bool)>,
     /// Address space that was only reserved when the program began: it is never filled, and says nothing.
     reserved: u64,
+    /// What the machine has.
+    machine: Option<u64>,
 }
 
 impl Gauge {
     fn find() -> Gauge {
         let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let candidates = folders(&groups);
-        let process = Process::now();
-        let reserved = process.virtual_bytes.saturating_sub(process.resident_bytes);
+        let (space, resident) = Process::memory();
+        let reserved = space.saturating_sub(resident);
+        let machine = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total);
         let group = candidates.into_iter().find(|(folder, second)| group_usage(folder, *second).is_some());
-        Gauge { group, reserved }
+        Gauge { group, reserved, machine }
     }
 
     /// Every bound that there is; none where nothing can be read.
     fn read(&self) -> Option<Vec<Usage>> {
-        let process = Process::now();
+        let (space, resident) = Process::memory();
         let mut usages: Vec<Usage> = Vec::new();
         usages.extend(self.group.as_ref().and_then(|(folder, second)| group_usage(folder, *second)));
         if let Some(max) = getrlimit(Resource::As).current {
-            let used = process.virtual_bytes.saturating_sub(self.reserved);
+            let used = space.saturating_sub(self.reserved);
             usages.push(Usage {
                 of: "limit of the address space",
                 used,
                 max: max.saturating_sub(self.reserved),
             });
         }
-        let machine = std::fs::read_to_string("/proc/meminfo").ok().as_deref().and_then(total);
-        usages.extend(machine.map(|max| Usage { of: "machine", used: process.resident_bytes, max }));
+        usages.extend(self.machine.map(|max| Usage { of: "machine", used: resident, max }));
         Some(usages).filter(|usages| !usages.is_empty())
     }
 }
