@@ -121,6 +121,10 @@ impl Workers {
     }
 }
 
+/// How many tasks may run until the kernel is asked for events. Tasks are short; the more answers come together, the more of them leave in one
+/// write on connections that many requests share.
+const TASKS_BETWEEN_EVENTS: u32 = 256;
+
 fn thread(
     index: usize,
     snapshot: Arc<Snapshot>,
@@ -133,6 +137,7 @@ fn thread(
         .enable_io()
         .enable_time()
         .max_blocking_threads(4)
+        .event_interval(TASKS_BETWEEN_EVENTS)
         .build_local(tokio::runtime::LocalOptions::default());
     let Ok(runtime) = runtime else { return };
     runtime.block_on(live(index, snapshot, sockets, recorder, mailbox, shared));
