@@ -1,6 +1,6 @@
 //! attacks_h2: what clients that speak HTTP/2 try (attacks B1–B23).
 
-use portunus_tests::h2::{PREFACE, block, code, frame, head, kind};
+use portunus_tests::h2::{PREFACE, block, code, flag, frame, head, kind};
 use portunus_tests::{Answer, H2, Origin, Proxy, eventually};
 use std::io::Read;
 use std::net::TcpStream;
@@ -123,15 +123,17 @@ fn b4_pseudo_header_fields_out_of_place() {
         ],
         &[400, 405],
     );
-    // In trailers they end the connection.
+    // In trailers, too.
     let origin = echo();
     let proxy = Proxy::site(format!("proxy {origin}"));
     let mut client = H2::connect(proxy.address());
     let stream = client.ask(&head("POST", "/"), false);
     client.data(stream, "x", false);
     client.trailers(stream, &[(":path", "/b4")]);
-    assert_eq!(client.end(), Some(code::PROTOCOL_ERROR));
-    proxy.wait_for_errors("bad-frames", 1.0);
+    assert_eq!(client.outcome(stream).reset, Some(code::PROTOCOL_ERROR));
+    proxy.wait_for_errors("malformed-head", 1.0);
+    let stream = client.ask(&head("GET", "/"), true);
+    assert_eq!(client.outcome(stream).status, 200);
 }
 
 #[test]
@@ -200,6 +202,26 @@ fn b7_rapid_reset() {
     });
     assert!(origin.count() <= 105, "{} requests have reached the origin", origin.count());
     assert_eq!(H2::connect(proxy.address()).next_frame().expect("settings").kind, kind::SETTINGS);
+}
+
+#[test]
+fn b7_the_last_reset_that_was_too_many_is_answered_at_once() {
+    let origin = Origin::script(|connection| {
+        if connection.head().is_some() {
+            connection.until_closed();
+        }
+    });
+    let proxy =
+        Proxy::start(&format!("limits {{ resets 3 }}\nsite * {{ listen @listen\n proxy {origin} }}\n"));
+    let mut client = H2::connect(proxy.address());
+    client.begin("/another");
+    for number in 0..4 {
+        let stream = client.begin("/b7");
+        origin.wait_for(number + 2);
+        client.reset(stream);
+    }
+    assert_eq!(client.end(), Some(code::ENHANCE_YOUR_CALM));
+    assert_eq!(proxy.errors("too-many-resets"), 1.0);
 }
 
 #[test]
@@ -304,10 +326,7 @@ fn b12_windows_that_stay_shut() {
     assert_eq!((outcome.body.len(), outcome.reset), (0, Some(code::INTERNAL_ERROR)), "{outcome:?}");
     assert_eq!(proxy.log_of("/b12")["error"], "client-stalled");
     // A client that opens the window and reads nothing.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
-    socket.connect(&proxy.address().into()).expect("a connection");
-    let mut client = H2::over(TcpStream::from(socket), &[(4, 0x7fff_ffff)]);
+    let mut client = H2::over(slow_reader(&proxy), &[(4, 0x7fff_ffff)]);
     client.frame(kind::WINDOW_UPDATE, 0, 0, 0x7fff_0000u32.to_be_bytes());
     for _ in 0..20 {
         client.begin("/b12");
@@ -318,21 +337,65 @@ fn b12_windows_that_stay_shut() {
     });
 }
 
+/// A client that takes little at a time.
+fn slow_reader(proxy: &Proxy) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("SO_RCVBUF");
+    socket.connect(&proxy.address().into()).expect("a connection");
+    TcpStream::from(socket)
+}
+
+#[test]
+fn b21_who_is_sent_away_still_gets_what_was_said() {
+    const REQUESTS: usize = 90;
+    let body = vec![b'x'; 100_000];
+    let origin = Origin::serve(move |_| Answer::body(&body));
+    let proxy = Proxy::start(&format!(
+        "limits {{ requests {REQUESTS}\n header-time 2s }}\nsite * {{ listen @listen\n proxy {origin} }}\n"
+    ));
+    let mut client = H2::over(slow_reader(&proxy), &[(4, 0x7fff_ffff)]);
+    client.makes_room = false;
+    client.window(0, 0x7fff_0000);
+    let streams: Vec<u32> = (0..REQUESTS).map(|_| client.begin("/b21")).collect();
+    origin.wait_for(REQUESTS);
+    // What is under way is taken back: nothing is left to be done but to send what waits.
+    for stream in &streams {
+        client.reset(*stream);
+    }
+    eventually("no request under way", SOON, || {
+        (proxy.metric("portunus_requests_active", &[]) == 0.0).then_some(())
+    });
+    // It is not read for longer than one with nothing under way is waited for: as long as another one has for its first request.
+    assert_eq!(H2::connect(proxy.address()).end(), Some(code::NO_ERROR));
+    let mut told = Vec::new();
+    while let Ok(frame) = client.next_frame() {
+        if frame.kind == kind::GOAWAY {
+            told.push(u32::from_be_bytes(frame.payload[..4].try_into().expect("a stream")));
+        }
+    }
+    // The last word stands behind everything else.
+    assert_eq!(told, [0x7fff_ffff, *streams.last().expect("streams")]);
+}
+
 #[test]
 fn b13_b14_frames_that_carry_nothing() {
     let origin = echo();
     let proxy = Proxy::site(format!("proxy {origin}"));
-    let floods: [(&str, Vec<u8>); 6] = [
+    let floods: [(&str, Vec<u8>); 9] = [
         ("PING", frame(kind::PING, 0, 0, [0; 8])),
         ("SETTINGS", frame(kind::SETTINGS, 0, 0, [])),
+        ("answers to no PING", frame(kind::PING, flag::ACK, 0, [0; 8])),
+        ("answers to no SETTINGS", frame(kind::SETTINGS, flag::ACK, 0, [])),
         ("PRIORITY", frame(kind::PRIORITY, 0, 3, [0, 0, 0, 1, 1])),
         ("WINDOW_UPDATE", frame(kind::WINDOW_UPDATE, 0, 0, [0, 0, 0, 1])),
+        ("padding", frame(kind::DATA, flag::PADDED, 3, [3, 0, 0, 0])),
         ("of no kind", frame(99, 0, 0, [])),
         ("RST_STREAM", frame(kind::RST_STREAM, 0, 1, code::CANCEL.to_be_bytes())),
     ];
     for (name, bytes) in floods {
         let mut client = H2::connect(proxy.address());
         client.get("/").expect(200);
+        client.ask(&head("POST", "/b13"), false);
         let began = Instant::now();
         for _ in 0..20_000 {
             if !client.send(&bytes) {

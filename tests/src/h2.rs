@@ -15,6 +15,7 @@ pub mod kind {
     pub const PRIORITY: u8 = 2;
     pub const RST_STREAM: u8 = 3;
     pub const SETTINGS: u8 = 4;
+    pub const PUSH_PROMISE: u8 = 5;
     pub const PING: u8 = 6;
     pub const GOAWAY: u8 = 7;
     pub const WINDOW_UPDATE: u8 = 8;
@@ -27,14 +28,30 @@ pub mod code {
     pub const NO_ERROR: u32 = 0;
     pub const PROTOCOL_ERROR: u32 = 1;
     pub const INTERNAL_ERROR: u32 = 2;
+    pub const FLOW_CONTROL_ERROR: u32 = 3;
+    pub const STREAM_CLOSED: u32 = 5;
+    pub const FRAME_SIZE_ERROR: u32 = 6;
     pub const REFUSED_STREAM: u32 = 7;
     pub const CANCEL: u32 = 8;
+    pub const COMPRESSION_ERROR: u32 = 9;
     pub const ENHANCE_YOUR_CALM: u32 = 11;
     pub const HTTP_1_1_REQUIRED: u32 = 13;
 }
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+/// Flags of frames.
+#[allow(missing_docs)]
+pub mod flag {
+    pub const END_STREAM: u8 = 1;
+    pub const ACK: u8 = 1;
+    pub const END_HEADERS: u8 = 4;
+    /// A head that is in one frame, and all of its message.
+    pub const WHOLE: u8 = END_STREAM | END_HEADERS;
+    pub const PADDED: u8 = 8;
+    /// With fields of priority.
+    pub const WEIGHED: u8 = 0x20;
+}
+
+use flag::{END_HEADERS, END_STREAM};
 
 /// A frame as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +73,25 @@ impl Frame {
         self.payload
             .get(at..at + 4)
             .map_or(u32::MAX, |bytes| u32::from_be_bytes(bytes.try_into().expect("four")))
+    }
+}
+
+impl Frame {
+    /// Whether it has the form that its kind has, and is on a stream or on none as that wants (RFC 9113 §6).
+    fn is_fine(&self) -> bool {
+        let (length, is_ours) = (self.payload.len(), self.stream % 2 == 1);
+        match self.kind {
+            kind::DATA | kind::HEADERS | kind::CONTINUATION => is_ours,
+            kind::RST_STREAM => is_ours && length == 4,
+            kind::SETTINGS => {
+                self.stream == 0 && length % 6 == 0 && (self.flags & flag::ACK == 0 || length == 0)
+            }
+            kind::PING => self.stream == 0 && length == 8,
+            kind::GOAWAY => self.stream == 0 && length >= 8,
+            kind::WINDOW_UPDATE => (self.stream == 0 || is_ours) && length == 4 && self.code() != 0,
+            kind::PUSH_PROMISE => false,
+            _ => true,
+        }
     }
 }
 
@@ -105,6 +141,14 @@ impl H2 {
         H2::over(stream, &[])
     }
 
+    /// Connects and says nothing.
+    #[track_caller]
+    pub fn silent(address: SocketAddr) -> H2 {
+        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).expect("a connection");
+        let _ = stream.set_nodelay(true);
+        H2 { wire: Wire::new(stream), next: 1, makes_room: true }
+    }
+
     /// The same over a stream that is there; `settings` are told with the preface.
     pub fn over(channel: impl Channel + 'static, settings: &[(u16, u32)]) -> H2 {
         H2::begin_with(Wire::new(channel), settings)
@@ -113,10 +157,8 @@ impl H2 {
     /// The same over a wire.
     pub fn begin_with(wire: Wire, settings: &[(u16, u32)]) -> H2 {
         let mut h2 = H2 { wire, next: 1, makes_room: true };
-        let mut payload = setting(1, 0); // nothing is put into the table, so answers can be read without one
-        settings.iter().for_each(|&(name, value)| payload.extend(setting(name, value)));
         h2.send(PREFACE);
-        h2.frame(kind::SETTINGS, 0, 0, payload);
+        h2.settings(&[&[(1, 0)], settings].concat()); // nothing is put into the table, so answers can be read without one
         h2
     }
 
@@ -127,6 +169,9 @@ impl H2 {
 
     /// Sends a frame; says whether it was taken.
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> bool {
+        if kind == kind::HEADERS && stream % 2 == 1 {
+            self.next = self.next.max((stream & 0x7fff_ffff) + 2);
+        }
         self.send(frame(kind, flags, stream, payload))
     }
 
@@ -134,6 +179,22 @@ impl H2 {
     pub fn stream(&mut self) -> u32 {
         self.next += 2;
         self.next - 2
+    }
+
+    /// Fields on any stream, with any flags.
+    pub fn headers(&mut self, stream: u32, flags: u8, fields: &[(&str, &str)]) -> bool {
+        self.frame(kind::HEADERS, flags, stream, block(fields))
+    }
+
+    /// Tells settings.
+    pub fn settings(&mut self, settings: &[(u16, u32)]) -> bool {
+        let payload: Vec<u8> = settings.iter().flat_map(|&(name, value)| setting(name, value)).collect();
+        self.frame(kind::SETTINGS, 0, 0, payload)
+    }
+
+    /// Makes room on a stream, or on the connection (0).
+    pub fn window(&mut self, stream: u32, more: u32) -> bool {
+        self.frame(kind::WINDOW_UPDATE, 0, stream, more.to_be_bytes())
     }
 
     /// Begins a request with exactly these fields, and ends it, or leaves it open for a body.
@@ -186,6 +247,7 @@ impl H2 {
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
         let payload = self.wire.exactly(length)?;
         let frame = Frame { kind: head[3], flags: head[4], stream, payload };
+        assert!(frame.is_fine(), "no server sends {frame:?}");
         if frame.kind == kind::SETTINGS && frame.flags & 1 == 0 {
             self.frame(kind::SETTINGS, 1, 0, []);
         }

@@ -10,6 +10,8 @@ pub mod blackhole;
 pub mod client;
 pub mod h2;
 pub mod h2_origin;
+pub mod h2_rules;
+pub mod hpack;
 pub mod load;
 pub mod message;
 pub mod nameserver;

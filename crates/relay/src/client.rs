@@ -9,7 +9,6 @@ use crate::net::{Front, Stream};
 use crate::plan::Listen;
 use crate::tls::Secured;
 use portunus_message::{Crime, Error, Exchange, Fields, Peer, Phase, Side, Status, Tick};
-use portunus_wire::convert;
 use portunus_wire::h1::{Version, emit};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -165,7 +164,8 @@ impl Client {
         }
         let link = match &mut self.link {
             Link::H1(link) => link,
-            Link::H2(link) => return link.poll_reset(cx).map(|()| gone()),
+            Link::Front(link) => return link.poll_over(cx, Phase::Wait),
+            Link::H2(_) => return Poll::Pending, // that is none of a client
         };
         if self.more || link.has_more() {
             return Poll::Pending; // a further request has come: it is read when its turn comes
@@ -197,7 +197,8 @@ impl Client {
     pub fn inform(&mut self, status: Status, fields: &Fields) {
         match &mut self.link {
             Link::H1(link) => emit::informational(status, fields, link.begin_output()),
-            Link::H2(link) => link.inform(convert::informational_to(status, fields)),
+            Link::Front(link) => link.inform(status, fields),
+            Link::H2(_) => {} // that is none of a client
         }
     }
 

@@ -1,8 +1,10 @@
 //! Link: what a message comes by and goes by — an HTTP/1 connection, or one stream of an HTTP/2 connection; bodies move through both in one way.
 
+mod front;
 mod h1;
 mod h2;
 
+pub use front::Front;
 pub use h1::H1;
 pub use h2::H2;
 
@@ -20,7 +22,9 @@ use std::task::{Context, Poll};
 pub enum Link {
     /// A whole connection.
     H1(H1),
-    /// A stream of one; boxed, so that the other is no larger for it.
+    /// A stream of a client's connection; boxed, as the next, so that the first is no larger for it.
+    Front(Box<Front>),
+    /// A stream of an upstream's connection.
     H2(Box<H2>),
 }
 
@@ -35,13 +39,13 @@ impl Link {
     pub fn h1(&mut self) -> Option<&mut H1> {
         match self {
             Link::H1(h1) => Some(h1),
-            Link::H2(_) => None,
+            Link::Front(_) | Link::H2(_) => None,
         }
     }
 
     /// Whether it is one stream of several on a connection.
     pub fn is_stream(&self) -> bool {
-        matches!(self, Link::H2(_))
+        matches!(self, Link::Front(_) | Link::H2(_))
     }
 
     /// Whether the upstream has said that it wants this request by HTTP/1.1.
@@ -53,6 +57,7 @@ impl Link {
     pub fn expect_raw(&mut self) {
         match self {
             Link::H1(h1) => h1.expect_raw(),
+            Link::Front(front) => front.expect_raw(),
             Link::H2(h2) => h2.expect_raw(),
         }
     }
@@ -62,6 +67,7 @@ impl Link {
     pub fn promise_body(&mut self, framing: Framing) {
         match self {
             Link::H1(h1) => h1.promise_body(framing),
+            Link::Front(front) => front.promise_body(framing),
             Link::H2(h2) => h2.promise_body(framing),
         }
     }
@@ -71,6 +77,7 @@ impl Link {
     pub fn is_read(&self) -> bool {
         match self {
             Link::H1(h1) => h1.is_read(),
+            Link::Front(front) => front.is_read(),
             Link::H2(h2) => h2.is_read(),
         }
     }
@@ -79,6 +86,7 @@ impl Link {
     pub fn declared_left(&self) -> Option<u64> {
         match self {
             Link::H1(h1) => h1.declared_left(),
+            Link::Front(front) => front.is_read().then_some(0),
             Link::H2(h2) => h2.is_read().then_some(0),
         }
     }
@@ -87,6 +95,7 @@ impl Link {
     pub fn is_broken(&self) -> bool {
         match self {
             Link::H1(h1) => h1.is_broken(),
+            Link::Front(front) => front.is_broken(),
             Link::H2(h2) => h2.is_broken(),
         }
     }
@@ -96,7 +105,7 @@ impl Link {
     pub fn announced(&self) -> u64 {
         match self {
             Link::H1(h1) => h1.announced(),
-            Link::H2(_) => 0,
+            Link::Front(_) | Link::H2(_) => 0,
         }
     }
 
@@ -105,6 +114,7 @@ impl Link {
     pub fn is_clean(&self) -> bool {
         match self {
             Link::H1(h1) => h1.is_clean(),
+            Link::Front(front) => front.is_clean(),
             Link::H2(h2) => h2.is_clean(),
         }
     }
@@ -114,6 +124,7 @@ impl Link {
     pub fn has_more(&self) -> bool {
         match self {
             Link::H1(h1) => h1.has_more(),
+            Link::Front(front) => front.has_more(),
             Link::H2(h2) => h2.has_more(),
         }
     }
@@ -123,14 +134,17 @@ impl Link {
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         match self {
             Link::H1(h1) => h1.poll_data(cx),
+            Link::Front(front) => front.poll_data(cx),
             Link::H2(h2) => h2.poll_data(cx),
         }
     }
 
     /// Keeps body bytes together that come while [`Link::data`] is not taken.
     pub fn gather(&mut self, cx: &mut Context<'_>) {
-        if let Link::H2(h2) = self {
-            h2.gather(cx);
+        match self {
+            Link::H1(_) => {}
+            Link::Front(front) => front.gather(),
+            Link::H2(h2) => h2.gather(cx),
         }
     }
 
@@ -139,6 +153,7 @@ impl Link {
     pub fn data(&self) -> &[u8] {
         match self {
             Link::H1(h1) => h1.data(),
+            Link::Front(front) => front.data(),
             Link::H2(h2) => h2.data(),
         }
     }
@@ -148,6 +163,7 @@ impl Link {
     pub fn consume(&mut self, count: usize) {
         match self {
             Link::H1(h1) => h1.consume(count),
+            Link::Front(front) => front.consume(count),
             Link::H2(h2) => h2.consume(count),
         }
     }
@@ -156,6 +172,7 @@ impl Link {
     pub fn data_is_last(&self) -> bool {
         match self {
             Link::H1(h1) => h1.data_is_last(),
+            Link::Front(front) => front.data_is_last(),
             Link::H2(h2) => h2.data_is_last(),
         }
     }
@@ -163,8 +180,10 @@ impl Link {
     /// Whether all that is still to be read of the message has come.
     #[inline]
     pub fn is_all_here(&mut self) -> bool {
-        if let Link::H2(h2) = self {
-            h2.look();
+        match self {
+            Link::H1(_) => {}
+            Link::Front(front) => front.look(),
+            Link::H2(h2) => h2.look(),
         }
         self.is_read() || self.data_is_last()
     }
@@ -174,6 +193,7 @@ impl Link {
     pub fn take_trailers(&mut self) -> Option<Box<Fields>> {
         match self {
             Link::H1(h1) => h1.take_trailers(),
+            Link::Front(front) => front.take_trailers(),
             Link::H2(h2) => h2.take_trailers(),
         }
     }
@@ -183,6 +203,7 @@ impl Link {
     pub fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, Error>> {
         match self {
             Link::H1(h1) => h1.poll_send(cx, data),
+            Link::Front(front) => front.poll_send(cx, data),
             Link::H2(h2) => h2.poll_send(cx, data),
         }
     }
@@ -193,6 +214,7 @@ impl Link {
     pub fn finish(&mut self, trailers: Option<Box<Fields>>) -> Result<(), Error> {
         match self {
             Link::H1(h1) => h1.finish(trailers.as_deref()),
+            Link::Front(front) => front.finish(trailers.as_deref()),
             Link::H2(h2) => h2.finish(trailers.as_deref()),
         }
     }
@@ -201,6 +223,7 @@ impl Link {
     pub fn nothing_sent(&self) -> bool {
         match self {
             Link::H1(h1) => h1.nothing_sent(),
+            Link::Front(front) => front.nothing_sent(),
             Link::H2(h2) => h2.nothing_sent(),
         }
     }
@@ -209,6 +232,7 @@ impl Link {
     pub fn take_back_output(&mut self) {
         match self {
             Link::H1(h1) => h1.take_back_output(),
+            Link::Front(front) => front.take_back_output(),
             Link::H2(h2) => h2.take_back_output(),
         }
     }
@@ -217,6 +241,7 @@ impl Link {
     pub fn waiting(&self) -> usize {
         match self {
             Link::H1(h1) => h1.waiting(),
+            Link::Front(_) => 0, // what was handed over is the connection's
             Link::H2(h2) => h2.waiting(),
         }
     }
@@ -225,6 +250,7 @@ impl Link {
     pub fn held(&self) -> usize {
         match self {
             Link::H1(h1) => h1.held(),
+            Link::Front(front) => front.held(),
             Link::H2(h2) => h2.held(),
         }
     }
@@ -234,6 +260,7 @@ impl Link {
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         match self {
             Link::H1(h1) => h1.poll_flush(cx),
+            Link::Front(front) => front.poll_flush(),
             Link::H2(h2) => h2.poll_flush(cx),
         }
     }
@@ -242,6 +269,7 @@ impl Link {
     pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Link::H1(h1) => h1.stream.poll_end(cx),
+            Link::Front(front) => Poll::Ready(front.finish(None).map_err(io::Error::other)),
             Link::H2(h2) => Poll::Ready(h2.finish(None).map_err(io::Error::other)),
         }
     }
@@ -265,6 +293,7 @@ impl Link {
     pub fn forget(&mut self) {
         match self {
             Link::H1(h1) => h1.forget(),
+            Link::Front(front) => front.forget(),
             Link::H2(h2) => h2.forget(),
         }
     }

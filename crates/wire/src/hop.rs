@@ -25,6 +25,16 @@ const NEVER: KnownSet = KnownSet::of(&[
     Known::UPGRADE,
 ]);
 
+/// Fields that are about a connection (RFC 9113 §8.2.2); with another value than `trailers`, `TE` is one of them.
+pub const OF_CONNECTIONS: KnownSet = KnownSet::of(&[
+    Known::CONNECTION,
+    Known::KEEP_ALIVE,
+    Known::PROXY_CONNECTION,
+    Known::TE,
+    Known::TRANSFER_ENCODING,
+    Known::UPGRADE,
+]);
+
 /// Orders to a server in front, which another front must not take from an answer (attack F8).
 const ORDERS: KnownSet = KnownSet::of(&[Known::X_ACCEL_REDIRECT, Known::X_SENDFILE]);
 

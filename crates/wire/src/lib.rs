@@ -1,7 +1,6 @@
 //! The grammars: bytes ⇄ messages. Fed by the caller; no sockets, no clock, no async; fuzzed.
 
 pub mod convert;
-pub mod frames;
 pub mod h1;
 pub mod h2;
 pub mod hello;

@@ -57,7 +57,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("tls", &["plan"]),
     ("challenges", &["tls"]),
     ("demands", &["plan"]),
-    ("link", &["buffers", "net"]),
+    ("streams", &["net"]),
+    ("link", &["buffers", "net", "streams"]),
     ("client", &["buffers", "clock", "deadlines", "filter", "link", "net", "tls"]),
     // what decides, and does no I/O
     ("prefaces", &["filter"]),
@@ -157,6 +158,7 @@ const RELAY: &[(&str, &[&str])] = &[
             "reply",
             "run",
             "serve",
+            "streams",
             "tally",
             "tls",
             "worker",
@@ -185,7 +187,7 @@ const RELAY: &[(&str, &[&str])] = &[
 
 /// The modules of the relay that may name the grammars.
 const RELAY_USING_WIRE: &[&str] =
-    &["accept", "attempt", "client", "decode", "link", "mirror", "pool", "pump", "reply", "serve"];
+    &["accept", "attempt", "client", "decode", "link", "mirror", "pool", "pump", "reply", "serve", "streams"];
 
 /// A crate names only crates before it.
 pub fn crates(files: &[File]) -> Vec<Finding> {

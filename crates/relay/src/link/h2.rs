@@ -1,12 +1,11 @@
-//! h2: one stream of an HTTP/2 connection, the same for both sides; the `h2` crate frames it, and keeps its windows.
+//! h2: a link over one stream of an upstream's HTTP/2 connection; the `h2` crate frames it, and keeps its windows.
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
-use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use portunus_message::{Crime, Error, Fields, Limits, Method, Phase, Response, Retry, Side};
-use portunus_wire::convert::{self, AnswerHead, Asked};
+use portunus_message::{Crime, Error, Fields, Limits, Method, Phase, Response, Retry};
+use portunus_wire::convert::{self, Asked};
 use portunus_wire::h1::Framing;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,12 +14,11 @@ use std::task::{Context, Poll, Waker, ready};
 /// The most that is handed over in one piece.
 const PIECE: usize = 64 << 10;
 
-/// One stream of an HTTP/2 connection. Dropped before its message is whole, it is reset: what was cut short never looks whole (attack A45).
+/// One stream of an upstream's HTTP/2 connection. Dropped before its message is whole, it is reset: what was cut short never looks whole (attack A45).
 pub struct H2 {
-    side: Side,
     outlet: Outlet,
     /// The head, until the first of its body comes: both leave together, and it can be taken back.
-    head: Option<Head>,
+    head: Option<Asked<()>>,
     /// Body bytes for which there is room in the window, until it is known whether they are the last.
     waiting: Bytes,
     outgoing: Outgoing,
@@ -36,16 +34,8 @@ pub struct H2 {
     limits: Rc<Limits>,
 }
 
-/// A head that has not gone.
-enum Head {
-    Answer(AnswerHead),
-    Ask(Asked<()>),
-}
-
 /// What is sent by.
 enum Outlet {
-    /// A client is owed an answer.
-    Answer(SendResponse<Bytes>),
     /// An upstream is to be asked.
     Ask(SendRequest<Bytes>),
     /// The head has gone.
@@ -83,34 +73,9 @@ enum Outgoing {
 }
 
 impl H2 {
-    /// A client's request that has been accepted; `has_body`: one follows that is wanted before anything is answered.
-    pub fn of_client(
-        sender: SendResponse<Bytes>,
-        receiver: RecvStream,
-        has_body: bool,
-        limits: Rc<Limits>,
-    ) -> H2 {
-        H2 {
-            side: Side::Client,
-            outlet: Outlet::Answer(sender),
-            head: None,
-            waiting: Bytes::new(),
-            outgoing: Outgoing::Done,
-            ended: false,
-            inlet: Inlet::Body(receiver),
-            data: Bytes::new(),
-            incoming: if has_body { Incoming::Body } else { Incoming::Nothing },
-            owed: None,
-            trailers: None,
-            wants_http1: false,
-            limits,
-        }
-    }
-
     /// A stream to an upstream that is not open yet.
     pub fn to_upstream(sender: SendRequest<Bytes>, limits: Rc<Limits>) -> H2 {
         H2 {
-            side: Side::Upstream,
             outlet: Outlet::Ask(sender),
             head: None,
             waiting: Bytes::new(),
@@ -126,11 +91,6 @@ impl H2 {
         }
     }
 
-    /// Puts the head of an answer in; it leaves with what follows it.
-    pub fn answer(&mut self, head: AnswerHead) {
-        self.head = Some(Head::Answer(head));
-    }
-
     /// Puts the head of a request in; it leaves with what follows it. `websocket`: what follows is a tunnel, once the upstream has agreed
     /// (RFC 8441 §4).
     pub fn ask(&mut self, mut head: Asked<()>, framing: Framing, websocket: bool) {
@@ -139,7 +99,7 @@ impl H2 {
             head.0.extensions_mut().insert(Protocol::from_static("websocket"));
             self.outgoing = Outgoing::Later;
         }
-        self.head = Some(Head::Ask(head));
+        self.head = Some(head);
     }
 
     /// Reads a head of the answer to a request with `method` into `response`, which is empty; after an informational one another
@@ -153,7 +113,7 @@ impl H2 {
     ) -> Poll<Result<(), Error>> {
         let Inlet::Answer(future) = &mut self.inlet else {
             let is_to_come = self.head.is_some();
-            return if is_to_come { Poll::Pending } else { Poll::Ready(Err(self.cut_error())) };
+            return if is_to_come { Poll::Pending } else { Poll::Ready(Err(cut_error())) };
         };
         let bad = |crime| Error::upstream(Phase::Wait, crime, Retry::Never);
         if let Poll::Ready(Some(informational)) = future.poll_informational(cx) {
@@ -169,7 +129,7 @@ impl H2 {
         };
         let mut receiver = None;
         let head = answer.map(|body| receiver = Some(body));
-        let Some(receiver) = receiver else { return Poll::Ready(Err(self.cut_error())) };
+        let Some(receiver) = receiver else { return Poll::Ready(Err(cut_error())) };
         let ended = receiver.is_end_stream();
         self.inlet = Inlet::Body(receiver);
         self.incoming = if ended { Incoming::Ended } else { Incoming::Body };
@@ -179,13 +139,6 @@ impl H2 {
         }
         self.owed = response.body.length.filter(|_| !self.is_read());
         Poll::Ready(Ok(()))
-    }
-
-    /// Sends an informational head at once.
-    pub fn inform(&mut self, head: AnswerHead) {
-        if let Outlet::Answer(sender) = &mut self.outlet {
-            let _ = sender.send_informational(head.0); // whether the client is still there is seen elsewhere
-        }
     }
 
     fn no_answer(&mut self, error: &h2::Error) -> Error {
@@ -198,10 +151,9 @@ impl H2 {
         self.wants_http1
     }
 
-    /// Whether the peer has reset the stream, or the connection is over.
-    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Whether the upstream has reset the stream, or the connection is over.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.outlet {
-            Outlet::Answer(sender) => sender.poll_reset(cx).map(drop),
             Outlet::Body(sender) => sender.poll_reset(cx).map(drop),
             Outlet::Ask(_) => Poll::Pending,
         }
@@ -256,32 +208,29 @@ impl H2 {
         loop {
             match self.incoming {
                 Incoming::Nothing | Incoming::Ended => return Poll::Ready(Ok(false)),
-                Incoming::Broken => return Poll::Ready(Err(self.cut_error())),
+                Incoming::Broken => return Poll::Ready(Err(cut_error())),
                 Incoming::Body if !self.data.is_empty() => return Poll::Ready(Ok(true)),
                 Incoming::Body => {}
             }
-            let Inlet::Body(receiver) = &mut self.inlet else { return Poll::Ready(Err(self.cut_error())) };
+            let Inlet::Body(receiver) = &mut self.inlet else { return Poll::Ready(Err(cut_error())) };
             // Bounded: the library counts empty frames.
             match ready!(receiver.poll_data(cx)) {
                 Some(Ok(data)) => self.data = data,
                 // An upstream that has answered, and wants nothing more of the request (RFC 9113 §8.1).
-                Some(Err(error)) if self.side == Side::Upstream && has_enough(&error, self.owed) => {
+                Some(Err(error)) if has_enough(&error, self.owed) => {
                     self.incoming = Incoming::Ended;
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.break_off(&error))),
                 None => {
                     match ready!(receiver.poll_trailers(cx)) {
                         Ok(None) => {}
-                        Ok(Some(trailers)) => {
-                            let of_client = self.side == Side::Client;
-                            match convert::trailers(&trailers, of_client, &self.limits) {
-                                Ok(trailers) => self.trailers = Some(Box::new(trailers)),
-                                Err(crime) => {
-                                    self.incoming = Incoming::Broken;
-                                    return Poll::Ready(Err(self.body_error(crime)));
-                                }
+                        Ok(Some(trailers)) => match convert::trailers(&trailers, &self.limits) {
+                            Ok(trailers) => self.trailers = Some(Box::new(trailers)),
+                            Err(_) => {
+                                self.incoming = Incoming::Broken;
+                                return Poll::Ready(Err(body_error()));
                             }
-                        }
+                        },
                         Err(error) => return Poll::Ready(Err(self.break_off(&error))),
                     }
                     self.incoming = Incoming::Ended;
@@ -364,10 +313,8 @@ impl H2 {
         while window == 0 {
             window = match ready!(sender.poll_capacity(cx)) {
                 Some(Ok(window)) => window,
-                Some(Err(error)) if self.side == Side::Upstream => {
-                    return Poll::Ready(Err(fault(&error, Phase::Send)));
-                }
-                Some(Err(_)) | None => return Poll::Ready(Err(self.write_error())),
+                Some(Err(error)) => return Poll::Ready(Err(fault(&error, Phase::Send))),
+                None => return Poll::Ready(Err(write_error())),
             };
         }
         let taken = window.min(data.len());
@@ -395,9 +342,9 @@ impl H2 {
                 self.ended = true;
                 match &mut self.outlet {
                     Outlet::Body(sender) => sender.send_trailers(convert::trailers_to(trailers).0),
-                    Outlet::Answer(_) | Outlet::Ask(_) => return Ok(()),
+                    Outlet::Ask(_) => return Ok(()),
                 }
-                .map_err(|_| self.write_error())
+                .map_err(|_| write_error())
             }
             None if self.waiting.is_empty() && self.head.is_some() => self.send_head(true),
             None => {
@@ -405,9 +352,9 @@ impl H2 {
                 self.ended = true;
                 match &mut self.outlet {
                     Outlet::Body(sender) => sender.send_data(std::mem::take(&mut self.waiting), true),
-                    Outlet::Answer(_) | Outlet::Ask(_) => return Ok(()),
+                    Outlet::Ask(_) => return Ok(()),
                 }
-                .map_err(|_| self.write_error())
+                .map_err(|_| write_error())
             }
         }
     }
@@ -437,7 +384,7 @@ impl H2 {
     /// Hands over what waits; the connection sends it by itself.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.ended && matches!(self.outlet, Outlet::Body(_)) && self.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(self.write_error())); // nobody waits for the rest
+            return Poll::Ready(Err(write_error())); // nobody waits for the rest
         }
         if self.head.is_some() && self.outgoing == Outgoing::Done && self.waiting.is_empty() {
             return Poll::Ready(self.send_head(true));
@@ -454,13 +401,10 @@ impl H2 {
 
     fn send_head(&mut self, end: bool) -> Result<(), Error> {
         let sent = match (self.head.take(), &mut self.outlet) {
-            (Some(Head::Answer(head)), Outlet::Answer(sender)) => sender.send_response(head.0, end),
-            (Some(Head::Ask(head)), Outlet::Ask(sender)) => {
-                sender.send_request(head.0, end).map(|(answer, sender)| {
-                    self.inlet = Inlet::Answer(answer);
-                    sender
-                })
-            }
+            (Some(head), Outlet::Ask(sender)) => sender.send_request(head.0, end).map(|(answer, sender)| {
+                self.inlet = Inlet::Answer(answer);
+                sender
+            }),
             _ => return Ok(()),
         };
         match sent {
@@ -470,10 +414,7 @@ impl H2 {
                 Ok(())
             }
             // Nothing has gone over a connection that opens no more streams.
-            Err(error) if self.side == Side::Upstream => {
-                Err(Error { retry: Retry::Untouched, ..fault(&error, Phase::Send) })
-            }
-            Err(_) => Err(self.write_error()),
+            Err(error) => Err(Error { retry: Retry::Untouched, ..fault(&error, Phase::Send) }),
         }
     }
 
@@ -484,9 +425,9 @@ impl H2 {
         }
         match &mut self.outlet {
             Outlet::Body(sender) => {
-                sender.send_data(std::mem::take(&mut self.waiting), false).map_err(|_| self.write_error())
+                sender.send_data(std::mem::take(&mut self.waiting), false).map_err(|_| write_error())
             }
-            Outlet::Answer(_) | Outlet::Ask(_) => Ok(()),
+            Outlet::Ask(_) => Ok(()),
         }
     }
 
@@ -494,41 +435,17 @@ impl H2 {
     fn break_off(&mut self, error: &h2::Error) -> Error {
         self.incoming = Incoming::Broken;
         let is_ours = error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR);
-        if is_ours { self.body_error(Crime::BadFraming) } else { self.cut_error() } // attack B1
-    }
-
-    fn body_error(&self, crime: Crime) -> Error {
-        match self.side {
-            Side::Upstream => Error::upstream(Phase::Body, Crime::BadResponse, Retry::Never),
-            Side::Client | Side::Proxy => Error::client(Phase::Body, crime),
-        }
-    }
-
-    fn cut_error(&self) -> Error {
-        match self.side {
-            Side::Upstream => Error::upstream(Phase::Body, Crime::Truncated, Retry::Never),
-            Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
-        }
-    }
-
-    fn write_error(&self) -> Error {
-        match self.side {
-            Side::Upstream => Error::upstream(Phase::Send, Crime::UpstreamClosed, Retry::IfIdempotent),
-            Side::Client | Side::Proxy => Error::client(Phase::Body, Crime::ClientGone),
-        }
+        if is_ours { body_error() } else { cut_error() } // attack B1
     }
 }
 
 impl Drop for H2 {
     fn drop(&mut self) {
         if self.ended {
-            return; // what is left of the request is not wanted: the library says so (RFC 9113 §8.1)
+            return;
         }
-        let reason = if self.side == Side::Upstream { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
-        match &mut self.outlet {
-            Outlet::Answer(sender) => sender.send_reset(reason),
-            Outlet::Body(sender) => sender.send_reset(reason),
-            Outlet::Ask(_) => {}
+        if let Outlet::Body(sender) = &mut self.outlet {
+            sender.send_reset(Reason::CANCEL);
         }
     }
 }
@@ -548,6 +465,18 @@ fn fault(error: &h2::Error, phase: Phase) -> Error {
     Error::upstream(phase, crime, retry)
 }
 
+fn body_error() -> Error {
+    Error::upstream(Phase::Body, Crime::BadResponse, Retry::Never)
+}
+
+fn cut_error() -> Error {
+    Error::upstream(Phase::Body, Crime::Truncated, Retry::Never)
+}
+
+fn write_error() -> Error {
+    Error::upstream(Phase::Send, Crime::UpstreamClosed, Retry::IfIdempotent)
+}
+
 /// Whether an answer that ends so, without its end, is whole: it said how long it is, and all of that is here.
 fn has_enough(error: &h2::Error, owed: Option<u64>) -> bool {
     error.is_reset() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR) && owed == Some(0)
@@ -555,6 +484,6 @@ fn has_enough(error: &h2::Error, owed: Option<u64>) -> bool {
 
 impl std::fmt::Debug for H2 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "H2({:?}, {:?}, {:?})", self.side, self.incoming, self.outgoing)
+        write!(f, "H2({:?}, {:?})", self.incoming, self.outgoing)
     }
 }

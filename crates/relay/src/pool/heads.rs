@@ -45,6 +45,7 @@ pub fn send(link: &mut Link, request: &Request, framing: Framing, close: bool) -
             let head = head_of(request, framing).ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
             h2.ask(head, framing, request.websocket);
         }
+        Link::Front(_) => return Err(Error::proxy(Phase::Send, Crime::Internal)),
     }
     Ok(())
 }
@@ -78,6 +79,7 @@ impl Prepared {
                 let head = self.http2.clone().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
                 h2.ask(head, self.framing, false);
             }
+            Link::Front(_) => return Err(Error::proxy(Phase::Send, Crime::Internal)),
         }
         Ok(())
     }
@@ -128,6 +130,7 @@ pub fn poll_answer(
                 length: 0,
             })))
         }
+        Link::Front(_) => Poll::Ready(Err(Error::proxy(Phase::Wait, Crime::Internal))),
     }
 }
 

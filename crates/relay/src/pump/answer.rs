@@ -68,11 +68,11 @@ impl Both<'_> {
             return Poll::Ready(Ok(()));
         }
         // A call that its client has cancelled ends at once, however silent the upstream is (attack J4).
-        if let Link::H2(stream) = &mut self.client.link
+        if let Link::Front(stream) = &mut self.client.link
             && !self.down.is_over()
-            && stream.poll_reset(cx).is_ready()
+            && let Poll::Ready(error) = stream.poll_over(cx, Phase::Body)
         {
-            return Poll::Ready(Err(Error::client(Phase::Body, Crime::ClientGone)));
+            return Poll::Ready(Err(error));
         }
         if let Some(at) = self.up.overdue(Side::Upstream, now, &self.patience())
             && !self.up_failed

@@ -6,7 +6,6 @@ use crate::client::Client;
 use crate::link::Link;
 use crate::worker::Worker;
 use portunus_message::{Exchange, FieldName, FieldValue, Fields, Method, Status};
-use portunus_wire::convert;
 use portunus_wire::h1::emit::{self, Connection};
 use portunus_wire::h1::{Framing, Version};
 
@@ -59,9 +58,8 @@ pub fn head(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Framing {
                 link.end_with_this();
             }
         }
-        Link::H2(link) => {
-            link.answer(worker.clock.with_date(|date| convert::response_to(&x.response, length, Some(date))));
-        }
+        Link::Front(link) => worker.clock.with_date(|date| link.answer(&x.response, length, date)),
+        Link::H2(_) => {} // that is none of a client
     }
     client.answered = true;
     x.sent = Some(x.response.status);

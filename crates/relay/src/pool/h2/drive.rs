@@ -7,7 +7,8 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection};
 use h2::{Ping, PingPong};
 use portunus_message::Tick;
-use portunus_wire::frames::{Frames, Kind};
+use portunus_wire::h2::frame::{END_STREAM, Kind};
+use portunus_wire::h2::passing::Passing;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -41,7 +42,7 @@ const PING_SLOW: Duration = Duration::from_secs(330);
 /// Begins to speak HTTP/2 over `stream`; none: the peer has gone already.
 pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Notify>) -> Option<Rc<Shared>> {
     let (heard, empty) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-    let io = Io { stream, heard: Rc::clone(&heard), frames: Frames::of_server(), empty: Rc::clone(&empty) };
+    let io = Io { stream, heard: Rc::clone(&heard), passing: Passing::default(), empty: Rc::clone(&empty) };
     let most = if keeps { bounds.streams } else { 1 };
     let connection = Builder::new()
         .enable_push(false)
@@ -192,7 +193,7 @@ impl Watch {
 struct Io {
     stream: Stream,
     heard: Rc<Cell<u64>>,
-    frames: Frames,
+    passing: Passing,
     empty: Rc<Cell<usize>>,
 }
 
@@ -202,15 +203,15 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Io { stream, heard, frames, empty } = self.get_mut();
+        let Io { stream, heard, passing, empty } = self.get_mut();
         let room = buffer.initialize_unfilled();
         let count = match ready!(stream.poll_read(cx, room)) {
             Ok(count) => count,
             Err(error) => return Poll::Ready(Err(error)),
         };
         heard.set(heard.get().wrapping_add(count as u64));
-        frames.advance(room.get(..count).unwrap_or(&[]), |frame| {
-            let is_empty = frame.kind == Kind::Data && frame.length == 0 && !frame.ends_stream();
+        passing.advance(room.get(..count).unwrap_or(&[]), |frame| {
+            let is_empty = frame.kind == Kind::Data && frame.length == 0 && !frame.has(END_STREAM);
             empty.set(empty.get() + usize::from(is_empty));
         });
         buffer.advance(count);

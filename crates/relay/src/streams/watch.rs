@@ -1,16 +1,14 @@
 //! watch: what a client does on an HTTP/2 connection, counted, and when it is too much.
 
 use portunus_message::{Crime, Limits, Tick};
-use portunus_wire::frames::{Frame, Frames, Kind};
-use std::cell::{Cell, RefCell};
+use portunus_wire::h2::frame::{ACK, END_STREAM, Head, Kind};
+use std::cell::Cell;
 use std::rc::Rc;
-use std::task::Waker;
 use std::time::Duration;
 
 /// What a client does on a connection.
 #[derive(Debug)]
 pub struct Watch {
-    frames: RefCell<Frames>,
     limits: Rc<Limits>,
     /// Frames that carry nothing.
     idle: Window,
@@ -22,12 +20,11 @@ pub struct Watch {
     open: Cell<u32>,
     /// Bytes sent since the last frame that acknowledged some.
     sent: Cell<u64>,
-    /// Since when a block of fields is under way.
-    in_fields: Cell<Option<Tick>>,
+    /// Which block of fields, or other frame, is under way, and since when.
+    in_block: Cell<Option<(u32, Tick)>>,
     /// Since when nothing of what is to be sent has been taken.
     stalled: Cell<Option<Tick>>,
     verdict: Cell<Verdict>,
-    waker: RefCell<Option<Waker>>,
 }
 
 /// What is to become of a connection.
@@ -65,60 +62,57 @@ impl Watch {
     /// For a new connection.
     pub fn new(limits: Rc<Limits>) -> Watch {
         Watch {
-            frames: RefCell::default(),
             limits,
             idle: Window::default(),
             resets: Window::default(),
             wrong: Cell::default(),
             open: Cell::default(),
             sent: Cell::new(0),
-            in_fields: Cell::default(),
+            in_block: Cell::default(),
             stalled: Cell::default(),
             verdict: Cell::default(),
-            waker: RefCell::default(),
         }
     }
 
-    /// Hears of bytes that have come.
-    pub fn received(&self, bytes: &[u8], now: Tick) {
-        let mut frames = self.frames.borrow_mut();
-        frames.advance(bytes, |frame| self.see(&frame, now));
-        let since = frames.is_in_fields().then(|| self.in_fields.get().unwrap_or(now));
-        self.in_fields.set(since);
+    /// Hears which block of fields, or other frame, is under way.
+    pub fn is_in(&self, block: Option<u32>, now: Tick) {
+        if block != self.in_block.get().map(|(known, _)| known) {
+            self.in_block.set(block.map(|block| (block, now)));
+        }
     }
 
     /// Counts a frame that carries nothing, unless there is a reason for it (attacks B13, B15).
-    fn see(&self, frame: &Frame, now: Tick) {
+    pub fn see(&self, frame: &Head, now: Tick) {
         let excused = match frame.kind {
-            Kind::Headers if frame.is_bad_trailer => {
-                self.judge(Verdict::TooMuch(Crime::BadFrames)); // attack B4
-                true
-            }
             Kind::Headers => {
                 self.open.set(self.open.get().saturating_add(1));
                 self.sent.set(self.sent.get() + EACH); // many open its window at once
                 true
             }
-            Kind::Continuation | Kind::GoAway | Kind::PushPromise => true, // the library bounds them
-            Kind::Data => frame.length > 0 || frame.ends_stream(),
+            Kind::Continuation | Kind::PushPromise => true, // they are bounded elsewhere, or end the connection
+            Kind::Data => frame.length > 0 || frame.has(END_STREAM),
             // One for each stream that has begun.
             Kind::Reset => {
                 let open = self.open.get();
                 self.open.set(open.saturating_sub(1));
                 open > 0
             }
-            Kind::Ping | Kind::Settings if frame.is_ack() => true,
             // Who receives much also says much: that there is room for more, how fast it came, or what is wanted first.
+            Kind::Ping if frame.has(ACK) => false,
             Kind::Ping | Kind::WindowUpdate | Kind::Priority => {
                 let sent = self.sent.get();
                 self.sent.set(sent.saturating_sub(EACH));
                 sent >= EACH
             }
-            Kind::Settings | Kind::Unknown => false,
+            Kind::Settings | Kind::GoAway | Kind::Unknown => false,
         };
-        if excused {
-            return;
+        if !excused {
+            self.count_idle(now);
         }
+    }
+
+    /// Counts a frame that carries nothing.
+    pub fn count_idle(&self, now: Tick) {
         let count = self.idle.add(now, self.limits.idle_frames_time);
         if count > self.limits.idle_frames {
             self.judge(Verdict::TooMuch(Crime::TooManyFrames));
@@ -143,9 +137,9 @@ impl Watch {
         self.stalled.get()
     }
 
-    /// Since when a block of fields is under way.
-    pub fn in_fields(&self) -> Option<Tick> {
-        self.in_fields.get()
+    /// Since when a block of fields, or another frame, is under way.
+    pub fn in_block(&self) -> Option<Tick> {
+        self.in_block.get().map(|(_, since)| since)
     }
 
     /// Counts a request that was taken back before it was answered (attack B7).
@@ -173,27 +167,11 @@ impl Watch {
             return;
         }
         self.verdict.set(verdict);
-        self.wake();
     }
 
     /// What is to become of the connection.
     pub fn verdict(&self) -> Verdict {
         self.verdict.get()
-    }
-
-    /// Lets the task of the connection look around.
-    pub fn wake(&self) {
-        if let Some(waker) = &*self.waker.borrow() {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Whom to wake.
-    pub fn wakes(&self, waker: &Waker) {
-        let mut known = self.waker.borrow_mut();
-        if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            *known = Some(waker.clone());
-        }
     }
 }
 
