@@ -12,7 +12,7 @@ use crate::plan::Listen;
 use crate::pressure::Level;
 use crate::run::Run;
 use crate::serve;
-use crate::streams::{self, Head, Streams, Verdict, Watch};
+use crate::streams::{self, Head, Streams, Verdict};
 use crate::tally;
 use crate::tls::Secured;
 use crate::worker::{Seat, Worker};
@@ -66,10 +66,9 @@ pub fn connection(quiet: Quiet, read: Vec<u8>, worker: Rc<Worker>, seat: Seat) -
         let _ = &seat; // it is held as long as this lives
         let Quiet { stream, deadline, peer, listen, secured, opened, .. } = quiet;
         let limits = worker.limits();
-        let watch = Rc::new(Watch::new(Rc::clone(&limits)));
         let at_once = streams_at_once(&worker, &limits);
         let shared = Rc::new(Shared {
-            streams: Rc::new(Streams::new(watch, Rc::clone(&limits), at_once, worker.clock.now())),
+            streams: Rc::new(Streams::new(Rc::clone(&limits), at_once, worker.clock.now())),
             worker,
             limits,
             peer,

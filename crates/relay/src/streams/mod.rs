@@ -13,7 +13,7 @@ mod watch;
 
 pub use incoming::{Begin, Event, Head, Place};
 pub use stream::{Fault, Stream};
-pub use watch::{Verdict, Watch};
+pub use watch::Verdict;
 
 use portunus_message::{Crime, Limits, Tick};
 use portunus_wire::h2::frame::{self, Code, setting};
@@ -22,12 +22,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
+use watch::Watch;
 
 /// The streams of a connection, and what they have in common.
 pub struct Streams {
     inner: RefCell<Inner>,
     /// What the client does, counted.
-    pub watch: Rc<Watch>,
+    pub watch: Watch,
     limits: Rc<Limits>,
     /// When the connection was last looked at.
     now: Cell<Tick>,
@@ -91,7 +92,7 @@ enum Wrong {
 
 impl Streams {
     /// For a new connection; what we want of the client waits to be sent. `at_once`: so many requests may be under way.
-    pub fn new(watch: Rc<Watch>, limits: Rc<Limits>, at_once: usize, now: Tick) -> Streams {
+    pub fn new(limits: Rc<Limits>, at_once: usize, now: Tick) -> Streams {
         let window = bounded(limits.stream_window);
         let whole = bounded(limits.connection_window).max(frame::WINDOW_USUAL as u32);
         let mut outgoing = outgoing::Outgoing::default();
@@ -119,6 +120,7 @@ impl Streams {
             client_goes: false,
             over: None,
         };
+        let watch = Watch::new(Rc::clone(&limits));
         Streams { inner: RefCell::new(inner), watch, limits, now: Cell::new(now), driver: RefCell::default() }
     }
 

@@ -14,8 +14,7 @@ fn streams() -> Streams {
 }
 
 fn with(limits: Limits) -> Streams {
-    let limits = Rc::new(limits);
-    Streams::new(Rc::new(Watch::new(Rc::clone(&limits))), limits, 100, Tick::default())
+    Streams::new(Rc::new(limits), 100, Tick::default())
 }
 
 impl Place for Request {

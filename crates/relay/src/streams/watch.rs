@@ -97,8 +97,8 @@ impl Watch {
                 self.open.set(open.saturating_sub(1));
                 open > 0
             }
-            // Who receives much also says much: that there is room for more, how fast it came, or what is wanted first.
             Kind::Ping if frame.has(ACK) => false,
+            // Who receives much also says much: that there is room for more, how fast it came, or what is wanted first.
             Kind::Ping | Kind::WindowUpdate | Kind::Priority => {
                 let sent = self.sent.get();
                 self.sent.set(sent.saturating_sub(EACH));

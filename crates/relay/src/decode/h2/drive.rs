@@ -154,13 +154,13 @@ impl Drive<'_> {
             return Look::Over;
         }
         let mut at = stalls_at.min(block_at).min(self.shared.look_in_line(now));
-        let is_served = self.shared.running.get() == 0;
-        if is_served && worker.is_draining() && worker.deadlines.is_cut(self.deadline.key(), now) {
+        let all_served = self.shared.running.get() == 0;
+        if all_served && worker.is_draining() && worker.deadlines.is_cut(self.deadline.key(), now) {
             return Look::Over;
         }
         // What is left of the answers keeps the connection, though not for as long as the client likes.
-        let is_quiet = is_served && flushed;
-        if is_served && !flushed {
+        let is_quiet = all_served && flushed;
+        if all_served && !flushed {
             self.shared.quiet_since.set(now);
             let sent_by = *self.sent_by.get_or_insert_with(|| now + streams.time_to_send());
             if now >= sent_by {
