@@ -1,6 +1,6 @@
 //! faults: builds the program and the fault ledger, and runs it.
 
-use crate::prepare;
+use crate::{prepare, succeeds};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,9 +32,4 @@ pub fn command(root: &Path) -> Command {
 
 fn target(root: &Path) -> PathBuf {
     root.join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or(OsString::from("target")))
-}
-
-fn succeeds(command: &mut Command) -> Result<(), String> {
-    let status = command.status().map_err(|error| format!("{:?}: {error}", command.get_program()))?;
-    if status.success() { Ok(()) } else { Err(format!("{:?} failed", command.get_program())) }
 }

@@ -94,6 +94,9 @@ pub fn check(files: &[File]) -> Report {
 pub fn run(root: &Path) -> Result<(), String> {
     let report = check(&source::load(root)?);
     print!("{}", report.text);
+    if let Some(why) = crate::profile::stale(root) {
+        println!("note: {why}");
+    }
     println!("{} passed, {} failed", report.passed, report.failed);
     if report.failed == 0 { Ok(()) } else { Err("the tree is not tidy".to_owned()) }
 }
