@@ -12,6 +12,8 @@ pub struct Hello {
     pub protocols: Vec<Vec<u8>>,
     /// The suite that it prefers to all others (RFC 8446 §4.1.2), but for numbers that mean nothing (RFC 8701).
     pub suite: Option<u16>,
+    /// Whether it shows a ticket of TLS 1.3 (RFC 8446 §4.2.11).
+    pub resumes: bool,
 }
 
 /// Why there will be no ClientHello.
@@ -109,6 +111,7 @@ fn parse(hello: &mut Reader<'_>) -> Option<Hello> {
                     found.protocols.push(list.list(1)?.0.to_vec());
                 }
             }
+            PRE_SHARED_KEY => found.resumes = true,
             _ => {}
         }
     }
@@ -167,6 +170,7 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: usize = 0;
 const HOST_NAME: u8 = 0;
 const ALPN: usize = 16;
+const PRE_SHARED_KEY: usize = 41;
 /// RFC 8446 §5.1.
 const RECORD_BYTES_MAX: usize = 1 << 14;
 
@@ -226,6 +230,12 @@ mod tests {
         assert_eq!(read(&more).unwrap().unwrap().suite, Some(0x1301));
         more[45] = 2; // the second is none any more
         assert_eq!(read(&more).map(|hello| hello.map(|hello| hello.suite)), Err(NoHello::Broken));
+    }
+
+    #[test]
+    fn a_ticket_is_seen() {
+        assert!(!read(&hello(&named(b"a"), 99)).unwrap().unwrap().resumes);
+        assert!(read(&hello(&[named(b"a"), vec![0, 41, 0, 0]].concat(), 99)).unwrap().unwrap().resumes);
     }
 
     #[test]

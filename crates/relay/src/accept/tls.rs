@@ -80,7 +80,7 @@ impl Greeting<'_> {
         });
         let found = found.await;
         let (name, front) = found.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
-        let connection = front.connection(hello.suite).map_err(|_| Handshake::Other)?;
+        let connection = front.connection(hello.suite, hello.resumes).map_err(|_| Handshake::Other)?;
         let mut layer = Layer::server(stream, connection, read);
         drop(hello);
         layer.begin().map_err(|error| why(&error))?;

@@ -23,10 +23,8 @@ pub struct Fronts {
 /// How one site shakes hands.
 #[derive(Debug)]
 pub struct Front {
-    /// What the handshake is made with.
-    config: Arc<ServerConfig>,
-    /// The same in the order that the client prefers.
-    obliging: Arc<ServerConfig>,
+    /// What a handshake is made with: for clients who get our order of suites or theirs, who bring no ticket or one.
+    configs: [[Arc<ServerConfig>; 2]; 2],
     /// What it has to be like.
     pub policy: Arc<Policy>,
     choices: Arc<Choices>,
@@ -191,10 +189,15 @@ fn compile(
     let mut config = policy.config.clone();
     config.alpn_protocols = PROTOCOLS.iter().skip(usize::from(!h2)).map(|name| name.to_vec()).collect();
     config.cert_resolver = Arc::clone(&choices) as Arc<dyn ResolvesServerCert>;
-    let mut obliging = config.clone();
-    obliging.ignore_client_order = false;
-    let (config, obliging) = (Arc::new(config), Arc::new(obliging));
-    Ok(Arc::new(Front { config, obliging, policy, choices, on_demand: tls.on_demand }))
+    let variant = |obliging: bool, resumes: bool| {
+        let mut config = config.clone();
+        config.ignore_client_order = !obliging;
+        // One for the one that was used up; a new client may open two connections at a time.
+        config.send_tls13_tickets = config.send_tls13_tickets.min(if resumes { 1 } else { 2 });
+        Arc::new(config)
+    };
+    let configs = [false, true].map(|obliging| [false, true].map(|resumes| variant(obliging, resumes)));
+    Ok(Arc::new(Front { configs, policy, choices, on_demand: tls.on_demand }))
 }
 
 impl Front {
@@ -203,10 +206,15 @@ impl Front {
         !self.choices.of(name).is_empty()
     }
 
-    /// A handshake with a client that prefers this suite to all others. Who has no AES in his processor puts ChaCha20 first, and gets it.
-    pub fn connection(&self, preferred: Option<u16>) -> Result<UnbufferedServerConnection, rustls::Error> {
+    /// A handshake with a client that prefers this suite to all others, and shows a ticket or does not. Who has no AES in his processor
+    /// puts ChaCha20 first, and gets it.
+    pub fn connection(
+        &self,
+        preferred: Option<u16>,
+        resumes: bool,
+    ) -> Result<UnbufferedServerConnection, rustls::Error> {
         let prefers_chacha = preferred.is_some_and(|suite| CHACHA20.contains(&suite));
-        let config = if prefers_chacha { &self.obliging } else { &self.config };
+        let config = &self.configs[usize::from(prefers_chacha)][usize::from(resumes)];
         UnbufferedServerConnection::new(Arc::clone(config))
     }
 }
