@@ -1,6 +1,7 @@
 //! boot: from a configuration to a running program, and from there to its end.
 
 use crate::exit::Exit;
+use crate::heap;
 use crate::legacy::{self, Predecessor};
 use crate::signals::{Signal, Signals};
 use crate::systemd;
@@ -91,6 +92,7 @@ async fn begin_to_end(
     tokio::spawn(certs::watch(Arc::clone(&supervisor)));
     tokio::spawn(certs::keep(Arc::clone(&supervisor)));
     tokio::spawn(memory::watch(Arc::clone(&supervisor)));
+    tokio::spawn(heap::tidy(Arc::clone(&supervisor)));
     tokio::spawn(rounds::run(Arc::clone(&supervisor)));
     let watchdog = tokio::spawn(systemd::watchdog(Arc::clone(&supervisor)));
     systemd::notify("READY=1");

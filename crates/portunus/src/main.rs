@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod explain;
 mod handover;
+mod heap;
 mod legacy;
 mod output;
 mod papers;
@@ -23,10 +24,6 @@ use clap::Parser;
 use exit::Exit;
 use serde_json::json;
 use std::process::ExitCode;
-
-/// Connections and configurations are many small pieces of memory (docs/decisions/0009).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     boot::hear_panics();

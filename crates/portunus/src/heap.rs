@@ -1,0 +1,33 @@
+//! heap: the allocator, and what it gives back to the system after a reload. Needs unsafe: the allocator is written in C.
+
+use portunus_control::apply::Supervisor;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Connections and configurations are many small pieces of memory (docs/decisions/0009).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long connections have to go over to a new configuration, before the memory of the old one is looked for.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Gives back what the configurations before have left, after each reload. The allocator would keep it for one that comes soon.
+pub async fn tidy(supervisor: Arc<Supervisor>) {
+    let mut changes = supervisor.changes();
+    drop(supervisor);
+    while changes.changed().await.is_ok() {
+        tokio::time::sleep(SETTLE).await;
+        // Where configurations are read, so that what that thread has kept for itself is among it.
+        let _ = tokio::task::spawn_blocking(collect).await;
+    }
+}
+
+#[allow(unsafe_code)]
+fn collect() {
+    unsafe extern "C" {
+        fn mi_collect(force: bool);
+    }
+    // SAFETY: mimalloc's own function, linked with the allocator above; it may be called by any thread at any time and
+    // touches memory only that is free.
+    unsafe { mi_collect(true) }
+}
