@@ -19,6 +19,9 @@ fn beside_the_test() -> PathBuf {
     let folder = test.ancestors().nth(2).expect("target/debug or target/release");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--quiet", "--package", "portunus"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if cfg!(feature = "acme-dns") {
+        cargo.args(["--features", "acme-dns"]);
+    }
     if folder.ends_with("release") {
         cargo.arg("--release");
     }

@@ -12,6 +12,8 @@ pub mod h2;
 pub mod h2_origin;
 pub mod h2_rules;
 pub mod hpack;
+#[cfg(feature = "acme-dns")]
+pub mod knot;
 pub mod load;
 pub mod message;
 pub mod nameserver;

@@ -26,12 +26,19 @@ pub struct Temper {
     pub validity: Duration,
     /// Whether accounts need another one that was made before; its id and key are [`EAB`].
     pub eab: bool,
+    /// The name server that it asks; none: one of its own, which says that every name is here.
+    pub names: Option<SocketAddr>,
 }
 
 impl Temper {
     /// One that looks at these addresses.
     pub fn looking_at(http: SocketAddr, tls: SocketAddr) -> Temper {
-        Temper { looks_at: [http, tls], validity: Duration::from_secs(90 * 24 * 3600), eab: false }
+        Temper {
+            looks_at: [http, tls],
+            validity: Duration::from_secs(90 * 24 * 3600),
+            eab: false,
+            names: None,
+        }
     }
 }
 
@@ -90,7 +97,8 @@ impl Pebble {
         names.args(["-tlsalpn01", "", "-dns01", &dns]);
         names.args(["-management", &self.dns_management.address().to_string()]);
         let mut ca = Command::new("pebble");
-        ca.arg("-config").arg(config).args(["-dnsserver", &dns]);
+        let asked = temper.names.map_or(dns, |names| names.to_string());
+        ca.arg("-config").arg(config).args(["-dnsserver", &asked]);
         ca.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "5");
         for mut command in [names, ca] {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

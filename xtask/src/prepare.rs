@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 const NEEDED: &[(&str, &str, &str)] = &[
     ("curl", "curl", "scenarios: a client"),
     ("pebble", "pebble", "scenarios: a CA"),
+    ("knotd", "knot", "scenarios: a name server"),
     ("openssl", "openssl", "scenarios: a client of TLS"),
     ("python3", "python3", "scenarios: an origin"),
     ("pip3", "python3-pip", "scenarios: modules of Python"),

@@ -10,6 +10,10 @@ use std::time::Instant;
 const SCENARIOS: &str = "tests/Cargo.toml";
 const BUDGETS: &str = "bench/budgets/Cargo.toml";
 const FUZZ: &str = "fuzz/Cargo.toml";
+/// The program that is tested, in the folder of what is built.
+const RELEASE: &str = "release/portunus";
+/// What it is built with for tests only.
+const WITH_PROVIDERS: &str = "portunus/acme-dns";
 
 /// What to run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -111,7 +115,7 @@ fn run_part(root: &Path, part: Part) -> Count {
                 .iter()
                 .filter_map(|manifest| package_name(&root.join(manifest)))
                 .collect();
-            let mut words = vec!["--workspace"];
+            let mut words = vec!["--workspace", "--features", WITH_PROVIDERS];
             words.extend(apart.iter().flat_map(|name| ["--exclude", name]));
             let mut count = run_tests(root, nextest, &words, &[]);
             if nextest {
@@ -134,9 +138,10 @@ fn run_part(root: &Path, part: Part) -> Count {
             }
         },
         Part::Fuzz => present(root, FUZZ, |name| run_tests(root, nextest, &["--package", name], &[])),
-        Part::Scenarios => {
-            present(root, SCENARIOS, |name| run_tests(root, nextest, &["--package", name], &[]))
-        }
+        Part::Scenarios => present(root, SCENARIOS, |name| {
+            let count = run_tests(root, nextest, &["--package", name], &[]);
+            count.and(scenarios_with_providers(root, nextest, name))
+        }),
         // one after the other, or they would measure each other
         Part::Faults => {
             let built = faults::BUILDS.iter().map(|build| cargo_step(root, build, true));
@@ -147,6 +152,14 @@ fn run_part(root: &Path, part: Part) -> Count {
             run_tests(root, nextest, &["--release", "--package", name], &["--nocapture", "--test-threads=1"])
         }),
     }
+}
+
+/// The scenarios that need providers of DNS, which the program has only when it is asked to: one built for them alone, unoptimised.
+fn scenarios_with_providers(root: &Path, nextest: bool, name: &str) -> Count {
+    let build = ["build", "--package", "portunus", "--features", "acme-dns"];
+    let count = cargo_step(root, &build, true);
+    let words = ["--package", name, "--features", "acme-dns", "--test", "dns_providers"];
+    if count.failed > 0 { count } else { run_tests_of(root, "debug/portunus", nextest, &words, &[]) }
 }
 
 fn present(root: &Path, manifest: &str, run: impl FnOnce(&str) -> Count) -> Count {
@@ -168,6 +181,11 @@ fn package_name(manifest: &Path) -> Option<String> {
 
 /// Runs tests with nextest where it is, with `cargo test` where not; `last` are words for the test programs.
 fn run_tests(root: &Path, nextest: bool, words: &[&str], last: &[&str]) -> Count {
+    run_tests_of(root, RELEASE, nextest, words, last)
+}
+
+/// The same with another program than the release.
+fn run_tests_of(root: &Path, program: &str, nextest: bool, words: &[&str], last: &[&str]) -> Count {
     let mut all =
         if nextest { vec!["nextest", "run", "--no-fail-fast"] } else { vec!["test", "--no-fail-fast"] };
     all.extend(words);
@@ -180,18 +198,22 @@ fn run_tests(root: &Path, nextest: bool, words: &[&str], last: &[&str]) -> Count
         }
         false => {}
     }
-    cargo_step(root, &all, false)
+    cargo_step_of(root, program, &all, false)
 }
 
 /// Runs cargo, shows what it says and counts the tests it reports; a command that fails counts as one failure at least.
 /// A build counts only when it fails.
 fn cargo_step(root: &Path, words: &[&str], is_build: bool) -> Count {
+    cargo_step_of(root, RELEASE, words, is_build)
+}
+
+fn cargo_step_of(root: &Path, program: &str, words: &[&str], is_build: bool) -> Count {
     println!("cargo {}", words.join(" "));
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command.args(words).current_dir(root).env("CARGO_TERM_COLOR", "never");
     command.env("PATH", prepare::path());
-    command.env("PORTUNUS_BIN", root.join(target_folder()).join("release/portunus"));
+    command.env("PORTUNUS_BIN", root.join(target_folder()).join(program));
     let count = step(command, words.first() == Some(&"nextest"));
     if is_build { Count { passed: 0, ..count } } else { count }
 }

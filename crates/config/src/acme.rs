@@ -4,14 +4,25 @@ use crate::args::Scene;
 use crate::directives::Scope;
 use crate::draft::{Draft, Value};
 use crate::outside::Wrong;
+use crate::providers::{Provider, SECRETS};
 use crate::{tls, values};
-use portunus_relay::plan::{Acme, AcmeAuthority, Challenge, DnsHook, ExternalAccount, Text};
+use portunus_relay::plan::{
+    Acme, AcmeAuthority, Challenge, Dns, DnsHook, DnsProvider, ExternalAccount, Text,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a record of the DNS needs until everybody sees it, unless written.
 const DNS_WAIT: Duration = Duration::from_secs(30);
 /// CAs that are asked one after the other.
 const AUTHORITIES_MAX: usize = 8;
+
+/// What is said when a provider is named and none can be spoken with, and what can be done.
+const NO_PROVIDERS: &str = "this program was built without providers of DNS";
+const WITHOUT_PROVIDERS: &str = "build it with `--features acme-dns`, or write `dns exec PROGRAM`";
+
+/// What is printed in the place of a secret that was written out.
+const HIDDEN: &str = "…";
 
 /// What stands in `acme { … }`.
 pub fn read(block: &[Draft], scene: &mut Scene<'_, '_>) -> Acme {
@@ -54,7 +65,7 @@ pub fn read(block: &[Draft], scene: &mut Scene<'_, '_>) -> Acme {
         && acme.dns.is_none()
     {
         let reason = "`dns-01` needs somebody who puts records into the DNS";
-        scene.findings.error(draft.span, reason).hint("write `dns exec PROGRAM`");
+        scene.findings.error(draft.span, reason).hint("write `dns PROVIDER token=…` or `dns exec PROGRAM`");
     }
     acme
 }
@@ -87,12 +98,7 @@ fn authority(draft: &Draft, scene: &mut Scene<'_, '_>) -> Option<AcmeAuthority> 
 
 fn external_account(id: &Value, key: &Value, scene: &mut Scene<'_, '_>) -> Option<ExternalAccount> {
     scene.parse(key, eab_key)?;
-    let key = match &key.text.written {
-        Some(_) => key.text.clone(),
-        // What was written out is a secret all the same.
-        None => Text { written: Some("…".to_owned()), ..key.text.clone() },
-    };
-    Some(ExternalAccount { id: id.text.value.clone(), key })
+    Some(ExternalAccount { id: id.text.value.clone(), key: secret(key) })
 }
 
 /// Whether a key is what a CA gives: base64url, with padding or without (RFC 4648 §5).
@@ -105,18 +111,79 @@ pub fn eab_key(text: &str) -> Result<(), Wrong> {
     }
 }
 
-/// `dns exec PROGRAM ARGUMENT … [wait=TIME]`.
-fn dns(draft: &Draft, scene: &mut Scene<'_, '_>) -> Option<DnsHook> {
+/// `dns exec PROGRAM ARGUMENT … [wait=TIME]`, or `dns PROVIDER KEY=… [zone=ZONE] [wait=TIME]`.
+fn dns(draft: &Draft, scene: &mut Scene<'_, '_>) -> Option<Dns> {
     let wait = draft.options.iter().find(|(key, _)| &**key == "wait").map(|(_, value)| value);
     let wait = wait.map_or(Some(DNS_WAIT), |value| scene.parse(value, values::duration))?;
-    let (_, words) = draft.words.split_first()?;
-    let program = words.first()?;
+    let (how, words) = draft.words.split_first()?;
+    match how.text.value.as_str() {
+        "exec" => hook(draft, words, wait, scene).map(Dns::Exec),
+        _ => provider(draft, how, words, wait, scene).map(Dns::Provider),
+    }
+}
+
+fn hook(draft: &Draft, words: &[Value], wait: Duration, scene: &mut Scene<'_, '_>) -> Option<DnsHook> {
+    if let Some((key, value)) = draft.options.iter().find(|(key, _)| &**key != "wait") {
+        let reason = format!("`{key}=` is for providers of DNS, and `exec` calls a program");
+        scene.findings.error(value.span, reason).hint("give it to the program as an argument");
+        return None;
+    }
+    let Some(program) = words.first() else {
+        scene.findings.error(draft.span, "`dns exec` needs a program").hint("write `dns exec PROGRAM`");
+        return None;
+    };
     if !program.text.value.starts_with('/') {
         let reason = format!("{} is not an absolute path", program.shown());
         scene.findings.error(program.span, reason).hint("write it like `/usr/local/bin/dns-hook`");
         return None;
     }
     Some(DnsHook { command: words.iter().map(|word| word.text.value.clone()).collect(), wait })
+}
+
+fn provider(
+    draft: &Draft,
+    name: &Value,
+    words: &[Value],
+    wait: Duration,
+    scene: &mut Scene<'_, '_>,
+) -> Option<DnsProvider> {
+    let provider = scene.parse(name, Provider::named)?;
+    if !scene.outside.environment.has_providers {
+        scene.findings.error(name.span, NO_PROVIDERS).hint(WITHOUT_PROVIDERS);
+        return None;
+    }
+    if let Some(word) = words.first() {
+        let reason = format!("`{}` takes no further words", provider.name);
+        scene.findings.error(word.span, reason).hint("what it has to be told is written `KEY=…`");
+        return None;
+    }
+    let (mut settings, mut zone) = (BTreeMap::new(), None);
+    for (key, value) in draft.options.iter().filter(|(key, _)| &**key != "wait") {
+        match &**key {
+            "zone" => zone = scene.parse(value, values::host),
+            key => {
+                if let Some(wrong) = provider.refuses(key) {
+                    scene.wrong(value, wrong);
+                    return None;
+                }
+                let is_secret = SECRETS.contains(&key);
+                settings.insert(key.to_owned(), if is_secret { secret(value) } else { value.text.clone() });
+            }
+        }
+    }
+    if let Some(wrong) = provider.lacks(|key| settings.contains_key(key)) {
+        scene.findings.error(draft.span, wrong.reason).maybe_hint(wrong.hint);
+        return None;
+    }
+    Some(DnsProvider { name: provider.name.to_owned(), zone, settings, wait })
+}
+
+/// A text that is not shown, even where it was written out.
+fn secret(value: &Value) -> Text {
+    match &value.text.written {
+        Some(_) => value.text.clone(),
+        None => Text { written: Some(HIDDEN.to_owned()), ..value.text.clone() },
+    }
 }
 
 fn email(text: &str) -> Result<String, Wrong> {
@@ -160,7 +227,7 @@ pub fn url(text: &str, plain: bool) -> Result<String, Wrong> {
 }
 
 /// What has to be true of them, whoever wrote them.
-pub fn mistakes(acme: &Acme) -> Vec<String> {
+pub fn mistakes(acme: &Acme, has_providers: bool) -> Vec<String> {
     let mut mistakes = Vec::new();
     let mut check = |text: &str, result: Result<(), Wrong>| {
         mistakes.extend(result.err().map(|wrong| format!("`{text}` {}", wrong.reason)));
@@ -179,9 +246,30 @@ pub fn mistakes(acme: &Acme) -> Vec<String> {
     if acme.challenges.contains(&Challenge::Dns) && acme.dns.is_none() {
         mistakes.push("`dns-01` needs somebody who puts records into the DNS: `dns`".to_owned());
     }
-    let relative = |hook: &DnsHook| !hook.command.first().is_some_and(|program| program.starts_with('/'));
-    if acme.dns.as_ref().is_some_and(relative) {
-        mistakes.push("the program of `dns` is not an absolute path".to_owned());
+    match &acme.dns {
+        Some(Dns::Exec(hook)) if !hook.command.first().is_some_and(|program| program.starts_with('/')) => {
+            mistakes.push("the program of `dns` is not an absolute path".to_owned());
+        }
+        Some(Dns::Provider(_)) if !has_providers => mistakes.push(NO_PROVIDERS.to_owned()),
+        Some(Dns::Provider(provider)) => mistakes.extend(mistake_of_provider(provider)),
+        _ => {}
     }
     mistakes
+}
+
+fn mistake_of_provider(plan: &DnsProvider) -> Option<String> {
+    let provider = match Provider::named(&plan.name) {
+        Ok(provider) => provider,
+        Err(wrong) => return Some(format!("`{}` {}", plan.name, wrong.reason)),
+    };
+    if let Some((key, _)) = plan.settings.iter().find(|(_, text)| text.value == HIDDEN) {
+        return Some(format!(
+            "`{key}` of `{}` is a secret that was not printed: write `${{env.…}}`",
+            plan.name
+        ));
+    }
+    let refused = plan.settings.keys().find_map(|key| provider.refuses(key));
+    let wrong = refused.or_else(|| provider.lacks(|key| plan.settings.contains_key(key)));
+    let zone = plan.zone.as_ref().and_then(|zone| values::host(zone).err().map(|wrong| (zone, wrong)));
+    wrong.map(|wrong| wrong.reason).or_else(|| zone.map(|(zone, wrong)| format!("`{zone}` {}", wrong.reason)))
 }

@@ -176,6 +176,7 @@ pub fn usage(name: &str, params: &[Param]) -> String {
             Place::Word => upper,
             Place::OptionalWord => format!("[{upper}]"),
             Place::Rest => format!("{upper} …"),
+            Place::OptionalRest => format!("[{upper} …]"),
             Place::Option => format!("[{}={}]", param.name, placeholder(param.kind)),
             Place::RequiredOption => format!("{}={}", param.name, placeholder(param.kind)),
         });

@@ -282,13 +282,36 @@ pub const FORMS: &[Form] = &[
         "dns",
         &[Scope::Acme],
         &[
-            param("how", Place::Word, Kind::OneOf(&["exec"]), "A program of yours does it."),
+            param(
+                "how",
+                Place::Word,
+                Kind::Text,
+                "`exec`: a program of yours does it. Or the name of a [provider](dns-providers.md), which is asked to do it.",
+            ),
             param(
                 "command",
-                Place::Rest,
+                Place::OptionalRest,
                 Kind::Text,
-                "Its absolute path and first arguments. It is called with `present NAME VALUE` to put a TXT record there, and with `cleanup NAME VALUE` to take it away; \
-                 that it has ended well has to mean that it is done.",
+                "Of `exec`: the program's absolute path and first arguments. It is called with `present NAME VALUE` to put a TXT record there, and with \
+                 `cleanup NAME VALUE` to take it away; that it has ended well has to mean that it is done.",
+            ),
+            param("token", Place::Option, Kind::Text, "Of a provider: a token of its API."),
+            param("key", Place::Option, Kind::Text, "A key of its API, or the name of one."),
+            param("secret", Place::Option, Kind::Text, "What belongs to that key."),
+            param("user", Place::Option, Kind::Text, "Who one is there."),
+            param("password", Place::Option, Kind::Text, "What shows it."),
+            param("account", Place::Option, Kind::Text, "Which account, subscription, project or team."),
+            param("tenant", Place::Option, Kind::Text, "Of which organisation."),
+            param("group", Place::Option, Kind::Text, "In which group of resources."),
+            param("server", Place::Option, Kind::Text, "Where it is."),
+            param("region", Place::Option, Kind::Text, "In which part of the world."),
+            param("algorithm", Place::Option, Kind::Text, "How changes are signed."),
+            param("client-ip", Place::Option, Kind::Text, "The address that it sees this machine at."),
+            param(
+                "zone",
+                Place::Option,
+                Kind::Text,
+                "Which zone of the provider's the records are in. Without it, each part of the name is tried, from the longest on.",
             ),
             param(
                 "wait",

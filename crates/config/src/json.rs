@@ -9,8 +9,8 @@ use crate::{acme, canary, choosing, handshake, health, route, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
-    Admin, Check, Directive, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RouteHedge, RoutePlan,
-    Signer, SitePlan, SiteTls, Sticky, Text, ValueTest,
+    Admin, Check, Directive, Dns, InFlight, Listen, Matcher, PathMatch, Plan, PoolPlan, RouteHedge,
+    RoutePlan, Signer, SitePlan, SiteTls, Sticky, Text, ValueTest,
 };
 use portunus_relay::prefaces::Prefaces;
 use std::collections::{HashMap, HashSet};
@@ -213,7 +213,11 @@ impl Checker<'_, '_> {
         {
             self.fill(&mut account.key);
         }
-        for mistake in acme::mistakes(&plan.settings.acme) {
+        if let Some(Dns::Provider(provider)) = &mut plan.settings.acme.dns {
+            provider.settings.values_mut().for_each(|text| self.fill(text));
+        }
+        let has_providers = self.scene.outside.environment.has_providers;
+        for mistake in acme::mistakes(&plan.settings.acme, has_providers) {
             self.wrong(&mistake);
         }
         let tls = || plan.sites.iter().filter_map(|site| site.tls.as_ref());

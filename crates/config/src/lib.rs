@@ -20,6 +20,7 @@ mod outside;
 mod place;
 mod pool;
 mod protocol;
+mod providers;
 mod reference;
 mod route;
 mod settings;
@@ -33,6 +34,7 @@ pub use fmt::format;
 pub use json::{adapt, schema};
 pub use mistake::{Mistake, Mistakes};
 pub use outside::Environment;
+pub use providers::PROVIDERS;
 pub use reference::reference;
 pub use tls::{FILE_BYTES_MAX as CERTIFICATE_BYTES_MAX, untimely};
 

@@ -18,6 +18,8 @@ const VALUE_BYTES_MAX: usize = 16 << 20;
 pub struct Environment<'a> {
     /// The value of a variable.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether the program can speak with providers of DNS itself.
+    pub has_providers: bool,
 }
 
 /// What is wrong with a value, before it is known where it stands.
@@ -43,7 +45,8 @@ impl Wrong {
 
 /// Reads files for a configuration, remembers which, and keeps to the bounds.
 pub struct Outside<'a> {
-    environment: Environment<'a>,
+    /// What surrounds the program.
+    pub environment: Environment<'a>,
     /// The directory of each configuration file, by its number.
     directories: Vec<PathBuf>,
     read: BTreeSet<PathBuf>,
@@ -273,7 +276,7 @@ mod tests {
     #[test]
     fn secrets_are_filled_in_and_the_rest_is_left() {
         let variable = |name: &str| (name == "TOKEN").then(|| "s3cret".to_owned());
-        let mut outside = Outside::new(Environment { variable: &variable });
+        let mut outside = Outside::new(Environment { variable: &variable, has_providers: true });
         let text = outside.fill(0, "Bearer ${env.TOKEN} ${client.ip} ${").unwrap();
         assert_eq!(text.value, "Bearer s3cret ${client.ip} ${");
         assert_eq!(text.shown(), "Bearer ${env.TOKEN} ${client.ip} ${");

@@ -3,6 +3,7 @@
 use crate::args::usage;
 use crate::bounds;
 use crate::directives::{Block, FORMS, Form, Scope};
+use crate::providers::PROVIDERS;
 use portunus_relay::entry::{Entry, Kind, Param, Place};
 use portunus_relay::{filter, pick, template};
 use std::fmt::Write;
@@ -50,6 +51,13 @@ pub fn reference() -> Vec<(String, String)> {
             "Balancing policies",
             "How a server of a pool is chosen. A policy stands behind `balance` in a `pool`.",
             entries(pick::LIST, "balance "),
+        ),
+        page(
+            "dns-providers.md",
+            "Providers of DNS",
+            "What `dns` in `acme { … }` may name when the program was built with `--features acme-dns`, and what each provider has to be told: \
+             `dns cloudflare token=${env.CLOUDFLARE_TOKEN}`. What stands in brackets may be left out. All take `zone=` and `wait=`, too.",
+            providers(),
         ),
         page(
             "limits.md",
@@ -101,7 +109,9 @@ fn section(text: &mut String, name: &str, usage: &str, manual: &str, params: &[P
     for param in params {
         let written = match param.place {
             Place::Option | Place::RequiredOption => format!("{}=", param.name),
-            Place::Word | Place::OptionalWord | Place::Rest => param.name.to_uppercase(),
+            Place::Word | Place::OptionalWord | Place::Rest | Place::OptionalRest => {
+                param.name.to_uppercase()
+            }
         };
         let kind = spoken(param.kind);
         let kind = if kind.is_empty() { String::new() } else { format!(" ({kind})") };
@@ -127,6 +137,17 @@ fn spoken(kind: Kind) -> String {
         Kind::FieldName => "the name of a header field".to_owned(),
         Kind::File => "a file, read when the configuration is loaded".to_owned(),
     }
+}
+
+fn providers() -> String {
+    let mut text = "| name | options | what it is |\n|---|---|---|\n".to_owned();
+    for provider in PROVIDERS {
+        let needs = provider.needs.iter().map(|key| format!("`{key}=`"));
+        let takes = provider.takes.iter().map(|key| format!("[`{key}=`]"));
+        let options: Vec<String> = needs.chain(takes).collect();
+        let _ = writeln!(text, "| `{}` | {} | {} |", provider.name, options.join(" "), provider.manual);
+    }
+    text
 }
 
 fn limits() -> String {

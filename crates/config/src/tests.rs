@@ -89,7 +89,7 @@ pub fn load_test(text: &str) -> Result<Loaded, Mistakes> {
         "STICKY_KEY" => Some("0123456789abcdef".to_owned()),
         _ => None,
     };
-    load_into("test.conf", text, TEST, Outside::new(Environment { variable: &variable }))
+    load_into("test.conf", text, TEST, Outside::new(Environment { variable: &variable, has_providers: true }))
 }
 
 #[test]
@@ -220,6 +220,23 @@ fn a_name_alone_has_https_with_a_certificate_and_is_led_there_from_port_80() {
         let printed = adapt(&plan(text));
         assert_eq!(printed.contains("\"redirect\""), sites.len() > 1);
     }
+}
+
+#[test]
+fn a_program_without_providers_of_dns_says_how_to_get_them() {
+    let environment = Environment { variable: &|_| None, has_providers: false };
+    let load = |text: &str| load_text("test.conf", text, &environment).map(|loaded| adapt(&loaded.plan));
+    let said = load("acme { dns cloudflare token=x }\nsite a.example { proxy :1 }").unwrap_err().to_string();
+    assert!(
+        said.contains("built without providers of DNS") && said.contains("--features acme-dns"),
+        "{said}"
+    );
+    let all = load_test("acme { dns cloudflare token=x }\nsite a.example { proxy :1 }").unwrap();
+    let said = load(&adapt(&all.plan)).unwrap_err().to_string();
+    assert!(said.contains("built without providers of DNS"), "{said}");
+    let again = load_test(&adapt(&all.plan)).unwrap_err().to_string();
+    assert!(again.contains("a secret that was not printed"), "{again}");
+    load("acme { dns exec /bin/hook }\nsite a.example { proxy :1 }").unwrap();
 }
 
 #[test]
@@ -357,7 +374,7 @@ fn ten_thousand_routes_and_ten_megabytes_load() {
 #[test]
 fn every_example_of_a_filter_and_a_policy_loads() {
     let none = |_: &str| None;
-    let environment = Environment { variable: &none };
+    let environment = Environment { variable: &none, has_providers: true };
     let load = |text: String| {
         if let Err(mistakes) = load_text("example.conf", &text, &environment) {
             panic!("{mistakes}");

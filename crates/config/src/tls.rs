@@ -186,8 +186,7 @@ impl Tls {
                 HostPattern::Under(_) if by == Signer::Acme && acme.dns.is_none() => {
                     let reason =
                         format!("CAs give a certificate for `{host}` by `dns-01` only (RFC 8555 §8.4)");
-                    let hint =
-                        "write `acme { dns exec PROGRAM }`, or `tls auto on-demand` for one certificate each";
+                    let hint = "write `acme { dns PROVIDER token=… }` or `acme { dns exec PROGRAM }`, or `tls auto on-demand` for one certificate each";
                     scene.findings.error(span, reason).hint(hint);
                 }
                 HostPattern::Under(_) => self.plan.automatic.push(Wanted { name: host, by }),

@@ -50,7 +50,7 @@ fn finish(directory: &Path, read: BTreeSet<PathBuf>, differing: Vec<String>) {
 #[test]
 fn golden_configurations_become_what_they_should() {
     let directory = PathBuf::from(GOOD);
-    let environment = Environment { variable: &environment };
+    let environment = Environment { variable: &environment, has_providers: true };
     let mut read = BTreeSet::new();
     let mut differing = Vec::new();
     for path in conf_files(&directory) {
@@ -84,7 +84,7 @@ fn golden_configurations_become_what_they_should() {
 #[test]
 fn golden_mistakes_are_told_as_they_should() {
     let directory = PathBuf::from(BAD);
-    let environment = Environment { variable: &environment };
+    let environment = Environment { variable: &environment, has_providers: true };
     let mut read = BTreeSet::new();
     let mut differing = Vec::new();
     for path in conf_files(&directory) {

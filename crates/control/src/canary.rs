@@ -401,7 +401,8 @@ mod tests {
                 "pool a {{ server :1; server :2 weight={weight} }}\npool b {{ server :3 }}\n\
                  site :80 {{\n route /x {{ canary b 1%..50%; proxy a }}\n proxy a\n }}"
             );
-            let loaded = load_text("t", &text, &Environment { variable: &|_| None }).unwrap();
+            let loaded =
+                load_text("t", &text, &Environment { variable: &|_| None, has_providers: true }).unwrap();
             Snapshot::compile(&loaded.plan, before).unwrap()
         };
         let first = compile(1, None);

@@ -31,7 +31,7 @@ mod tests {
     fn it_is_said_once_when_it_begins_and_once_when_it_ends() {
         let text =
             "pool web { server 127.0.0.1:1; server 127.0.0.1:2; keep hosts=2 }\nsite :80 { proxy web }";
-        let loaded = load_text("t", text, &Environment { variable: &|_| None }).unwrap();
+        let loaded = load_text("t", text, &Environment { variable: &|_| None, has_providers: true }).unwrap();
         let snapshot = Snapshot::compile(&loaded.plan, None).unwrap();
         let (mut below, now) = (BTreeSet::new(), Tick(1));
         assert!(look(snapshot.pools(), &mut below, now).is_empty());

@@ -1,5 +1,6 @@
 //! Anything that yields Plans: a file, or a text that the program has made up itself.
 
+use crate::certs;
 use portunus_config::{Environment, Loaded, Mistakes};
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ pub enum Source {
 impl Source {
     /// Reads it. Only this touches the disk; `variable` is the environment.
     pub fn load(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Mistakes> {
-        let environment = Environment { variable };
+        let environment = Environment { variable, has_providers: certs::HAS_PROVIDERS };
         match self {
             Source::File(path) => portunus_config::load(path, &environment),
             Source::Text { name, text } => portunus_config::load_text(name, text, &environment),

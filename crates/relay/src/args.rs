@@ -118,11 +118,12 @@ impl<'a> Reader<'a> {
     }
 
     fn words(&self) -> impl Iterator<Item = &'static Param> {
-        self.params.iter().filter(|p| matches!(p.place, Place::Word | Place::OptionalWord | Place::Rest))
+        let is_word = |place| !matches!(place, Place::Option | Place::RequiredOption);
+        self.params.iter().filter(move |param| is_word(param.place))
     }
 
     fn required_words(&self) -> usize {
-        self.words().filter(|param| param.place != Place::OptionalWord).count()
+        self.words().filter(|param| is_required(param.place)).count()
     }
 
     /// Which parameter the word with index `at` is for: optional ones get a word only when enough are left.
@@ -131,7 +132,7 @@ impl<'a> Reader<'a> {
         let mut next = 0;
         for param in self.words() {
             match param.place {
-                Place::Rest => return Some(param),
+                Place::Rest | Place::OptionalRest => return Some(param),
                 Place::OptionalWord if spare == 0 => continue,
                 Place::OptionalWord => spare -= 1,
                 Place::Word | Place::Option | Place::RequiredOption => {}
@@ -150,7 +151,7 @@ impl<'a> Reader<'a> {
     }
 
     fn too_few(&self, given: usize) -> ArgMistake {
-        let missing = self.words().filter(|param| param.place != Place::OptionalWord).nth(given);
+        let missing = self.words().filter(|param| is_required(param.place)).nth(given);
         ArgMistake::whole(format!("needs `{}`", missing.map_or("more", |param| param.name)))
     }
 
@@ -163,6 +164,10 @@ impl<'a> Reader<'a> {
         let all: Vec<String> = options.map(|option| format!("`{option}=`")).collect();
         (!all.is_empty()).then(|| format!("known here: {}", all.join(", ")))
     }
+}
+
+fn is_required(place: Place) -> bool {
+    !matches!(place, Place::OptionalWord | Place::OptionalRest)
 }
 
 const NOT_A_FIELD: &str = "is not the name of a header field";

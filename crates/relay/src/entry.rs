@@ -41,6 +41,8 @@ pub enum Place {
     OptionalWord,
     /// As all words that are left, one or more.
     Rest,
+    /// As all words that are left, which may be none.
+    OptionalRest,
     /// As `name=value`.
     Option,
     /// As `name=value`, which must not be missing.

@@ -15,7 +15,7 @@ mod preface;
 mod protocol;
 mod tls;
 
-pub use acme::{Acme, AcmeAuthority, Challenge, DnsHook, ExternalAccount, Signer, Wanted};
+pub use acme::{Acme, AcmeAuthority, Challenge, Dns, DnsHook, DnsProvider, ExternalAccount, Signer, Wanted};
 pub use again::{Hedge, InFlight, NonIdempotent, Queue, Retry, RetryChange, RetryOn, RouteHedge, Urgency};
 pub use preface::{PrefaceVersion, Prefaced};
 pub use protocol::Protocol;

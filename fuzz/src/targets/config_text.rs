@@ -12,7 +12,7 @@ pub fn run(data: &[u8]) {
     if ["include", "file"].iter().any(|word| text.contains(word)) {
         return;
     }
-    let nothing = Environment { variable: &|_| None };
+    let nothing = Environment { variable: &|_| None, has_providers: true };
     let plain = load_text("fuzz", &text, &nothing);
     if let (Ok(plain), Ok(formatted)) = (&plain, format("fuzz", &text)) {
         let again = load_text("fuzz", &formatted, &nothing);

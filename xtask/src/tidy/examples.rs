@@ -40,7 +40,8 @@ fn unindented(example: &str) -> String {
 
 /// What is wrong with it, if nothing around it makes it right: the shortest complaint of all attempts.
 fn mistakes_of(example: &str) -> Option<String> {
-    let environment = Environment { variable: &|_| Some("what-the-environment-says".to_owned()) };
+    let environment =
+        Environment { variable: &|_| Some("what-the-environment-says".to_owned()), has_providers: true };
     let mut complaints = Vec::new();
     for (before, after) in AROUND {
         match load_text("example", &format!("{before}{example}{after}"), &environment) {

@@ -3,6 +3,7 @@
 use super::Text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub struct Acme {
     pub challenges: Vec<Challenge>,
     /// Who puts records into the DNS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dns: Option<DnsHook>,
+    pub dns: Option<Dns>,
     /// Who is asked whether a name shall have a certificate that somebody asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ask: Option<String>,
@@ -120,12 +121,39 @@ pub enum Challenge {
     Dns,
 }
 
+/// Who puts records into the DNS and takes them out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dns {
+    /// A program of the operator's.
+    Exec(DnsHook),
+    /// A provider that this program speaks with itself.
+    Provider(DnsProvider),
+}
+
 /// A program that puts records into the DNS and takes them out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct DnsHook {
     /// The program and its first arguments.
     pub command: Vec<String>,
+    /// How long a record needs until everybody sees it.
+    #[serde(with = "portunus_message::duration")]
+    #[schemars(with = "String")]
+    pub wait: Duration,
+}
+
+/// A provider of DNS, or a name server, that takes changes from this program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DnsProvider {
+    /// Which one.
+    pub name: String,
+    /// The zone that the records are in; none: it is found by asking for one name after the other, from the longest on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What it has to be told: keys, tokens, where it is.
+    pub settings: BTreeMap<String, Text>,
     /// How long a record needs until everybody sees it.
     #[serde(with = "portunus_message::duration")]
     #[schemars(with = "String")]

@@ -36,9 +36,12 @@ fn run(stage: &Stage) -> Row {
     let cut = |_: usize| ip(&["addr", "del", &format!("{ADDRESS}/32"), "dev", "lo"]);
     let heal = |_: usize| ip(&["addr", "add", &format!("{ADDRESS}/32"), "dev", "lo"]);
     let lost = Lost::begin(stage, &origins);
-    let mut row = outage(stage, &origins, &cut, &heal);
-    lost.end(stage, &mut row);
-    row
+    std::thread::scope(|scope| {
+        let found = scope.spawn(|| lost.found(stage));
+        let mut row = outage(stage, &origins, &cut, &heal);
+        found.join().expect("the lost clients").tell(&mut row);
+        row
+    })
 }
 
 /// Clients that the network has lost, and good ones beside them.
@@ -69,16 +72,30 @@ impl Lost {
     }
 
     /// Waits until the proxy has found that they are gone.
-    fn end(self, stage: &Stage, row: &mut Row) {
+    fn found(self, stage: &Stage) -> Found {
         let latest = FOUND + stage.leeway() + Duration::from_secs(1);
         while open(&self.subject) > OTHERS && self.cut.elapsed() < latest {
             self.load.go_on(Duration::from_millis(200));
         }
         let (left, after) = (open(&self.subject).saturating_sub(OTHERS), self.cut.elapsed());
-        let others = self.load.finish();
-        row.note("clients found after", format!("{:.1} s of {}", after.as_secs_f64(), self.crowd.count()));
+        Found { clients: self.crowd.count(), left, after, others_failed: self.load.finish().failed() }
+    }
+}
+
+/// What has become of the lost clients, and of those beside them.
+struct Found {
+    clients: usize,
+    left: usize,
+    after: Duration,
+    others_failed: usize,
+}
+
+impl Found {
+    fn tell(&self, row: &mut Row) {
+        let (left, after) = (self.left, self.after);
+        row.note("clients found after", format!("{:.1} s of {}", after.as_secs_f64(), self.clients));
         row.must(left == 0, format!("{left} clients were not found within {after:?}"));
-        row.must(others.failed() == 0, format!("{} of the others failed", others.failed()));
+        row.must(self.others_failed == 0, format!("{} of the others failed", self.others_failed));
     }
 }
 

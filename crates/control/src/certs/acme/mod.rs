@@ -5,6 +5,11 @@ mod client;
 #[cfg(test)]
 mod fake;
 mod patience;
+#[cfg(feature = "acme-dns")]
+mod providers;
+#[cfg(not(feature = "acme-dns"))]
+#[path = "no_providers.rs"]
+mod providers;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -12,6 +17,7 @@ mod tests;
 pub use account::Accounts;
 pub use client::{Web, identifier};
 pub use patience::Patience;
+pub use providers::HAS_PROVIDERS;
 
 use super::schedule::Failing;
 use crate::automatic::subject;
@@ -21,7 +27,7 @@ use instant_acme::{
     NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use portunus_relay::challenges::Challenges;
-use portunus_relay::plan::{Acme, AcmeAuthority, Challenge, DnsHook};
+use portunus_relay::plan::{Acme, AcmeAuthority, Challenge, Dns, DnsHook};
 use portunus_relay::tls::Certificate;
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};

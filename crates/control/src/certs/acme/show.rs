@@ -1,6 +1,6 @@
 //! show: what a CA wants to see is shown, until the guard is dropped: a token, a certificate, or a record in the DNS.
 
-use super::DnsHook;
+use super::{Dns, DnsHook, providers};
 use portunus_relay::challenges::Challenges;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use std::process::Stdio;
@@ -58,22 +58,42 @@ fn made(name: &str, digest: &[u8]) -> Result<(Vec<u8>, String), rcgen::Error> {
     Ok((certificate.der().to_vec(), key.serialize_pem()))
 }
 
-/// A record in the DNS (RFC 8555 §8.4), by a program of the operator's.
-pub async fn record(hook: Option<&DnsHook>, name: &str, value: &str) -> Result<Shown, String> {
-    let hook = hook.ok_or("nobody puts records into the DNS")?.clone();
+/// A record in the DNS (RFC 8555 §8.4), by a program of the operator's or by a provider.
+pub async fn record(dns: Option<&Dns>, name: &str, value: &str) -> Result<Shown, String> {
+    let dns = dns.ok_or("nobody puts records into the DNS")?.clone();
     let (record, value) = (format!("_acme-challenge.{name}."), value.to_owned());
-    call(&hook, "present", &record, &value).await?;
-    let wait = hook.wait;
+    change(&dns, Change::Present, &record, &value).await?;
+    let wait = match &dns {
+        Dns::Exec(hook) => hook.wait,
+        Dns::Provider(provider) => provider.wait,
+    };
     let runtime = tokio::runtime::Handle::current();
     let shown = Shown::until(move || {
         runtime.spawn(async move {
-            if let Err(reason) = call(&hook, "cleanup", &record, &value).await {
+            if let Err(reason) = change(&dns, Change::Cleanup, &record, &value).await {
                 crate::observe::log::warn(format_args!("the record {record} may still be there: {reason}"));
             }
         });
     });
     tokio::time::sleep(wait).await;
     Ok(shown)
+}
+
+/// What is done with a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is put there.
+    Present,
+    /// It is taken away.
+    Cleanup,
+}
+
+async fn change(dns: &Dns, change: Change, record: &str, value: &str) -> Result<(), String> {
+    match (dns, change) {
+        (Dns::Exec(hook), Change::Present) => call(hook, "present", record, value).await,
+        (Dns::Exec(hook), Change::Cleanup) => call(hook, "cleanup", record, value).await,
+        (Dns::Provider(provider), change) => providers::change(provider, change, record, value).await,
+    }
 }
 
 async fn call(hook: &DnsHook, what: &str, record: &str, value: &str) -> Result<(), String> {
@@ -123,9 +143,11 @@ mod tests {
             out.display()
         );
         std::fs::write(&script, text).unwrap();
-        let hook = |first: &str| DnsHook {
-            command: vec!["/bin/sh".into(), script.display().to_string(), first.into()],
-            wait: Duration::ZERO,
+        let hook = |first: &str| {
+            Dns::Exec(DnsHook {
+                command: vec!["/bin/sh".into(), script.display().to_string(), first.into()],
+                wait: Duration::ZERO,
+            })
         };
         let shown = record(Some(&hook("x")), "a.example", "value").await.unwrap();
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "present _acme-challenge.a.example. value\n");
