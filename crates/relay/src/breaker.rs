@@ -19,15 +19,20 @@ const WAIT: Duration = Duration::from_secs(1);
 /// A line in which somebody waited no longer than this is one that gets empty: a burst, no overload.
 const CALM: Duration = Duration::from_millis(2);
 /// How often the line is looked at.
-const INTERVAL: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(50);
 /// How long the shortest wait of every look has to be above [`CALM`] until the line is held to be standing: what is over
 /// before, nobody is refused for.
 const STANDING: Duration = Duration::from_secs(1);
+/// At how many looks one after the other the line has to grow so fast that it would be full within [`STANDING`], though as many are
+/// called as ever, until it is held to be standing without waiting for that: most of those who come will be refused in any case.
+const OUTRUN: u32 = 3;
+/// How much less than ever still is as many.
+const AS_MANY: f64 = 0.9;
 /// How often the line is looked at, and for how long it has to be so, when that was so lately: a line that has just been cut
 /// short grows again at once while too many come.
 const AGAIN: Duration = Duration::from_millis(10);
 /// How long it is "lately".
-const LATELY: Duration = Duration::from_secs(10);
+const LATELY: Duration = Duration::from_secs(2);
 /// How long a request may wait in a standing line. Waiting longer would make every answer late and serve nobody more.
 const STANDING_WAIT: Duration = Duration::from_millis(5);
 
@@ -124,7 +129,13 @@ impl Gate {
 
     /// Hears how long answers took, and how many requests there were at one time: an adaptive bound follows.
     pub fn hear(&self, seen: &Spread, most: u32, now: Tick) {
-        let limit = lock(&self.adaptive).hear(seen, most, now);
+        let is_standing = !self.rooms.is_empty() && self.rooms.is_standing();
+        let mut adaptive = lock(&self.adaptive);
+        let limit = adaptive.hear(seen, most, is_standing, now);
+        let (rate, usual_rate) = adaptive.rates();
+        drop(adaptive);
+        self.rooms.rate.store(rate as u32, SeqCst);
+        self.rooms.usual_rate.store(usual_rate as u32, SeqCst);
         self.follow(limit);
     }
 
@@ -187,6 +198,10 @@ pub struct Line {
     count: AtomicU32,
     /// The last moment anybody told.
     now: AtomicU64,
+    /// How many answers a second there are; 0: nobody knows.
+    rate: AtomicU32,
+    /// How many there were when all was well, of late; 0: nobody knows.
+    usual_rate: AtomicU32,
     /// Guards the line and what is known of its waits.
     line: Mutex<Waits>,
 }
@@ -195,9 +210,20 @@ pub struct Line {
 struct Waits {
     /// Those of each [`Urgency`], in its order.
     places: [VecDeque<Arc<Place>>; 3],
+    interval_began: Tick,
     interval_ends: Tick,
     /// The shortest wait of this interval; none when nobody was called.
     shortest: Option<Duration>,
+    /// How many have come in this interval.
+    joined: u32,
+    /// How many were called in it.
+    called: u32,
+    /// Whether somebody was sent away in it because he would not have been called in time.
+    turned_away: bool,
+    /// At how many looks in a row it has grown too fast.
+    outrun: u32,
+    /// How many may wait at all.
+    length: u32,
     /// Since when everybody who was called had waited.
     late_since: Option<Tick>,
     is_standing: bool,
@@ -238,22 +264,31 @@ impl Line {
         self.count.load(SeqCst) as usize
     }
 
-    /// Takes a place at the end of those who are as urgent; none when there are as many as there may be and nobody is less
-    /// urgent. One who was called in vain goes back to the front, with `since` when he first came.
+    /// Takes a place at the end of those who are as urgent; or what has become of one who finds none, because there are as many as there
+    /// may be and nobody is less urgent, or because he would not be called in time. One who was called in vain goes back to the front,
+    /// with `since` when he first came.
     pub fn join(
         &self,
         bound: &Bound,
         urgency: Urgency,
         since: Option<Tick>,
         now: Tick,
-    ) -> Option<Arc<Place>> {
+    ) -> Result<Arc<Place>, Turn> {
         self.now.fetch_max(now.0, SeqCst);
         let mut waits = lock(&self.line);
-        waits.is_controlled = bound.controlled;
+        (waits.is_controlled, waits.length) = (bound.controlled, bound.length);
         self.shed(&mut waits);
+        if since.is_none() {
+            waits.joined += 1;
+            if waits.is_full_for(urgency, self.rate.load(SeqCst)) {
+                waits.turned_away = true;
+                return Err(Turn::Shed);
+            }
+        }
         if since.is_none() && waits.len() >= bound.length as usize {
             // A queue of no length is no queue, for nobody.
-            let last = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back)?;
+            let last = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back);
+            let last = last.ok_or(Turn::Displaced)?;
             self.count.fetch_sub(1, SeqCst);
             last.turn(Turn::Displaced);
         }
@@ -265,7 +300,7 @@ impl Line {
             None => equals.push_back(Arc::clone(&place)),
         }
         self.count.fetch_add(1, SeqCst);
-        Some(place)
+        Ok(place)
     }
 
     /// Calls the first; `false` when nobody is there to be called.
@@ -278,6 +313,7 @@ impl Line {
         let next = waits.first().filter(|next| next.urgency < place.urgency);
         let waited = self.told().since(next.map_or(place.since, |next| next.since.min(place.since)));
         waits.shortest = Some(waits.shortest.map_or(waited, |shortest| shortest.min(waited)));
+        waits.called += 1;
         place.turn(Turn::Called);
         true
     }
@@ -293,6 +329,12 @@ impl Line {
         lock(&place.state).0
     }
 
+    /// Whether more come than are called, and will until fewer come.
+    fn is_standing(&self) -> bool {
+        let waits = lock(&self.line);
+        waits.is_standing && waits.is_controlled
+    }
+
     /// Whether this is the first place.
     pub fn is_first(&self, place: &Arc<Place>) -> bool {
         lock(&self.line).first().is_some_and(|first| Arc::ptr_eq(first, place))
@@ -302,7 +344,7 @@ impl Line {
     fn shed(&self, waits: &mut Waits) {
         let now = self.told();
         if now >= waits.interval_ends {
-            waits.look(now);
+            waits.look(now, self.usual_rate.load(SeqCst));
         }
         while waits.is_standing && waits.is_controlled {
             let late = |first: &Arc<Place>| now.since(first.since) > STANDING_WAIT;
@@ -321,17 +363,39 @@ impl Line {
 
 impl Waits {
     /// An interval is over: whether everybody who was called in it had waited.
-    fn look(&mut self, now: Tick) {
+    fn look(&mut self, now: Tick, usual_rate: u32) {
         // When nobody at all was called nothing is known: a pause looks like that, and so does a line in which nobody was.
         let shortest = self.shortest.take().filter(|_| now.since(self.interval_ends) < INTERVAL);
-        let is_late = self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
+        let is_late = self.turned_away || self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
         self.late_since = is_late.then(|| self.late_since.unwrap_or(now));
-        let needed = if now < self.lately_until { Duration::ZERO } else { STANDING };
+        self.outrun = if is_late && self.is_outrun(now, usual_rate) { self.outrun + 1 } else { 0 };
+        let at_once = now < self.lately_until || self.outrun >= OUTRUN;
+        let needed = if at_once { Duration::ZERO } else { STANDING };
         self.is_standing = self.late_since.is_some_and(|since| now.since(since) >= needed);
         if self.is_standing {
             self.lately_until = now + LATELY;
         }
+        (self.joined, self.called, self.turned_away) = (0, 0, false);
+        self.interval_began = now;
         self.interval_ends = now + if now < self.lately_until { AGAIN } else { INTERVAL };
+    }
+
+    /// Whether the line has grown in this interval as one does that is full within [`STANDING`], although no fewer were called than usual. When
+    /// fewer are called it is a pause, and when it is worked off, fewer come.
+    fn is_outrun(&self, now: Tick, usual_rate: u32) -> bool {
+        let seconds = now.since(self.interval_began).as_secs_f64();
+        let grown = f64::from(self.joined.saturating_sub(self.called));
+        usual_rate > 0
+            && f64::from(self.called) >= AS_MANY * f64::from(usual_rate) * seconds
+            && grown * STANDING.as_secs_f64() >= f64::from(self.length) * seconds
+    }
+
+    /// Whether one who comes now would not be called within [`STANDING_WAIT`], as far as that is known: whoever is going to be sent away
+    /// had better hear it at once.
+    fn is_full_for(&self, urgency: Urgency, rate: u32) -> bool {
+        let is_cut_short = self.is_standing && self.is_controlled && urgency != Urgency::High;
+        let room = f64::from(rate) * STANDING_WAIT.as_secs_f64();
+        is_cut_short && rate > 0 && self.len() as f64 >= room.max(1.0)
     }
 
     fn len(&self) -> usize {
@@ -407,7 +471,7 @@ mod tests {
         gate.set_limit(2);
         assert!(gate.enter() && gate.enter() && !gate.enter());
         let places: Vec<_> =
-            (0..3).filter_map(|at| gate.rooms.join(&bound, Urgency::Normal, None, Tick(at))).collect();
+            (0..3).flat_map(|at| gate.rooms.join(&bound, Urgency::Normal, None, Tick(at))).collect();
         gate.leave();
         assert_eq!(
             places.iter().map(|place| turn(place)).collect::<Vec<_>>(),
@@ -426,9 +490,9 @@ mod tests {
         gate.set_limit(0);
         let first = gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).unwrap();
         let _second = gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).unwrap();
-        assert!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).is_none());
+        assert_eq!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).unwrap_err(), Turn::Displaced);
         assert_eq!(gate.rooms.give_up(&first), Turn::Waits);
-        assert!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).is_some());
+        assert!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).is_ok());
     }
 
     #[test]
@@ -448,7 +512,7 @@ mod tests {
         gate.set_limit(1);
         assert!(gate.enter());
         let places: Vec<_> =
-            (0..3).filter_map(|_| gate.rooms.join(&bound, Urgency::Normal, None, Tick(0))).collect();
+            (0..3).flat_map(|_| gate.rooms.join(&bound, Urgency::Normal, None, Tick(0))).collect();
         gate.set_limit(3);
         assert_eq!(places.iter().filter(|place| turn(place) == Turn::Called).count(), 2);
         assert_eq!(gate.in_flight(), 3);
@@ -458,9 +522,11 @@ mod tests {
     /// ones who were called had waited at most in the second half of it, and how many were shed.
     fn overload(step: u64, wait: Option<Duration>) -> (Duration, usize) {
         let (line, bound) = (Line::default(), bound(10_000, wait));
-        let mut places = Vec::new();
+        let (mut places, mut refused) = (Vec::new(), 0);
         for at in 0..3000 {
-            places.extend(line.join(&bound, Urgency::Normal, None, Tick(at * MS)).map(|place| (place, None)));
+            let place = line.join(&bound, Urgency::Normal, None, Tick(at * MS));
+            refused += usize::from(place.is_err());
+            places.extend(place.map(|place| (place, None)));
             if at % step == 0 {
                 line.call_next();
             }
@@ -472,7 +538,7 @@ mod tests {
         }
         let waits = places.iter().filter_map(|(place, called)| Some((*called)?.since(place.since())));
         let late = waits.skip(1500 / step as usize).max().unwrap_or_default();
-        (late, places.iter().filter(|(place, _)| turn(place) == Turn::Shed).count())
+        (late, refused + places.iter().filter(|(place, _)| turn(place) == Turn::Shed).count())
     }
 
     #[test]
@@ -496,7 +562,10 @@ mod tests {
             for _ in 0..if at % 20 == 0 { phases[phase] * 20 } else { 0 } {
                 match gate.enter() {
                     true => inside.push_back(()),
-                    false => waiting.extend(gate.rooms.join(&bound, Urgency::Normal, None, Tick(at * MS))),
+                    false => match gate.rooms.join(&bound, Urgency::Normal, None, Tick(at * MS)) {
+                        Ok(place) => waiting.push(place),
+                        Err(_) => seen[phase].1 += usize::from(at % 1000 >= 500),
+                    },
                 }
             }
             let ended = running.extract_if(.., |ends| *ends <= at).count();
@@ -526,11 +595,61 @@ mod tests {
         assert_eq!(calm.1, 0, "nobody is shed once no more come than can be served");
     }
 
+    /// Of those who come, so many each millisecond, so many are called; how many of all were not served, and the longest that one who was
+    /// called had waited. A line of a thousand, in front of servers that give a thousand answers a second when all is well.
+    fn passed(phases: &[(u64, usize, usize)]) -> (usize, Duration) {
+        let (line, bound) = (Line::default(), bound(1000, None));
+        line.usual_rate.store(1000, SeqCst);
+        line.rate.store(1000, SeqCst);
+        let (mut places, mut unserved, mut longest, mut at) = (Vec::new(), 0, Duration::ZERO, 0);
+        for &(for_ms, come, called) in phases {
+            for _ in 0..for_ms {
+                let now = Tick(at * MS);
+                for _ in 0..come {
+                    match line.join(&bound, Urgency::Normal, None, now) {
+                        Ok(place) => places.push(place),
+                        Err(_) => unserved += 1,
+                    }
+                }
+                line.now.fetch_max(now.0, SeqCst);
+                (0..called).for_each(|_| _ = line.call_next());
+                for place in places.extract_if(.., |place| turn(place) != Turn::Waits) {
+                    match turn(&place) {
+                        Turn::Called => longest = longest.max(now.since(place.since())),
+                        _ => unserved += 1,
+                    }
+                }
+                at += 1;
+            }
+        }
+        (unserved, longest)
+    }
+
+    #[test]
+    fn a_line_that_would_be_full_soon_is_cut_short_soon() {
+        let (unserved, longest) = passed(&[(2000, 3, 1)]);
+        assert!(longest <= Duration::from_millis(220), "{longest:?}");
+        assert!((3500..4100).contains(&unserved), "{unserved} of 6000");
+    }
+
+    #[test]
+    fn a_pause_is_waited_out_and_so_is_what_it_has_left() {
+        let pause = (600, 1, 0);
+        assert_eq!(passed(&[(500, 1, 1), pause, (1200, 1, 2), (500, 1, 1)]).0, 0);
+        // Slower for a while, and then as before.
+        assert_eq!(passed(&[(500, 1, 1), (150, 3, 0), (1000, 1, 2)]).0, 0);
+    }
+
+    #[test]
+    fn a_burst_for_which_there_is_room_is_waited_out() {
+        assert_eq!(passed(&[(500, 1, 1), (150, 5, 1), (1500, 0, 1)]).0, 0);
+    }
+
     #[test]
     fn a_line_from_which_nobody_is_called_is_not_cut_short() {
         let (line, bound) = (Line::default(), bound(10_000, None));
         let places: Vec<_> =
-            (0..500).filter_map(|at| line.join(&bound, Urgency::Normal, None, Tick(at * MS))).collect();
+            (0..500).flat_map(|at| line.join(&bound, Urgency::Normal, None, Tick(at * MS))).collect();
         assert!(places.iter().all(|place| turn(place) == Turn::Waits));
     }
 
@@ -538,7 +657,7 @@ mod tests {
     fn a_burst_that_is_worked_off_is_not_shed() {
         let (line, bound) = (Line::default(), bound(10_000, None));
         let places: Vec<_> =
-            (0..80).filter_map(|_| line.join(&bound, Urgency::Normal, None, Tick(0))).collect();
+            (0..80).flat_map(|_| line.join(&bound, Urgency::Normal, None, Tick(0))).collect();
         for at in 1..=80 {
             line.now.store(at * MS, SeqCst);
             assert!(line.call_next());
@@ -552,10 +671,10 @@ mod tests {
         let join = |urgency| line.join(&bound, urgency, None, Tick(0));
         let [low, normal, other, high] =
             [Urgency::Low, Urgency::Normal, Urgency::Normal, Urgency::High].map(|it| join(it).unwrap());
-        assert!(line.is_first(&high) && join(Urgency::Low).is_none());
+        assert!(line.is_first(&high) && join(Urgency::Low).is_err());
         let later = join(Urgency::Normal).unwrap();
         assert_eq!((turn(&low), line.len()), (Turn::Displaced, 4));
-        assert!(join(Urgency::Normal).is_none(), "equals do not push each other out");
+        assert!(join(Urgency::Normal).is_err(), "equals do not push each other out");
         let urgent = join(Urgency::High).unwrap();
         assert_eq!((turn(&later), turn(&other)), (Turn::Displaced, Turn::Waits), "the last one goes");
         for next in [&high, &urgent, &normal, &other] {

@@ -73,6 +73,15 @@ pub async fn server(
     Ok(since)
 }
 
+/// Why one who waits is not served any more, if so.
+fn refused(turn: Turn) -> Option<Crime> {
+    match turn {
+        Turn::Shed => Some(Crime::Overloaded),
+        Turn::Displaced => Some(Crime::QueueFull),
+        Turn::Waits | Turn::Called => None,
+    }
+}
+
 /// A wait that can be given up at any time, and passes on what was meant for it.
 struct Waits<'a> {
     pool: &'a Pool,
@@ -88,7 +97,8 @@ impl<'a> Waits<'a> {
         let gate = &pool.live.gate;
         let line = if for_server { &gate.servers } else { &gate.rooms };
         let place = line.join(&pool.bound, way.urgency, since, way.worker.clock.now());
-        let place = place.ok_or(Error::proxy(Phase::Pick, Crime::QueueFull))?;
+        let place = place.map_err(|turn| refused(turn).unwrap_or(Crime::QueueFull));
+        let place = place.map_err(|crime| Error::proxy(Phase::Pick, crime))?;
         Ok(Waits { pool, gate, for_server, place, is_served: false })
     }
 
@@ -120,12 +130,13 @@ impl<'a> Waits<'a> {
     ) -> Poll<Result<(), Error>> {
         let ours = |crime| Poll::Ready(Err(Error::proxy(Phase::Pick, crime)));
         match self.place.poll(cx) {
-            Poll::Ready(Turn::Shed) => return ours(Crime::Overloaded),
-            Poll::Ready(Turn::Displaced) => return ours(Crime::QueueFull),
-            Poll::Ready(_) => {
-                self.is_served = true;
-                return Poll::Ready(Ok(()));
-            }
+            Poll::Ready(turn) => match refused(turn) {
+                Some(crime) => return ours(crime),
+                None => {
+                    self.is_served = true;
+                    return Poll::Ready(Ok(()));
+                }
+            },
             Poll::Pending => {}
         }
         let now = worker.clock.refresh();

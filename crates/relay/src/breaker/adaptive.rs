@@ -18,6 +18,9 @@ const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 const SAMPLES: u32 = 16;
 /// The quantile that is looked at. Overload delays every request, the quick ones too; that some are slow is no overload.
 const LOW: u32 = 25;
+/// The one that is looked at while more wait than are going to be served: what is let in then is to be answered in time, and one
+/// server of several may hold more than its share.
+const MIDDLE: u32 = 50;
 /// How much longer than usual is still fine: half as long again, and this many microseconds.
 const SLACK: f64 = 5_000.0;
 /// For how long answers have to take too long: what is over before is worked off without refusing anybody.
@@ -29,6 +32,10 @@ const FORGETS: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(3);
 /// To which part of what it was the rate of answers has to fall.
 const RARE: f64 = 0.7;
+/// How fast it grows while there is no need to be careful; and while more wait than are going to be served, where every room that is too
+/// many is taken at once.
+const GROWS: f64 = 1.25;
+const GROWS_OUTRUN: f64 = 1.05;
 /// How fast the usual time follows a longer one, in seconds.
 const FOLLOWS: f64 = 300.0;
 
@@ -55,6 +62,8 @@ pub struct Adaptive {
     late_since: Option<Tick>,
     /// Since when they have been much rarer, too.
     rare_since: Option<Tick>,
+    /// The same while answers took no longer than usual.
+    usual_rate: f64,
     /// How many requests there were, and how many answers a second, when it was first made less.
     before: Option<(f64, f64)>,
 }
@@ -72,6 +81,7 @@ impl Default for Adaptive {
             heard: Tick::default(),
             silence: WINDOW.0,
             rate: 0.0,
+            usual_rate: 0.0,
             late_since: None,
             rare_since: None,
             before: None,
@@ -80,8 +90,9 @@ impl Default for Adaptive {
 }
 
 impl Adaptive {
-    /// Hears how long answers took, and how many requests there were at one time; gives the bound.
-    pub fn hear(&mut self, seen: &Spread, most: u32, now: Tick) -> u32 {
+    /// Hears how long answers took, how many requests there were at one time, and whether others wait who will not all be served; gives
+    /// the bound.
+    pub fn hear(&mut self, seen: &Spread, most: u32, outrun: bool, now: Tick) -> u32 {
         if self.seen.is_empty() {
             self.seen_since = now; // there may have been nothing at all for long
             if now.since(self.looked) >= FORGETS {
@@ -92,9 +103,14 @@ impl Adaptive {
         self.most = self.most.max(most);
         self.heard = now;
         if now >= self.next && (self.seen.len() >= SAMPLES || now.since(self.looked) >= WINDOW.1) {
-            self.look(now);
+            self.look(outrun, now);
         }
         self.limit()
+    }
+
+    /// How many answers a second there are, and were when all was well, of late; 0 when nothing is known.
+    pub fn rates(&self) -> (f64, f64) {
+        (self.rate, self.usual_rate)
     }
 
     /// Hears that somebody found no room, when perhaps nothing is answered at all; gives the bound.
@@ -111,8 +127,9 @@ impl Adaptive {
         self.limit as u32 // Invariant: between LEAST and MOST.
     }
 
-    fn look(&mut self, now: Tick) {
-        let Some(low) = self.seen.quantile(LOW).map(|low| low.as_micros() as f64) else { return };
+    fn look(&mut self, outrun: bool, now: Tick) {
+        let quantile = if outrun { MIDDLE } else { LOW };
+        let Some(low) = self.seen.quantile(quantile).map(|low| low.as_micros() as f64) else { return };
         let passed = now.since(self.looked).as_secs_f64().min(1.0);
         self.usual = match self.usual {
             usual if usual == 0.0 || low < usual => low,
@@ -131,19 +148,22 @@ impl Adaptive {
             }
         } else if low > fine {
             let since = *self.late_since.get_or_insert(self.seen_since);
-            if now.since(since) >= LATE {
+            if outrun || now.since(since) >= LATE {
                 self.take_away(low, fine, most, rate);
             }
         } else {
             (self.late_since, self.rare_since) = (None, None);
             self.before = None;
             if most >= self.limit * 0.8 {
-                self.limit *= 1.25;
+                self.limit *= if outrun { GROWS_OUTRUN } else { GROWS };
             }
         }
         self.limit = self.limit.clamp(LEAST.into(), MOST.into());
         if !pauses {
             self.rate += (rate - self.rate) * 0.3;
+        }
+        if low <= fine {
+            self.usual_rate = self.rate;
         }
         self.seen.clear();
         self.most = 0;
@@ -238,6 +258,7 @@ mod tests {
                     adaptive.hear(
                         &std::mem::take(&mut spread),
                         std::mem::take(&mut most) as u32,
+                        false,
                         Tick(now * 1000),
                     );
                 }
@@ -325,7 +346,7 @@ mod tests {
             let mut spread = Spread::default();
             (0..20).for_each(|_| spread.add(Duration::from_millis(500)));
             let now = Tick((at / 3 + 1) * 600_000_000 + at % 3 * 200_000);
-            assert!(adaptive.hear(&spread, limit, now) >= limit, "it has not been so for a second");
+            assert!(adaptive.hear(&spread, limit, false, now) >= limit, "it has not been so for a second");
         }
     }
 
@@ -336,7 +357,7 @@ mod tests {
             let mut spread = Spread::default();
             let time = if at < 10 { 1 } else { 3_000 };
             (0..20).for_each(|_| spread.add(Duration::from_millis(time)));
-            assert!(adaptive.hear(&spread, 300, Tick(at * 100_000)) >= LEAST);
+            assert!(adaptive.hear(&spread, 300, false, Tick(at * 100_000)) >= LEAST);
         }
     }
 }
