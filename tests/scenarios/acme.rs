@@ -1,11 +1,13 @@
 //! acme: certificates that nobody wrote down — from a real CA, and from our own — issued, kept, renewed; and what happens when the CA does not want to.
 
+use portunus_tests::binary::{has, portunus};
 use portunus_tests::pebble::{EAB, Pebble, Temper};
 use portunus_tests::tls::{Secured, Trusting};
 use portunus_tests::{Answer, Client, Origin, Place, Proxy, eventually};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -269,6 +271,34 @@ fn whoever_is_asked_is_asked_for_our_own_signature_too() {
     assert!(trusting.connect(proxy.address(), "bad.d.test").is_err());
     trusting.must_connect(proxy.address(), "good.d.test");
     assert_eq!(origin.count(), 2);
+}
+
+/// In a view of the file system of its own, in which the system's list is a copy: `$1` the program, `$2` the configuration, `$3` the URL, `$4` a folder.
+const BELIEVES: &str = "set -e
+mkdir $4/list $4/added; cp -rL /etc/ssl/certs/. $4/list
+mount --bind $4/list /etc/ssl/certs; mount --bind $4/added /usr/local/share/ca-certificates
+curl -sS $3 && exit 3
+$1 trust -c $2 >&2
+curl -sS $3";
+
+#[test]
+fn the_system_believes_the_internal_ca_once_it_was_told_to() {
+    let proxy = Proxy::start(
+        "state @dir/state\nsite localhost { listen @listen tls; tls internal; respond 200 believed }\n",
+    );
+    let folder = proxy.place().path().display().to_string();
+    let (config, url) =
+        (format!("{folder}/portunus.conf"), format!("https://localhost:{}/", proxy.address().port()));
+    let may = Command::new("unshare").args(["--mount", "--map-root-user", "true"]).status();
+    if !has("update-ca-certificates") || !has("curl") || !may.is_ok_and(|status| status.success()) {
+        return eprintln!("SKIPPED: there is no view of the file system of one's own here");
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "sh", "-c", BELIEVES, "sh"]).arg(portunus());
+    let output = command.args([&config, &url, &folder]).output().expect("to run");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "believed", "{said}");
+    assert!(said.contains("is believed by this machine until"), "{said}");
 }
 
 #[test]
