@@ -63,7 +63,7 @@ fn run(stage: &Stage) -> Row {
         load.reach(next);
     }
     let gone = load.age() - joined.1;
-    load.reach(joined.1 + stage.seconds(4, 280));
+    load.reach(joined.1 + stage.seconds(4, 280)); // the standard load of 300,000 requests
     let ledger = load.finish_with(&origins);
     let (bytes, time, cut) = download.stop();
     let of = |from: Duration, to: Duration| {
