@@ -22,7 +22,7 @@ const NO_PROVIDERS: &str = "this program was built without providers of DNS";
 const WITHOUT_PROVIDERS: &str = "build it with `--features acme-dns`, or write `dns exec PROGRAM`";
 
 /// What is printed in the place of a secret that was written out.
-const HIDDEN: &str = "…";
+pub const HIDDEN: &str = "…";
 
 /// What stands in `acme { … }`.
 pub fn read(block: &[Draft], scene: &mut Scene<'_, '_>) -> Acme {
@@ -178,12 +178,15 @@ fn provider(
     Some(DnsProvider { name: provider.name.to_owned(), zone, settings, wait })
 }
 
-/// A text that is not shown, even where it was written out.
 fn secret(value: &Value) -> Text {
-    match &value.text.written {
-        Some(_) => value.text.clone(),
-        None => Text { written: Some(HIDDEN.to_owned()), ..value.text.clone() },
-    }
+    let mut text = value.text.clone();
+    hide(&mut text);
+    text
+}
+
+/// From now on the text is not shown, even where it was written out.
+pub fn hide(text: &mut Text) {
+    text.written.get_or_insert_with(|| HIDDEN.to_owned());
 }
 
 fn email(text: &str) -> Result<String, Wrong> {

@@ -5,6 +5,7 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
+use crate::providers::SECRETS;
 use crate::{acme, canary, choosing, handshake, health, route, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
@@ -212,9 +213,15 @@ impl Checker<'_, '_> {
         for account in plan.settings.acme.authorities.iter_mut().filter_map(|ca| ca.external_account.as_mut())
         {
             self.fill(&mut account.key);
+            acme::hide(&mut account.key);
         }
         if let Some(Dns::Provider(provider)) = &mut plan.settings.acme.dns {
-            provider.settings.values_mut().for_each(|text| self.fill(text));
+            for (key, text) in &mut provider.settings {
+                self.fill(text);
+                if SECRETS.contains(&key.as_str()) && text.value != acme::HIDDEN {
+                    acme::hide(text);
+                }
+            }
         }
         let has_providers = self.scene.outside.environment.has_providers;
         for mistake in acme::mistakes(&plan.settings.acme, has_providers) {

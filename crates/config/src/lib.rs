@@ -34,7 +34,7 @@ pub use fmt::format;
 pub use json::{adapt, schema};
 pub use mistake::{Mistake, Mistakes};
 pub use outside::Environment;
-pub use providers::PROVIDERS;
+pub use providers::{PROVIDERS, SECRETS};
 pub use reference::reference;
 pub use tls::{FILE_BYTES_MAX as CERTIFICATE_BYTES_MAX, untimely};
 

@@ -50,7 +50,6 @@ pub const PROVIDERS: &[Provider] = &[
     provider("dnsmadeeasy", "DNS Made Easy", &["key", "secret"], &[]),
     provider("domeneshop", "Domeneshop", &["token", "secret"], &[]),
     provider("dreamhost", "DreamHost", &["key"], &[]),
-    provider("duckdns", "Duck DNS", &["token"], &[]),
     provider("dynu", "Dynu", &["key"], &[]),
     provider("easydns", "easyDNS", &["token", "key"], &[]),
     provider("exoscale", "Exoscale", &["key", "secret"], &[]),

@@ -20,9 +20,9 @@ pub async fn tidy(supervisor: Arc<Supervisor>) {
         // What other threads let go of until then is given back at once.
         let usual = set_purge_delay(0);
         tokio::time::sleep(SETTLE).await;
+        set_purge_delay(usual); // without a delay, what was to be given back later is not looked for
         // Where configurations are read, so that what that thread has kept for itself is among it.
         let _ = tokio::task::spawn_blocking(collect).await;
-        set_purge_delay(usual);
     }
 }
 

@@ -24,7 +24,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// before, nobody is refused for.
 const STANDING: Duration = Duration::from_secs(1);
 /// At how many looks one after the other the line has to grow so fast that it would be full within [`STANDING`], though as many are
-/// called as ever, until it is held to be standing without waiting for that: most of those who come will be refused in any case.
+/// called as ever, until it is held to be standing without waiting for that, when half of it is taken: most of those who come will be
+/// refused in any case.
 const OUTRUN: u32 = 3;
 /// How much less than ever still is as many.
 const AS_MANY: f64 = 0.9;
@@ -117,6 +118,11 @@ impl Gate {
 
     /// Keeps to `bound` from now on; an adaptive one goes on from where it is.
     pub fn bound(&self, bound: &Bound) {
+        if !bound.is_adaptive() {
+            // Nobody counts answers from now on.
+            self.rooms.rate.store(0, SeqCst);
+            self.rooms.usual_rate.store(0, SeqCst);
+        }
         match bound.most {
             InFlight::Unlimited => self.set_limit(u32::MAX),
             InFlight::Most(most) => self.set_limit(most),
@@ -129,13 +135,15 @@ impl Gate {
 
     /// Hears how long answers took, and how many requests there were at one time: an adaptive bound follows.
     pub fn hear(&self, seen: &Spread, most: u32, now: Tick) {
-        let is_standing = !self.rooms.is_empty() && self.rooms.is_standing();
+        let outrun = !self.rooms.is_empty() && self.rooms.is_outrun();
         let mut adaptive = lock(&self.adaptive);
-        let limit = adaptive.hear(seen, most, is_standing, now);
+        let limit = adaptive.hear(seen, most, outrun, now);
         let (rate, usual_rate) = adaptive.rates();
+        let is_slow = adaptive.is_slow();
         drop(adaptive);
         self.rooms.rate.store(rate as u32, SeqCst);
-        self.rooms.usual_rate.store(usual_rate as u32, SeqCst);
+        // While answers take no longer than usual the bound has not found itself yet, and the line says nothing of the servers.
+        self.rooms.usual_rate.store(if is_slow { usual_rate as u32 } else { 0 }, SeqCst);
         self.follow(limit);
     }
 
@@ -200,7 +208,7 @@ pub struct Line {
     now: AtomicU64,
     /// How many answers a second there are; 0: nobody knows.
     rate: AtomicU32,
-    /// How many there were when all was well, of late; 0: nobody knows.
+    /// How many there were when all was well, of late; 0: nobody knows, or all is well.
     usual_rate: AtomicU32,
     /// Guards the line and what is known of its waits.
     line: Mutex<Waits>,
@@ -222,6 +230,8 @@ struct Waits {
     turned_away: bool,
     /// At how many looks in a row it has grown too fast.
     outrun: u32,
+    /// Whether it stands, or has stood lately, because of that.
+    was_outrun: bool,
     /// How many may wait at all.
     length: u32,
     /// Since when everybody who was called had waited.
@@ -329,10 +339,9 @@ impl Line {
         lock(&place.state).0
     }
 
-    /// Whether more come than are called, and will until fewer come.
-    fn is_standing(&self) -> bool {
-        let waits = lock(&self.line);
-        waits.is_standing && waits.is_controlled
+    /// Whether it stands because so many come that most of them have to be refused.
+    fn is_outrun(&self) -> bool {
+        lock(&self.line).is_outrun()
     }
 
     /// Whether this is the first place.
@@ -365,11 +374,15 @@ impl Waits {
     /// An interval is over: whether everybody who was called in it had waited.
     fn look(&mut self, now: Tick, usual_rate: u32) {
         // When nobody at all was called nothing is known: a pause looks like that, and so does a line in which nobody was.
-        let shortest = self.shortest.take().filter(|_| now.since(self.interval_ends) < INTERVAL);
-        let is_late = self.turned_away || self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
+        let is_known = now.since(self.interval_ends) < INTERVAL;
+        let shortest = self.shortest.take();
+        let has_waited = self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
+        let is_late = is_known && (self.turned_away || has_waited);
         self.late_since = is_late.then(|| self.late_since.unwrap_or(now));
-        self.outrun = if is_late && self.is_outrun(now, usual_rate) { self.outrun + 1 } else { 0 };
-        let at_once = now < self.lately_until || self.outrun >= OUTRUN;
+        self.outrun = if is_late && self.grows_too_fast(now, usual_rate) { self.outrun + 1 } else { 0 };
+        let is_outrun = self.outrun >= OUTRUN && self.len() * 2 >= self.length as usize;
+        self.was_outrun = is_outrun || self.was_outrun && now < self.lately_until;
+        let at_once = now < self.lately_until || is_outrun;
         let needed = if at_once { Duration::ZERO } else { STANDING };
         self.is_standing = self.late_since.is_some_and(|since| now.since(since) >= needed);
         if self.is_standing {
@@ -382,7 +395,7 @@ impl Waits {
 
     /// Whether the line has grown in this interval as one does that is full within [`STANDING`], although no fewer were called than usual. When
     /// fewer are called it is a pause, and when it is worked off, fewer come.
-    fn is_outrun(&self, now: Tick, usual_rate: u32) -> bool {
+    fn grows_too_fast(&self, now: Tick, usual_rate: u32) -> bool {
         let seconds = now.since(self.interval_began).as_secs_f64();
         let grown = f64::from(self.joined.saturating_sub(self.called));
         usual_rate > 0
@@ -393,9 +406,13 @@ impl Waits {
     /// Whether one who comes now would not be called within [`STANDING_WAIT`], as far as that is known: whoever is going to be sent away
     /// had better hear it at once.
     fn is_full_for(&self, urgency: Urgency, rate: u32) -> bool {
-        let is_cut_short = self.is_standing && self.is_controlled && urgency != Urgency::High;
+        let before: usize = self.places.iter().skip(urgency as usize).map(VecDeque::len).sum();
         let room = f64::from(rate) * STANDING_WAIT.as_secs_f64();
-        is_cut_short && rate > 0 && self.len() as f64 >= room.max(1.0)
+        self.is_outrun() && urgency != Urgency::High && rate > 0 && before as f64 >= room.max(1.0)
+    }
+
+    fn is_outrun(&self) -> bool {
+        self.is_standing && self.is_controlled && self.was_outrun
     }
 
     fn len(&self) -> usize {
@@ -628,7 +645,7 @@ mod tests {
     #[test]
     fn a_line_that_would_be_full_soon_is_cut_short_soon() {
         let (unserved, longest) = passed(&[(2000, 3, 1)]);
-        assert!(longest <= Duration::from_millis(220), "{longest:?}");
+        assert!(longest <= Duration::from_millis(320), "{longest:?}");
         assert!((3500..4100).contains(&unserved), "{unserved} of 6000");
     }
 
@@ -642,7 +659,33 @@ mod tests {
 
     #[test]
     fn a_burst_for_which_there_is_room_is_waited_out() {
-        assert_eq!(passed(&[(500, 1, 1), (150, 5, 1), (1500, 0, 1)]).0, 0);
+        assert_eq!(passed(&[(500, 1, 1), (120, 5, 1), (1500, 0, 1)]).0, 0);
+        assert_eq!(passed(&[(500, 1, 1), (240, 3, 1), (1500, 1, 2)]).0, 0);
+        assert_eq!(passed(&[(500, 1, 1), (450, 2, 1), (1500, 0, 1)]).0, 0);
+    }
+
+    #[test]
+    fn what_was_turned_away_long_ago_says_nothing_of_today() {
+        let overload_and_quiet = [(2000, 3, 1), (10, 3, 0), (1500, 0, 2), (5000, 0, 0)];
+        let before = passed(&overload_and_quiet).0;
+        let burst = [(20, 3, 1), (500, 0, 1)];
+        assert_eq!(passed(&[&overload_and_quiet[..], &burst].concat()).0, before);
+    }
+
+    #[test]
+    fn those_who_would_be_called_later_take_nobodys_place() {
+        let line = Line::default();
+        line.rate.store(1000, SeqCst);
+        let bound = bound(1000, None);
+        for _ in 0..6 {
+            line.join(&bound, Urgency::Low, None, Tick(0)).unwrap();
+        }
+        {
+            let mut waits = lock(&line.line);
+            (waits.is_standing, waits.was_outrun, waits.interval_ends) = (true, true, Tick(1_000_000));
+        }
+        assert_eq!(line.join(&bound, Urgency::Low, None, Tick(1)).unwrap_err(), Turn::Shed);
+        assert!(line.join(&bound, Urgency::Normal, None, Tick(1)).is_ok());
     }
 
     #[test]

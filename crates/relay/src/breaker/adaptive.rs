@@ -39,12 +39,25 @@ const GROWS_OUTRUN: f64 = 1.05;
 /// How fast the usual time follows a longer one, in seconds.
 const FOLLOWS: f64 = 300.0;
 
+/// A usual time in microseconds: the least that was seen, slowly rising. 0 while nothing was seen.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usual(f64);
+
+impl Usual {
+    fn follow(&mut self, time: f64, passed: f64) {
+        self.0 = match self.0 {
+            usual if usual == 0.0 || time < usual => time,
+            usual => usual + (time - usual) * (passed / FOLLOWS),
+        };
+    }
+}
+
 /// The bound of one pool.
 #[derive(Debug)]
 pub struct Adaptive {
     limit: f64,
-    /// The usual time in microseconds: the least that was seen, slowly rising. 0 while nothing was seen.
-    usual: f64,
+    /// What is usual for [`LOW`], and for [`MIDDLE`].
+    usual: [Usual; 2],
     seen: Spread,
     /// The most requests at one time since the last look.
     most: u32,
@@ -62,8 +75,10 @@ pub struct Adaptive {
     late_since: Option<Tick>,
     /// Since when they have been much rarer, too.
     rare_since: Option<Tick>,
-    /// The same while answers took no longer than usual.
+    /// The most of them while answers took no longer than usual, slowly falling.
     usual_rate: f64,
+    /// Whether answers took longer at the last look.
+    is_slow: bool,
     /// How many requests there were, and how many answers a second, when it was first made less.
     before: Option<(f64, f64)>,
 }
@@ -72,7 +87,7 @@ impl Default for Adaptive {
     fn default() -> Adaptive {
         Adaptive {
             limit: f64::from(START),
-            usual: 0.0,
+            usual: [Usual::default(); 2],
             seen: Spread::default(),
             most: 0,
             looked: Tick::default(),
@@ -82,6 +97,7 @@ impl Default for Adaptive {
             silence: WINDOW.0,
             rate: 0.0,
             usual_rate: 0.0,
+            is_slow: false,
             late_since: None,
             rare_since: None,
             before: None,
@@ -113,6 +129,11 @@ impl Adaptive {
         (self.rate, self.usual_rate)
     }
 
+    /// Whether answers take longer than usual.
+    pub fn is_slow(&self) -> bool {
+        self.is_slow
+    }
+
     /// Hears that somebody found no room, when perhaps nothing is answered at all; gives the bound.
     pub fn hear_full(&mut self, now: Tick) -> u32 {
         if now.since(self.heard) >= self.silence && self.limit < f64::from(BLIND_MOST) {
@@ -128,16 +149,18 @@ impl Adaptive {
     }
 
     fn look(&mut self, outrun: bool, now: Tick) {
-        let quantile = if outrun { MIDDLE } else { LOW };
-        let Some(low) = self.seen.quantile(quantile).map(|low| low.as_micros() as f64) else { return };
         let passed = now.since(self.looked).as_secs_f64().min(1.0);
-        self.usual = match self.usual {
-            usual if usual == 0.0 || low < usual => low,
-            usual => usual + (low - usual) * (passed / FOLLOWS),
-        };
+        let mut times = [0.0; 2];
+        for ((quantile, time), usual) in [LOW, MIDDLE].into_iter().zip(&mut times).zip(&mut self.usual) {
+            let Some(seen) = self.seen.quantile(quantile) else { return };
+            *time = seen.as_micros() as f64;
+            usual.follow(*time, passed);
+        }
+        let ([low, middle], [usual_low, usual_middle]) = (times, self.usual);
+        let (low, usual) = if outrun { (middle, usual_middle) } else { (low, usual_low) };
         let most = f64::from(self.most);
         let rate = f64::from(self.seen.len()) / passed.max(0.001);
-        let fine = self.usual * 1.5 + SLACK;
+        let fine = usual.0 * 1.5 + SLACK;
         let pauses = low > fine && rate < self.rate * RARE && {
             let since = *self.rare_since.get_or_insert(now);
             now.since(since) < PAUSE
@@ -162,8 +185,9 @@ impl Adaptive {
         if !pauses {
             self.rate += (rate - self.rate) * 0.3;
         }
-        if low <= fine {
-            self.usual_rate = self.rate;
+        self.is_slow = low > fine;
+        if !self.is_slow {
+            self.usual_rate = self.rate.max(self.usual_rate * (1.0 - passed / FOLLOWS));
         }
         self.seen.clear();
         self.most = 0;
@@ -185,7 +209,7 @@ impl Adaptive {
             return; // those of before are still there
         }
         if most < most_before * 0.6 && rate < rate_before * 0.7 {
-            self.usual = self.usual.max(low / 1.5);
+            self.usual.iter_mut().for_each(|usual| usual.0 = usual.0.max(low / 1.5));
             self.limit = most_before;
             self.before = None;
             return;
