@@ -196,8 +196,13 @@ fn has_counted(proxy: Proxy, requests: usize) {
     assert!(proxy.end());
 }
 
+/// Connections that nothing but a panic ends.
+fn unending() -> Limits {
+    Limits { requests: u64::MAX, ..Limits::default() }
+}
+
 fn panics_over_http1(requests: usize) {
-    let proxy = Proxy::start(fine_origin(), &["panics"], Limits::default());
+    let proxy = Proxy::start(fine_origin(), &["panics"], unending());
     let (mut client, mut steady) = (proxy.client(), proxy.client());
     for number in 0..requests {
         let path = path(number);
@@ -215,8 +220,7 @@ fn panics_over_http1(requests: usize) {
 
 /// All over one connection, so many of them at a time.
 async fn panics_over_http2(requests: usize, at_a_time: usize) {
-    let limits = Limits { requests: u64::MAX, age: Duration::from_secs(3600), ..Limits::default() };
-    let proxy = Proxy::start(fine_origin(), &["panics"], limits);
+    let proxy = Proxy::start(fine_origin(), &["panics"], unending());
     let stream = tokio::net::TcpStream::connect(&proxy.address).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
