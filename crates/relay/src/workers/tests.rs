@@ -252,7 +252,7 @@ async fn t31_a_panic_costs_its_stream_and_not_those_beside_it() {
 }
 
 #[tokio::test]
-#[ignore = "the long form of T31: 300,000 requests over each protocol, a minute when optimised"]
+#[ignore = "the long form of T31: 300,000 requests over each protocol, minutes"]
 async fn t31_long() {
     panics_over_http1(300_000);
     panics_over_http2(300_000, 20).await;
