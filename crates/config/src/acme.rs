@@ -22,7 +22,7 @@ const NO_PROVIDERS: &str = "this program was built without providers of DNS";
 const WITHOUT_PROVIDERS: &str = "build it with `--features acme-dns`, or write `dns exec PROGRAM`";
 
 /// What is printed in the place of a secret that was written out.
-pub const HIDDEN: &str = "…";
+const HIDDEN: &str = "…";
 
 /// What stands in `acme { … }`.
 pub fn read(block: &[Draft], scene: &mut Scene<'_, '_>) -> Acme {

@@ -218,7 +218,7 @@ impl Checker<'_, '_> {
         if let Some(Dns::Provider(provider)) = &mut plan.settings.acme.dns {
             for (key, text) in &mut provider.settings {
                 self.fill(text);
-                if SECRETS.contains(&key.as_str()) && text.value != acme::HIDDEN {
+                if SECRETS.contains(&key.as_str()) {
                     acme::hide(text);
                 }
             }

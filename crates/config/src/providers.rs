@@ -128,12 +128,11 @@ impl Provider {
 
     /// What is wrong with a setting of this name, if anything.
     pub fn refuses(&self, key: &str) -> Option<Wrong> {
-        let knows = self.needs.contains(&key) || self.takes.contains(&key);
-        let list = |keys: &[&str]| keys.iter().map(|key| format!("`{key}=`")).collect::<Vec<_>>().join(", ");
-        (!knows).then(|| {
-            let takes = [self.needs, self.takes].concat();
+        let takes = [self.needs, self.takes].concat();
+        (!takes.contains(&key)).then(|| {
+            let takes: Vec<String> = takes.iter().map(|key| format!("`{key}=`")).collect();
             Wrong::new(format!("`{}` takes no `{key}=`", self.name))
-                .hint(format!("it takes {}", list(&takes)))
+                .hint(format!("it takes {}", takes.join(", ")))
         })
     }
 

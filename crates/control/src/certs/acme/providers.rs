@@ -9,8 +9,7 @@ use dns_update::providers::ovh::OvhEndpoint;
 use dns_update::providers::route53::Route53Config;
 use dns_update::{DnsRecord, DnsRecordType, DnsUpdater, Error, TsigAlgorithm};
 use portunus_config::SECRETS;
-use portunus_relay::plan::{DnsProvider, Text};
-use std::collections::BTreeMap;
+use portunus_relay::plan::DnsProvider;
 use std::time::Duration;
 
 /// The program can speak with providers of DNS itself.
@@ -85,14 +84,15 @@ fn zones(name: &str) -> Vec<&str> {
 }
 
 /// What speaks with the provider.
-pub fn updater(plan: &DnsProvider) -> Result<DnsUpdater, String> {
-    let told = Told(&plan.settings);
-    let is = |key: &str| told.is(key);
+fn updater(plan: &DnsProvider) -> Result<DnsUpdater, String> {
+    let may_be = |key: &str| plan.settings.get(key).map(|text| text.value.as_str());
+    // Empty only where the configuration was not checked.
+    let is = |key: &str| may_be(key).unwrap_or("");
     let time = Some(ANSWER_TIME);
     match plan.name.as_str() {
         "alidns" => {
             let none = None::<&str>;
-            DnsUpdater::new_alidns(is("key"), is("secret"), told.may_be("region"), none, none, time)
+            DnsUpdater::new_alidns(is("key"), is("secret"), may_be("region"), none, none, time)
         }
         "arvancloud" => DnsUpdater::new_arvancloud(is("key"), time),
         "autodns" => DnsUpdater::new_autodns(is("user"), is("password"), None, time),
@@ -149,7 +149,7 @@ pub fn updater(plan: &DnsProvider) -> Result<DnsUpdater, String> {
         "nifcloud" => DnsUpdater::new_nifcloud(is("key"), is("secret"), time),
         "ns1" => DnsUpdater::new_ns1(is("key"), time),
         "ovh" => {
-            let endpoint = match told.may_be("region").unwrap_or("eu") {
+            let endpoint = match may_be("region").unwrap_or("eu") {
                 "eu" => OvhEndpoint::OvhEu,
                 "us" => OvhEndpoint::OvhUs,
                 "ca" => OvhEndpoint::OvhCa,
@@ -158,9 +158,9 @@ pub fn updater(plan: &DnsProvider) -> Result<DnsUpdater, String> {
             DnsUpdater::new_ovh(is("key"), is("secret"), is("token"), endpoint, time)
         }
         "porkbun" => DnsUpdater::new_porkbun(is("key"), is("secret"), time),
-        "powerdns" => DnsUpdater::new_pdns(is("key"), told.may_be("server"), told.may_be("account"), time),
+        "powerdns" => DnsUpdater::new_pdns(is("key"), may_be("server"), may_be("account"), time),
         "rfc2136" => {
-            let algorithm = told.may_be("algorithm").unwrap_or("hmac-sha256");
+            let algorithm = may_be("algorithm").unwrap_or("hmac-sha256");
             let algorithm: TsigAlgorithm =
                 algorithm.parse().map_err(|()| format!("`rfc2136` has no `algorithm={algorithm}`"))?;
             let secret = BASE64_STANDARD.decode(is("secret"));
@@ -172,8 +172,8 @@ pub fn updater(plan: &DnsProvider) -> Result<DnsUpdater, String> {
         "route53" => DnsUpdater::new_route53(Route53Config {
             access_key_id: is("key").to_owned(),
             secret_access_key: is("secret").to_owned(),
-            session_token: told.may_be("token").map(str::to_owned),
-            region: told.may_be("region").map(str::to_owned),
+            session_token: may_be("token").map(str::to_owned),
+            region: may_be("region").map(str::to_owned),
             hosted_zone_id: None,
             private_zone_only: None,
             endpoint: None,
@@ -182,14 +182,14 @@ pub fn updater(plan: &DnsProvider) -> Result<DnsUpdater, String> {
         "simplycom" => DnsUpdater::new_simplycom(is("account"), is("key"), time),
         "spaceship" => DnsUpdater::new_spaceship(is("key"), is("secret"), time),
         "tencentcloud" => {
-            DnsUpdater::new_tencentcloud(is("key"), is("secret"), told.may_be("region"), None::<&str>, time)
+            DnsUpdater::new_tencentcloud(is("key"), is("secret"), may_be("region"), None::<&str>, time)
         }
         "transip" => DnsUpdater::new_transip(is("user"), is("key"), false, time),
         "ultradns" => {
-            let server = told.may_be("server").map(str::to_owned);
+            let server = may_be("server").map(str::to_owned);
             DnsUpdater::new_ultradns(is("user"), is("password"), server, time)
         }
-        "vercel" => DnsUpdater::new_vercel(is("token"), told.may_be("account"), time),
+        "vercel" => DnsUpdater::new_vercel(is("token"), may_be("account"), time),
         "vultr" => DnsUpdater::new_vultr(is("key"), time),
         "websupport" => DnsUpdater::new_websupport(is("key"), is("secret"), time),
         "zoneeu" => DnsUpdater::new_zoneeu(is("user"), is("key"), time),
@@ -198,24 +198,11 @@ pub fn updater(plan: &DnsProvider) -> Result<DnsUpdater, String> {
     .map_err(|error| format!("`{}` cannot be spoken with: {error}", plan.name))
 }
 
-/// What the operator has written.
-struct Told<'a>(&'a BTreeMap<String, Text>);
-
-impl<'a> Told<'a> {
-    /// Empty only where the configuration was not checked.
-    fn is(&self, key: &str) -> &'a str {
-        self.may_be(key).unwrap_or("")
-    }
-
-    fn may_be(&self, key: &str) -> Option<&'a str> {
-        self.0.get(key).map(|text| text.value.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use portunus_config::PROVIDERS;
+    use portunus_relay::plan::Text;
 
     fn plan(name: &str, settings: &[(&str, &str)]) -> DnsProvider {
         let text = |&(key, value): &(&str, &str)| (key.to_owned(), Text::plain(value));
