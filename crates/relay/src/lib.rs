@@ -6,6 +6,7 @@ pub mod asker;
 pub mod attempt;
 pub mod breaker;
 pub mod buffers;
+pub mod call;
 pub mod canary;
 pub mod candidates;
 pub mod cells;

@@ -1,7 +1,8 @@
 //! THE function: one exchange through the verbs.
 
-use crate::attempt::{self, Answer, Answered};
-use crate::client::{Client, Scratch};
+use crate::attempt::{Answer, Answered, Ask};
+use crate::call::Call;
+use crate::client::Client;
 use crate::context::{Bounds, Context};
 use crate::filter::chain::Step;
 use crate::filter::forwarded;
@@ -17,12 +18,43 @@ use crate::worker::Worker;
 use portunus_message::body::Source;
 use portunus_message::{Crime, Error, Exchange, Phase, Response, Side, Status};
 use portunus_wire::h1::Framing;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 /// One exchange, from request to record. Everything the data plane does is called from here.
-pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch, run: &Run, worker: &Worker) {
+pub async fn serve(call: &mut Call<'_>) {
+    let done = match find(call) {
+        Found::Route(route) => follow(call, route).await,
+        Found::Challenge(text) => show(call.x, call.client, &text, call.worker).await,
+        Found::Nothing(crime) => {
+            refuse(call.x, call.client, Error::client(Phase::Head, crime), call.worker).await
+        }
+    };
+    let Call { x, client, run, worker, .. } = call;
+    if let Err(error) = done {
+        x.error.get_or_insert(error);
+        client.keep_alive = false;
+    }
+    if x.sent.is_none() {
+        x.sent = x.error.map(|error| error.crime.status());
+    }
+    tally::close(x, run, worker);
+}
+
+/// Where a request leads.
+enum Found<'a> {
+    Route(&'a Route),
+    /// A CA asks, and gets this text.
+    Challenge(Arc<str>),
+    Nothing(Crime),
+}
+
+/// Finds out who asks, and for what.
+fn find<'a>(call: &mut Call<'a>) -> Found<'a> {
+    let Call { x, client, scratch, run, .. } = call;
+    let run: &'a Run = run;
     scratch.later.clear();
     let client_ip =
         forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut scratch.told, &mut x.id);
@@ -37,76 +69,69 @@ pub async fn serve(x: &mut Exchange, client: &mut Client, scratch: &mut Scratch,
         }
     }
     // A CA is answered whatever the sites make of its request; everybody else's goes on.
-    let challenged = run.snapshot.challenges.answer(x.request.target.path());
-    let done = match found {
-        _ if let Some(text) = challenged => show(x, client, &text, worker).await,
-        Err(crime) => refuse(x, client, Error::client(Phase::Head, crime), worker).await,
+    if let Some(text) = run.snapshot.challenges.answer(x.request.target.path()) {
+        return Found::Challenge(text);
+    }
+    match found {
         Ok((at, route)) => {
             x.labels.route = Some(at);
-            follow(x, client, scratch, route, run, worker).await
+            Found::Route(route)
         }
-    };
-    if let Err(error) = done {
-        x.error.get_or_insert(error);
-        client.keep_alive = false;
+        Err(crime) => Found::Nothing(crime),
     }
-    if x.sent.is_none() {
-        x.sent = x.error.map(|error| error.crime.status());
-    }
-    tally::close(x, run, worker);
 }
 
 /// Follows a route to its end. An error means that the client's connection cannot go on.
-async fn follow(
-    x: &mut Exchange,
-    client: &mut Client,
-    scratch: &mut Scratch,
-    route: &Route,
-    run: &Run,
-    worker: &Worker,
-) -> Result<(), Error> {
+async fn follow(call: &mut Call<'_>, route: &Route) -> Result<(), Error> {
     // What needs no upstream, or is urgent, is always answered: health, for one.
     if !route.split.forward.is_empty()
         && route.urgency < Urgency::High
-        && !worker.turnstile.passes_at_once()
-        && !worker.turnstile.pass(&worker.clock, worker.limits().worker_lag).await
+        && !call.worker.turnstile.passes_at_once()
+        && !call.worker.turnstile.pass(&call.worker.clock, call.worker.limits().worker_lag).await
     {
         // Whoever asks again over the same connection costs as much as before; a new one has to wait for its turn.
-        client.keep_alive = false;
-        return refuse(x, client, Error::proxy(Phase::Head, Crime::Overloaded), worker).await;
+        call.client.keep_alive = false;
+        let error = Error::proxy(Phase::Head, Crime::Overloaded);
+        return refuse(call.x, call.client, error, call.worker).await;
     }
     let mut bounds = route.bounds;
-    let (ran, verdict) = filter(x, client, scratch, route, &mut bounds, worker).await;
-    if grpc::is_call(&x.request) {
-        // Not where somebody else's servers would have to wait for whoever says that it is a call.
-        let pools = route.split.forward.iter().filter_map(|(pool, _)| run.pools.get(*pool as usize));
-        let in_turns = pools.flat_map(|pool| &pool.hosts).all(|host| !host.speaks_http1());
-        grpc::bound(&x.request, &mut bounds, &route.limits, in_turns, client.link.is_stream());
+    let (ran, verdict) = match route.chain.is_empty() {
+        true => (0, Verdict::Go),
+        false => filter(call, route, &mut bounds).await,
+    };
+    if grpc::is_call(&call.x.request) {
+        bound_call(call, route, &mut bounds);
     }
     let answered = match verdict {
         Verdict::Answer => None,
-        Verdict::Fail(error) => {
-            return fail(x, client, scratch, route, &mut bounds, ran, error, worker).await;
-        }
-        Verdict::Go => {
-            let asked = match x.request.body.length {
-                Some(length) if length > bounds.body_bytes => {
-                    Err(Error::client(Phase::Body, Crime::BodyTooLarge))
-                }
-                _ => attempt::until_answered(x, client, scratch, route, &bounds, run, worker).await,
-            };
-            match asked {
-                Ok(answered) => Some(answered),
-                Err(error) => return fail(x, client, scratch, route, &mut bounds, ran, error, worker).await,
-            }
-        }
+        Verdict::Fail(error) => return fail(call, route, &mut bounds, ran, error).await,
+        Verdict::Go => match ask(call, route, &bounds).await {
+            Ok(answered) => Some(answered),
+            Err(error) => return fail(call, route, &mut bounds, ran, error).await,
+        },
     };
-    turn_back(x, scratch, route, &mut bounds, ran, answered.as_ref());
+    turn_back(call, route, &mut bounds, ran, answered.as_ref());
     match answered {
-        None => local(x, client, worker).await,
-        Some(answered) if answered.answer.upgraded => switch(x, client, answered, route, run, worker).await,
-        Some(answered) => relay(x, client, answered, route, &bounds, worker).await,
+        None => local(call.x, call.client, call.worker).await,
+        Some(answered) if answered.answer.upgraded => switch(call, answered, route).await,
+        Some(answered) => relay(call, answered, route, &bounds).await,
     }
+}
+
+/// Asks an upstream.
+async fn ask(call: &mut Call<'_>, route: &Route, bounds: &Bounds) -> Result<Answered, Error> {
+    if call.x.request.body.length.is_some_and(|length| length > bounds.body_bytes) {
+        return Err(Error::client(Phase::Body, Crime::BodyTooLarge));
+    }
+    Ask::new(call, route, bounds)?.until_answered().await
+}
+
+/// The bounds of a call of gRPC are those that its client has given it.
+fn bound_call(call: &Call<'_>, route: &Route, bounds: &mut Bounds) {
+    // Not where somebody else's servers would have to wait for whoever says that it is a call.
+    let pools = route.split.forward.iter().filter_map(|(pool, _)| call.run.pools.get(*pool as usize));
+    let in_turns = pools.flat_map(|pool| &pool.hosts).all(|host| !host.speaks_http1());
+    grpc::bound(&call.x.request, bounds, &route.limits, in_turns, call.client.link.is_stream());
 }
 
 /// Shows a CA what it asks for (RFC 8555 §8.3).
@@ -123,17 +148,8 @@ enum Verdict {
 }
 
 /// Leads the request through the route's filters, waiting where they ask for it.
-async fn filter(
-    x: &mut Exchange,
-    client: &mut Client,
-    scratch: &mut Scratch,
-    route: &Route,
-    bounds: &mut Bounds,
-    worker: &Worker,
-) -> (usize, Verdict) {
-    if route.chain.is_empty() {
-        return (0, Verdict::Go);
-    }
+async fn filter(call: &mut Call<'_>, route: &Route, bounds: &mut Bounds) -> (usize, Verdict) {
+    let Call { x, client, scratch, worker, .. } = call;
     let (peer, client_ip, id, now) = (x.peer, x.client_ip(), x.id, x.times.began);
     let later = &mut scratch.later;
     let proof = x.proof.as_deref();
@@ -170,13 +186,13 @@ async fn pause(client: &Client, worker: &Worker, time: std::time::Duration) {
 
 /// Leads the answer back through the filters that ran.
 fn turn_back(
-    x: &mut Exchange,
-    scratch: &mut Scratch,
+    call: &mut Call<'_>,
     route: &Route,
     bounds: &mut Bounds,
     ran: usize,
     answered: Option<&Answered>,
 ) {
+    let Call { x, scratch, .. } = call;
     if ran > 0 {
         let upstream = answered.map(|answered| &*answered.answer.lease.pool().host.name);
         let (peer, client_ip, id, now) = (x.peer, x.client_ip(), x.id, x.times.began);
@@ -192,27 +208,23 @@ fn turn_back(
 }
 
 /// Answers for an error, through the filters that ran, if somebody is left to be answered.
-#[allow(clippy::too_many_arguments)]
 async fn fail(
-    x: &mut Exchange,
-    client: &mut Client,
-    scratch: &mut Scratch,
+    call: &mut Call<'_>,
     route: &Route,
     bounds: &mut Bounds,
     ran: usize,
     error: Error,
-    worker: &Worker,
 ) -> Result<(), Error> {
-    x.error = Some(error);
-    if tally::is_client_gone(x) {
+    call.x.error = Some(error);
+    if tally::is_client_gone(call.x) {
         return Err(error);
     }
     if error.side == Side::Client && error.phase == Phase::Body {
-        client.keep_alive = false; // what follows a body that was not taken has no meaning (attack A36)
+        call.client.keep_alive = false; // what follows a body that was not taken has no meaning (attack A36)
     }
-    own::sorry(x, &error);
-    turn_back(x, scratch, route, bounds, ran, None);
-    local(x, client, worker).await
+    own::sorry(call.x, &error);
+    turn_back(call, route, bounds, ran, None);
+    local(call.x, call.client, call.worker).await
 }
 
 /// Answers for an error that comes before any route; also for heads that could not be read.
@@ -280,58 +292,54 @@ async fn drain(client: &mut Client, worker: &Worker) -> Result<(), Error> {
 }
 
 /// Passes an upstream's answer on.
-async fn relay(
-    x: &mut Exchange,
-    client: &mut Client,
-    answered: Answered,
-    route: &Route,
-    bounds: &Bounds,
-    worker: &Worker,
-) -> Result<(), Error> {
-    let Answered { answer: Answer { mut lease, keep_alive, up_failed, .. }, mut up, held } = answered;
-    if x.request.websocket {
-        client.keep_alive = false; // what follows was meant for a tunnel that is not there (attack A30)
-    }
-    let framing = reply::head(x, client, worker);
-    let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
-    let stages = std::mem::take(&mut x.response.body.stages);
-    let mut down = Transfer::new(Side::Upstream, stages, u64::MAX);
-    if !client.link.is_stream() && !x.request.trailers {
-        down.drop_trailers();
-    }
-    let both = Both {
-        client,
-        link,
-        up: &mut up,
-        up_failed,
-        down: &mut down,
-        bounds,
-        limits: &route.limits,
-        first: true,
-    };
-    let in_order = match both.run(x, worker).await {
-        Ok(in_order) => in_order,
-        Err(error) if error.side == Side::Upstream && client.link.nothing_sent() => {
-            drop(lease);
-            return take_back(x, client, error, worker).await;
+#[allow(clippy::manual_async_fn)]
+fn relay<'a>(
+    call: &'a mut Call<'_>,
+    mut answered: Answered,
+    route: &'a Route,
+    bounds: &'a Bounds,
+) -> impl Future<Output = Result<(), Error>> {
+    // Not an `async fn`: that would keep what has been answered twice.
+    async move {
+        let Call { x, client, worker, .. } = call;
+        if x.request.websocket {
+            client.keep_alive = false; // what follows was meant for a tunnel that is not there (attack A30)
         }
-        Err(error) => {
-            if framing == Framing::UntilClose {
-                client.link.reset_on_drop(); // a plain end would look like the end of the body (attack A45)
+        let framing = reply::head(x, client, worker);
+        let link = answered.answer.lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
+        let stages = std::mem::take(&mut x.response.body.stages);
+        let mut down = Transfer::new(Side::Upstream, stages, u64::MAX);
+        if !client.link.is_stream() && !x.request.trailers {
+            down.drop_trailers();
+        }
+        let mut both = Both {
+            client,
+            link,
+            up: &mut answered.up,
+            up_failed: answered.answer.up_failed,
+            down: &mut down,
+            bounds,
+            limits: &route.limits,
+            first: true,
+        };
+        let in_order = match both.run(x, worker).await {
+            Ok(in_order) => in_order,
+            Err(error) if error.side == Side::Upstream && client.link.nothing_sent() => {
+                drop(answered);
+                return take_back(x, client, error, worker).await;
             }
-            return Err(error);
+            Err(error) => {
+                if framing == Framing::UntilClose {
+                    client.link.reset_on_drop(); // a plain end would look like the end of the body (attack A45)
+                }
+                return Err(error);
+            }
+        };
+        if answered.end(in_order, worker.clock.now()) {
+            return Ok(());
         }
-    };
-    if keep_alive && in_order && lease.link().is_some_and(|link| link.is_clean()) {
-        lease.give_back(worker.clock.now());
-    } else {
-        drop(lease);
+        drain(client, worker).await
     }
-    drop(held);
-    if up.is_over() {
-        return Ok(());
-    }
-    drain(client, worker).await
 }
 
 /// The answer broke off before a byte of it went out: the client gets a whole one that says so.
@@ -348,14 +356,8 @@ async fn take_back(
 }
 
 /// Passes a `101` on and becomes a tunnel.
-async fn switch(
-    x: &mut Exchange,
-    client: &mut Client,
-    answered: Answered,
-    route: &Route,
-    run: &Run,
-    worker: &Worker,
-) -> Result<(), Error> {
+async fn switch(call: &mut Call<'_>, answered: Answered, route: &Route) -> Result<(), Error> {
+    let Call { x, client, run, worker, .. } = call;
     let Answer { mut lease, .. } = answered.answer;
     let pool = Rc::clone(lease.pool());
     let drain = x.labels.pool.and_then(|at| run.snapshot.pool(at)).and_then(|pool| pool.drain);

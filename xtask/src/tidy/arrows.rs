@@ -115,6 +115,7 @@ const RELAY: &[(&str, &[&str])] = &[
             "turnstile",
         ],
     ),
+    ("call", &["client", "run", "worker"]),
     // the verbs that wait
     ("tally", &["canary", "cells", "eject", "pick", "pool", "run", "snapshot", "worker"]),
     ("pump", &["census", "client", "clock", "link", "net", "pressure", "worker"]),
@@ -123,6 +124,7 @@ const RELAY: &[(&str, &[&str])] = &[
         "attempt",
         &[
             "breaker",
+            "call",
             "client",
             "deadlines",
             "eject",
@@ -135,6 +137,7 @@ const RELAY: &[(&str, &[&str])] = &[
             "retry",
             "run",
             "snapshot",
+            "split",
             "sticky",
             "tally",
             "worker",
@@ -143,13 +146,14 @@ const RELAY: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
-            "attempt", "client", "dispatch", "filter", "find", "pump", "reply", "run", "snapshot", "tally",
-            "worker",
+            "attempt", "call", "client", "dispatch", "filter", "find", "pump", "reply", "run", "snapshot",
+            "tally", "worker",
         ],
     ),
     (
         "decode",
         &[
+            "call",
             "client",
             "deadlines",
             "link",

@@ -1,11 +1,10 @@
 //! choice: which host has a request first, which one after that, and whether there may be another.
 
-use super::{Asked, Way, door};
-use crate::client::{Client, Scratch};
+use super::{Ask, Asked, door};
+use crate::client::Scratch;
 use crate::context::Scope;
 use crate::hosts::HostId;
 use crate::pick::Key;
-use crate::pump::Transfer;
 use crate::snapshot::Pool;
 use crate::worker::Worker;
 use portunus_message::{Crime, Error, Exchange, Phase, Retry, Side, Tick};
@@ -16,78 +15,72 @@ const BACK_OFF: Duration = Duration::from_millis(25);
 /// But never longer than this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded.
-pub async fn first(
-    x: &Exchange,
-    client: &mut Client,
-    scratch: &mut Scratch,
-    way: &Way<'_>,
-    mut since: Option<Tick>,
-) -> Result<HostId, Error> {
-    let Way { pool, mine, worker, .. } = *way;
-    loop {
-        // Whoever comes goes behind those who wait; whoever was called goes before them.
-        if since.is_some() || pool.live.gate.servers.is_empty() {
-            if let Some(id) = choose(x, scratch, pool, worker) {
-                return Ok(id);
+impl Ask<'_> {
+    /// One of the pool's hosts.
+    pub fn choose(&mut self) -> Option<HostId> {
+        choose(self.x, self.scratch, self.pool, self.worker)
+    }
+
+    /// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded.
+    pub async fn first(&mut self, mut since: Option<Tick>) -> Result<HostId, Error> {
+        let pool = self.pool;
+        loop {
+            // Whoever comes goes behind those who wait; whoever was called goes before them.
+            if since.is_some() || pool.live.gate.servers.is_empty() {
+                if let Some(id) = self.choose() {
+                    return Ok(id);
+                }
+                let is_bounded = pool.bound.per_server;
+                let now = self.worker.clock.now();
+                if !is_bounded || pool.hosts.candidates(&self.scratch.tried, now).next().is_none() {
+                    self.mine.cells.no_host.add(1);
+                    return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
+                }
             }
-            let is_bounded = pool.bound.per_server;
-            let now = worker.clock.now();
-            if !is_bounded || pool.hosts.candidates(&scratch.tried, now).next().is_none() {
-                mine.cells.no_host.add(1);
-                return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
-            }
+            since = Some(Box::pin(door::server(self, since)).await?);
         }
-        since = Some(Box::pin(door::server(x, client, way, since)).await?);
     }
-}
 
-/// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
-/// there is time, and the budget allows it. Where only the same host is left, it is asked again when nothing was sent
-/// to it, after a moment.
-pub fn another(
-    x: &mut Exchange,
-    scratch: &mut Scratch,
-    way: &Way<'_>,
-    up: &mut Transfer,
-    asked: &Asked,
-) -> Option<(HostId, Duration)> {
-    let Way { pool, mine, worker, .. } = *way;
-    let now = worker.clock.now();
-    let left = way.bounds.request.map_or(Tick::NEVER, |time| x.times.began + time).since(now);
-    if x.tries >= way.rule.tries || left.is_zero() {
-        return None;
+    /// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
+    /// there is time, and the budget allows it. Where only the same host is left, it is asked again when nothing was sent
+    /// to it, after a moment.
+    pub fn another(&mut self, asked: &Asked) -> Option<(HostId, Duration)> {
+        let now = self.worker.clock.now();
+        let left = self.request_deadline().since(now);
+        if self.x.tries >= self.rule.tries || left.is_zero() {
+            return None;
+        }
+        let (next, pause) = match self.choose() {
+            Some(next) => (next, Duration::ZERO),
+            None => (self.same(asked)?, back_off(self.x.tries, self.worker.random())),
+        };
+        if !self.up.can_rewind() || pause >= left {
+            return None;
+        }
+        let cost_nothing = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
+        if !cost_nothing && !self.mine.may_try_again(self.pool, self.rule.budget_percent, now) {
+            self.x.refused_by_budget = true;
+            return None;
+        }
+        self.mine.cells.retries.add(1);
+        self.up.rewind().then_some((next, pause))
     }
-    let (next, pause) = match choose(x, scratch, pool, worker) {
-        Some(next) => (next, Duration::ZERO),
-        None => (same(x, scratch, way, asked)?, back_off(x.tries, worker.random())),
-    };
-    if !up.can_rewind() || pause >= left {
-        return None;
-    }
-    let cost_nothing = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
-    if !cost_nothing && !mine.may_try_again(pool, way.rule.budget_percent, now) {
-        x.refused_by_budget = true;
-        return None;
-    }
-    mine.cells.retries.add(1);
-    up.rewind().then_some((next, pause))
-}
 
-/// The host that has just refused a connection, when there is no other: whoever restarts it would have every request of that
-/// moment fail otherwise.
-fn same(x: &Exchange, scratch: &mut Scratch, way: &Way<'_>, asked: &Asked) -> Option<HostId> {
-    // What was refused by a host that is there, before it looked at it, may be welcome a moment later.
-    let refused = |error: &Error| {
-        let untouched = error.phase != Phase::Connect && error.retry == Retry::Untouched;
-        error.side == Side::Upstream && (error.crime == Crime::ConnectFailed || untouched)
-    };
-    if !asked.as_ref().is_err_and(refused) || way.pool.hosts.len() > 1 {
-        return None;
+    /// The host that has just refused a connection, when there is no other: whoever restarts it would have every request of that
+    /// moment fail otherwise.
+    fn same(&mut self, asked: &Asked) -> Option<HostId> {
+        // What was refused by a host that is there, before it looked at it, may be welcome a moment later.
+        let refused = |error: &Error| {
+            let untouched = error.phase != Phase::Connect && error.retry == Retry::Untouched;
+            error.side == Side::Upstream && (error.crime == Crime::ConnectFailed || untouched)
+        };
+        if !asked.as_ref().is_err_and(refused) || self.pool.hosts.len() > 1 {
+            return None;
+        }
+        let host = HostId(self.x.labels.host?);
+        self.scratch.tried.remove(host);
+        Some(host)
     }
-    let host = HostId(x.labels.host?);
-    scratch.tried.remove(host);
-    Some(host)
 }
 
 /// A half to one and a half times as long, by chance: whoever failed together should not come back together.

@@ -26,12 +26,7 @@ const HOSTS_MAX: usize = 4;
 
 /// A connection to `host`, or to another one if that has one sooner. Nothing is sent meanwhile, so this is one attempt
 /// whatever host it ends with: the exchange says which.
-pub async fn connect(
-    ask: &mut Ask<'_>,
-    scratch: &mut Scratch,
-    mine: &RunPool,
-    host: &Rc<HostPool>,
-) -> Result<Lease, Error> {
+pub async fn connect(ask: &mut Ask<'_>, host: &Rc<HostPool>) -> Result<Lease, Error> {
     let overall = ask.request_deadline().min(ask.try_deadline());
     let (worker, pool, deadline) = (ask.worker, ask.pool, &ask.client.deadline);
     deadline.set(overall);
@@ -56,7 +51,7 @@ pub async fn connect(
     }
     let id = HostId(ask.x.labels.host.unwrap_or_default());
     let first = Try { id, began: ask.began, host: Rc::clone(host), run: Some(Box::pin(first)) };
-    let (x, bounds) = (&mut *ask.x, ask.bounds);
+    let (x, scratch, bounds, mine) = (&mut *ask.x, &mut *ask.scratch, ask.bounds, ask.mine);
     let mut race = Race { x, scratch, bounds, pool, worker, tries: vec![first], timer: None, failed: None };
     let (lease, began) = poll_fn(|cx| race.poll(cx, mine, overall)).await?;
     ask.began = began;

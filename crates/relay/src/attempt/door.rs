@@ -1,12 +1,12 @@
 //! door: room on a pool, at once or after a wait; given back when it is dropped.
 
-use super::Way;
+use super::Ask;
 use crate::breaker::{Gate, Line, Place, Turn};
 use crate::client::Client;
 use crate::plan::InFlight;
 use crate::snapshot::{Pool, PoolLive};
 use crate::worker::Worker;
-use portunus_message::{Crime, Error, Exchange, Phase, Retry, Tick};
+use portunus_message::{Crime, Error, Phase, Retry, Tick};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,37 +39,32 @@ pub fn at_once<'a>(pool: &'a Pool, client: &mut Client) -> Option<Room<'a>> {
 }
 
 /// Room on `pool`, as soon as it is there.
-pub async fn room<'a>(x: &Exchange, client: &mut Client, way: &Way<'a>) -> Result<Room<'a>, Error> {
-    let Way { pool, worker, .. } = *way;
+pub async fn room<'a>(ask: &mut Ask<'a>) -> Result<Room<'a>, Error> {
+    let (pool, worker) = (ask.pool, ask.worker);
     if pool.bound.is_adaptive() {
         pool.live.gate.hear_full(worker.clock.now());
-        if let Some(room) = at_once(pool, client) {
+        if let Some(room) = at_once(pool, ask.client) {
             return Ok(room);
         }
     }
-    let waits = Waits::begin(way, false, None)?;
+    let waits = Waits::begin(ask, false, None)?;
     pool.live.gate.settle(); // room may have come between the look and the place in the line
     let room = |_: &Waits<'_>| false;
-    waits.until_called(x, client, way, room).await?;
+    waits.until_called(ask, room).await?;
     Ok(Room { pool, counted: true })
 }
 
 /// Waits until one of the pool's servers may have room. `since`: one who was called in vain waits on.
-pub async fn server(
-    x: &Exchange,
-    client: &mut Client,
-    way: &Way<'_>,
-    since: Option<Tick>,
-) -> Result<Tick, Error> {
-    let Way { pool, worker, .. } = *way;
-    let waits = Waits::begin(way, true, since)?;
+pub async fn server(ask: &mut Ask<'_>, since: Option<Tick>) -> Result<Tick, Error> {
+    let (pool, worker) = (ask.pool, ask.worker);
+    let waits = Waits::begin(ask, true, since)?;
     let since = waits.place.since();
     let room = |waits: &Waits<'_>| {
         let has_room =
             pool.hosts.iter().any(|(_, host)| host.is_usable(worker.clock.now()) && !host.is_full());
         has_room && waits.line().is_first(&waits.place)
     };
-    waits.until_called(x, client, way, room).await?;
+    waits.until_called(ask, room).await?;
     Ok(since)
 }
 
@@ -92,13 +87,13 @@ struct Waits<'a> {
 }
 
 impl<'a> Waits<'a> {
-    fn begin(way: &Way<'a>, for_server: bool, since: Option<Tick>) -> Result<Waits<'a>, Error> {
-        let pool = way.pool;
+    fn begin(ask: &Ask<'a>, for_server: bool, since: Option<Tick>) -> Result<Waits<'a>, Error> {
+        let pool = ask.pool;
         let gate = &pool.live.gate;
         let line = if for_server { &gate.servers } else { &gate.rooms };
-        let place = line.join(&pool.bound, way.urgency, since, way.worker.clock.now());
-        let place = place.map_err(|turn| refused(turn).unwrap_or(Crime::QueueFull));
-        let place = place.map_err(|crime| Error::proxy(Phase::Pick, crime))?;
+        let place = line.join(&pool.bound, ask.route.urgency, since, ask.worker.clock.now());
+        let full = |turn| Error::proxy(Phase::Pick, refused(turn).unwrap_or(Crime::QueueFull));
+        let place = place.map_err(full)?;
         Ok(Waits { pool, gate, for_server, place, is_served: false })
     }
 
@@ -109,14 +104,12 @@ impl<'a> Waits<'a> {
     /// Waits for its turn; for less, when the client leaves or the time is over. `room` is what it looks for by itself.
     async fn until_called(
         mut self,
-        x: &Exchange,
-        client: &mut Client,
-        way: &Way<'_>,
+        ask: &mut Ask<'_>,
         room: impl Fn(&Waits<'_>) -> bool,
     ) -> Result<(), Error> {
         let until = self.place.since() + self.pool.bound.wait;
-        let deadline = way.bounds.request.map_or(Tick::NEVER, |time| x.times.began + time);
-        poll_fn(|cx| self.poll(cx, client, way.worker, until, deadline, &room)).await
+        let deadline = ask.request_deadline();
+        poll_fn(|cx| self.poll(cx, ask.client, ask.worker, until, deadline, &room)).await
     }
 
     fn poll(

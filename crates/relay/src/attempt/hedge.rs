@@ -1,11 +1,9 @@
 //! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
 
-use super::{Ask, bad_response, choice::choose, closed, connect::open};
-use crate::client::Scratch;
+use super::{Ask, bad_response, closed, connect::open};
 use crate::hosts::HostId;
 use crate::pool::heads::{self, Asked, Prepared};
 use crate::pool::{HostPool, Lease, dial};
-use crate::run::RunPool;
 use crate::tally;
 use crate::worker::Worker;
 use portunus_message::{Crime, Error, Limits, Method, Phase, Response, Retry, Side, Tick};
@@ -46,15 +44,9 @@ struct Try<'a> {
 type Sent = Result<(Lease, ResponseHead, Response), Error>;
 
 /// Asks the host `id`, and after `delay` another one, too, if the budget has room. Failures are heard here.
-pub async fn race(
-    ask: &mut Ask<'_>,
-    scratch: &mut Scratch,
-    mine: &RunPool,
-    id: HostId,
-    delay: Duration,
-) -> Result<Winner, Error> {
+pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winner, Error> {
     let mut timer = pin!(tokio::time::sleep(delay));
-    let mut tries = vec![begin(ask, mine, id)?];
+    let mut tries = vec![begin(ask, id)?];
     let mut may_follow = true;
     let mut poor = None;
     let mut failed = None;
@@ -62,8 +54,8 @@ pub async fn race(
         let now = ask.worker.clock.refresh();
         if may_follow && timer.as_mut().poll(cx).is_ready() {
             may_follow = false;
-            if let Some(other) = second(ask, scratch, mine, now) {
-                tries.push(begin(ask, mine, other)?);
+            if let Some(other) = second(ask, now) {
+                tries.push(begin(ask, other)?);
             }
         }
         for one in &mut tries {
@@ -90,7 +82,7 @@ pub async fn race(
     .await
     .inspect(|winner| {
         if winner.id != id {
-            mine.cells.hedges_won.add(1);
+            ask.mine.cells.hedges_won.add(1);
         }
         ask.began = winner.began;
         ask.x.labels.host = Some(winner.id.0);
@@ -98,27 +90,28 @@ pub async fn race(
 }
 
 /// The host for the second attempt, if there is one and the budget has room for it.
-fn second(ask: &mut Ask<'_>, scratch: &mut Scratch, mine: &RunPool, now: Tick) -> Option<HostId> {
-    let other = choose(ask.x, scratch, ask.pool, ask.worker)?;
+fn second(ask: &mut Ask<'_>, now: Tick) -> Option<HostId> {
+    let other = ask.choose()?;
+    let mine = ask.mine;
     if !mine.may_try_again(ask.pool, ask.rule.budget_percent, now) {
         ask.x.refused_by_budget = true;
         mine.cells.hedges_refused.add(1);
         return None;
     }
     mine.cells.hedges.add(1);
-    scratch.tried.insert(other);
+    ask.scratch.tried.insert(other);
     ask.x.tries += 1;
     Some(other)
 }
 
-fn begin<'a>(ask: &Ask<'a>, mine: &RunPool, id: HostId) -> Result<Try<'a>, Error> {
-    let host = mine.hosts.get(id.0 as usize).ok_or(Error::proxy(Phase::Pick, Crime::Internal))?;
+fn begin<'a>(ask: &Ask<'a>, id: HostId) -> Result<Try<'a>, Error> {
+    let host = ask.mine.hosts.get(id.0 as usize).ok_or(Error::proxy(Phase::Pick, Crime::Internal))?;
     let head = Prepared::new(&ask.x.request, Framing::None, !host.keeps(), host.may_share());
     let run = Box::pin(send(
         Rc::clone(host),
         dial::preface_of(ask.x),
         head,
-        ask.limits,
+        &ask.route.limits,
         ask.worker,
         ask.x.request.method,
         ask.request_deadline(),

@@ -6,7 +6,7 @@ use crate::link::Link;
 use crate::pool::HostPool;
 use crate::pool::heads::{self, Asked};
 use crate::pressure::Level;
-use crate::pump::{Pace, Transfer};
+use crate::pump::Pace;
 use portunus_message::{Crime, Error, Phase, Retry, Side, Tick};
 use portunus_wire::h1::HeadBounds;
 use portunus_wire::h1::parse::ResponseHead;
@@ -32,21 +32,19 @@ impl Ask<'_> {
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link,
-        up: &mut Transfer,
         host: &HostPool,
-        bounds: &HeadBounds,
         sending: &mut Sending,
     ) -> Poll<Result<ResponseHead, Error>> {
         // The first look follows at once on what came before, whose time is still good.
         let first = std::mem::take(&mut sending.first);
         let now = if first { self.worker.clock.now() } else { self.worker.clock.refresh() };
         let _ = self.client.link.poll_flush(cx)?; // 100 and 103
-        if !up.is_over() && sending.up_failed.is_none() {
-            match up.poll(cx, &mut self.client.link, link, now) {
+        if !self.up.is_over() && sending.up_failed.is_none() {
+            match self.up.poll(cx, &mut self.client.link, link, now) {
                 Poll::Ready(Ok(())) => sending.sent_at = Some(now),
                 // The host may have answered before it stopped reading; its answer counts.
                 Poll::Ready(Err(error)) if error.side == Side::Upstream => {
-                    let untouched = up.moved == 0 && link.nothing_sent();
+                    let untouched = self.up.moved == 0 && link.nothing_sent();
                     sending.up_failed =
                         Some(if untouched { Error { retry: Retry::Untouched, ..error } } else { error });
                     sending.sent_at = Some(now);
@@ -54,10 +52,12 @@ impl Ask<'_> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
             }
-            self.x.bytes_up = up.moved;
+            self.x.bytes_up = self.up.moved;
         }
         let asked = Asked::of(&self.x.request);
-        match heads::poll_answer(link, cx, asked, &mut self.x.response, bounds, self.limits) {
+        let limits = &*self.route.limits;
+        let bounds = HeadBounds::response(limits);
+        match heads::poll_answer(link, cx, asked, &mut self.x.response, &bounds, limits) {
             Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
             Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
             // The end of a stream says more than what became of sending.
@@ -68,23 +68,23 @@ impl Ask<'_> {
             Poll::Pending => {}
         }
         // While a body is on its way, a client of HTTP/1 has nothing to say but that.
-        if (up.is_over() || self.client.link.is_stream())
+        if (self.up.is_over() || self.client.link.is_stream())
             && let Poll::Ready(error) = self.client.poll_gone(cx, now)
         {
             return Poll::Ready(Err(error));
         }
         if sending.sent_at.is_none() && self.worker.level() >= Level::Ending {
-            let held = || self.client.link.held() + link.held() + up.held();
+            let held = || self.client.link.held() + link.held() + self.up.held();
             if self.worker.census.must_go(self.client.deadline.key(), held) {
                 return Poll::Ready(Err(Error::proxy(Phase::Body, Crime::LowMemory)));
             }
         }
-        let (at, crime) = self.next_deadline(up, sending, now);
+        let (at, crime) = self.next_deadline(sending, now);
         if at <= now {
             return Poll::Ready(Err(crime));
         }
         let waits_long = sending.sent_at.is_some_and(|sent_at| now.since(sent_at) >= LOOK_EVERY);
-        if waits_long && self.is_forsaken(host, up, now) {
+        if waits_long && self.is_forsaken(host, now) {
             return Poll::Ready(Err(Error::upstream(Phase::Wait, Crime::TryTimeout, Retry::IfIdempotent)));
         }
         self.client.deadline.set(at.min(now + LOOK_EVERY));
@@ -92,18 +92,18 @@ impl Ask<'_> {
     }
 
     /// Whether the host has been found to answer nobody any more, and the request can go to another one.
-    fn is_forsaken(&self, host: &HostPool, up: &Transfer, now: Tick) -> bool {
+    fn is_forsaken(&self, host: &HostPool, now: Tick) -> bool {
         let live = &host.host.live;
         live.standing.is_ejected(now)
             && live.conduct.reason() == Reason::Timeouts
             && self.x.tries < self.rule.tries
             && self.rule.follows_silence(&self.x.request)
-            && up.can_rewind()
+            && self.up.can_rewind()
             && self.pool.live.budget.has_left(self.rule.budget_percent, now)
     }
 
     /// What will be waited for, at most until when, and what it is when it does not come.
-    fn next_deadline(&self, up: &Transfer, sending: &Sending, now: Tick) -> (Tick, Error) {
+    fn next_deadline(&self, sending: &Sending, now: Tick) -> (Tick, Error) {
         let late = |crime| Error::upstream(Phase::Wait, crime, Retry::Never);
         let mut first = (self.request_deadline(), late(Crime::Deadline));
         let mut may_be_earlier = |at: Tick, error: Error| {
@@ -115,10 +115,10 @@ impl Ask<'_> {
         may_be_earlier(self.client.patience_ends(), Error::client(Phase::Wait, Crime::ClientGone));
         if let Some(sent_at) = sending.sent_at {
             may_be_earlier(sent_at + self.bounds.first_byte, late(Crime::FirstByteTimeout));
-        } else if let Some(since) = up.waits_for(Side::Upstream) {
+        } else if let Some(since) = self.up.waits_for(Side::Upstream) {
             may_be_earlier(since + self.bounds.upstream_idle, late(Crime::UpstreamStalled));
         } else if let Some(at) =
-            up.overdue(Side::Client, now, &Pace::of_body(self.limits, self.bounds.conversation))
+            self.up.overdue(Side::Client, now, &Pace::of_body(&self.route.limits, self.bounds.conversation))
         {
             may_be_earlier(at, Error::client(Phase::Body, Crime::BodyTimeout));
         }

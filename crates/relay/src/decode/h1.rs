@@ -2,6 +2,7 @@
 
 use super::guard::{End, Guarded};
 use super::h2::{self, PREFACE};
+use crate::call::Call;
 use crate::client::{Active, Client, Quiet, Scratch};
 use crate::link::{H1, Link};
 use crate::net::Front;
@@ -250,7 +251,7 @@ async fn exchange(
         let error = Error::proxy(Phase::Head, Crime::LowMemory);
         return refuse(x, client, error, &run, worker).await;
     }
-    serve::serve(x, client, scratch, &run, worker).await;
+    serve::serve(&mut Call { x, client, scratch, run: &run, worker }).await;
 }
 
 /// A head that never became whole, or broke a rule.

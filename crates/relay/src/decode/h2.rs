@@ -4,6 +4,7 @@ mod drive;
 mod runners;
 
 use super::guard::{End, Guarded};
+use crate::call::Call;
 use crate::client::{Active, Client, Quiet};
 use crate::deadlines::Deadline;
 use crate::link::{Front, Link};
@@ -274,7 +275,7 @@ async fn exchange(
                 take::add_key(&mut x.request, key);
             }
             if worker.level() < Level::Refusing {
-                return serve::serve(x, client, scratch, &run, worker).await;
+                return serve::serve(&mut Call { x, client, scratch, run: &run, worker }).await;
             }
             refuse(x, client, Error::proxy(Phase::Head, Crime::LowMemory), &run, worker).await;
         }

@@ -35,7 +35,7 @@ impl Both<'_> {
     /// passed on for as long as the upstream takes it, so that the client's connection stays of use.
     /// Says whether the request's body was over before the answer was: only then is the upstream's connection in a
     /// known state (attack A11).
-    pub async fn run(mut self, x: &mut Exchange, worker: &Worker) -> Result<bool, Error> {
+    pub async fn run(&mut self, x: &mut Exchange, worker: &Worker) -> Result<bool, Error> {
         let mut in_order = false;
         poll_fn(|cx| {
             if !self.down.is_over() {
