@@ -49,6 +49,7 @@ pub mod split;
 pub mod standing;
 pub mod stats;
 pub mod sticky;
+pub mod stock;
 mod streams;
 mod tally;
 pub mod template;

@@ -14,6 +14,7 @@ use crate::run::{Counters, Run};
 use crate::seats::{NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
+use crate::stock::Stock;
 use crate::turnstile::Turnstile;
 use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
@@ -67,7 +68,7 @@ pub struct Worker {
     run: RefCell<Rc<Run>>,
     counters: Counters,
     #[allow(clippy::vec_box)] // they move between here and the connections, and are large
-    actives: RefCell<Vec<Box<Active>>>,
+    actives: Stock<Box<Active>>,
     actives_out: Cell<usize>,
     random: Cell<u64>,
     draining_since: Cell<Option<Tick>>,
@@ -155,7 +156,7 @@ impl Worker {
             index,
             run: RefCell::new(Rc::new(run)),
             counters,
-            actives: RefCell::default(),
+            actives: Stock::new(ACTIVES_KEPT),
             actives_out: Cell::new(0),
             random: Cell::new(RandomState::new().hash_one(index) | 1),
             draining_since: Cell::new(None),
@@ -203,6 +204,18 @@ impl Worker {
         }
     }
 
+    /// Gives back the memory of exchanges that are over, where nobody has needed it since the last time. To be called once a second.
+    pub fn trim(&self) {
+        self.buffers.trim();
+        self.actives.trim();
+    }
+
+    /// Gives back all of it.
+    pub fn empty(&self) {
+        self.buffers.empty();
+        self.actives.empty();
+    }
+
     /// Gives up what is only kept for later, when it costs more than it is worth: all of it while memory is short, and idle upstream
     /// connections when they take the descriptors that clients need. To be called ten times a second.
     pub fn tidy(&self) {
@@ -217,8 +230,7 @@ impl Worker {
         let run = self.run();
         let pools = || run.pools.iter().flat_map(|pool| &pool.hosts);
         if level >= Level::Tight {
-            self.buffers.empty();
-            self.actives.borrow_mut().clear();
+            self.empty();
         }
         let idle: usize = pools().map(|host| host.idle_count()).sum();
         if level >= Level::Tight || idle > self.idle_max() {
@@ -262,7 +274,7 @@ impl Worker {
     /// The memory for exchanges, used before or new.
     pub fn take_active(&self) -> Box<Active> {
         self.actives_out.set(self.actives_out.get() + 1);
-        self.actives.borrow_mut().pop().unwrap_or_default()
+        self.actives.take().unwrap_or_default()
     }
 
     /// Whether so many connections hold the memory of an exchange that a quiet one should give it back at once.
@@ -273,10 +285,7 @@ impl Worker {
     /// Takes it back.
     pub fn give_active(&self, active: Box<Active>) {
         self.actives_out.set(self.actives_out.get().saturating_sub(1));
-        let mut actives = self.actives.borrow_mut();
-        if actives.len() < ACTIVES_KEPT {
-            actives.push(active);
-        }
+        self.actives.give(active);
     }
 
     /// Whether the worker is to stop.

@@ -205,6 +205,7 @@ async fn sweep(worker: Rc<Worker>) {
         let idle = worker.run().pools.iter().flat_map(|pool| &pool.hosts).any(|host| host.idle_count() > 0);
         if worker.deadlines.is_empty() && !idle {
             worker.recorder.borrow_mut().flush();
+            worker.empty();
             worker.something_to_sweep().await;
         }
         let due = worker.clock.refresh() + SWEEP_EVERY;
@@ -216,6 +217,7 @@ async fn sweep(worker: Rc<Worker>) {
         worker.recorder.borrow_mut().flush();
         round = round.wrapping_add(1);
         if round.is_multiple_of(10) {
+            worker.trim();
             let run = worker.run();
             for (pool, mine) in run.snapshot.pools().iter().zip(&run.pools) {
                 mine.tell_budget(pool, now);

@@ -48,7 +48,8 @@ const RELAY: &[(&str, &[&str])] = &[
     // what a worker has
     ("members", &["plan", "standing"]),
     ("clock", &[]),
-    ("buffers", &[]),
+    ("stock", &[]),
+    ("buffers", &["stock"]),
     ("deadlines", &["clock"]),
     ("turnstile", &["clock"]),
     ("cells", &[]),
@@ -112,6 +113,7 @@ const RELAY: &[(&str, &[&str])] = &[
             "run",
             "seats",
             "snapshot",
+            "stock",
             "turnstile",
         ],
     ),
