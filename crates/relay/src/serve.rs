@@ -123,7 +123,8 @@ async fn ask(call: &mut Call<'_>, route: &Route, bounds: &Bounds) -> Result<Answ
     if call.x.request.body.length.is_some_and(|length| length > bounds.body_bytes) {
         return Err(Error::client(Phase::Body, Crime::BodyTooLarge));
     }
-    Ask::new(call, route, bounds)?.until_answered().await
+    let mut ask = Ask::new(call, route, bounds)?; // in one line with what follows it would be kept twice
+    ask.until_answered().await
 }
 
 /// The bounds of a call of gRPC are those that its client has given it.
