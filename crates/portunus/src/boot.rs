@@ -106,8 +106,10 @@ async fn begin_to_end(
         service.close(); // the successor answers there
     }
     stop(supervisor, &mut signals, handed).await;
-    if let Some((service, _)) = admin {
-        service.finish().await;
+    if let Some((service, _)) = admin
+        && !service.finish().await
+    {
+        log::debug("somebody is still connected to the admin API");
     }
     Ok(())
 }

@@ -52,10 +52,11 @@ impl Service {
         self.task.abort();
     }
 
-    /// Resolves when nobody is inside, or soon.
-    pub async fn finish(self) {
+    /// Lets nobody in any more, and resolves when nobody is inside, or soon; says whether everybody had left by then.
+    pub async fn finish(self) -> bool {
+        self.close(); // whoever waits at the door holds the place of the next one
         let all = self.room.acquire_many(CONNECTIONS_MAX as u32);
-        let _ = tokio::time::timeout(LAST_WORD_TIME, all).await;
+        tokio::time::timeout(LAST_WORD_TIME, all).await.is_ok()
     }
 }
 
@@ -107,3 +108,38 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long the end of the program waits for the last answers.
 const LAST_WORD_TIME: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::Trouble;
+    use crate::legacy::Legacy;
+    use crate::source::Source;
+    use portunus_relay::plan::Admin;
+    use tokio::net::UnixStream;
+
+    fn supervisor() -> Arc<Supervisor> {
+        let text = "admin off\nworkers 1\nsite :0 { listen 127.0.0.1:0; respond 200 }".into();
+        let source = Source::Text { name: "test".into(), text };
+        let opened = |_: &_| Ok::<_, Trouble>(());
+        Supervisor::start(source, |_| None, "0", &mut Legacy::default(), opened).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_those_who_are_inside_and_for_nobody_else() {
+        let path = std::env::temp_dir().join(format!("portunus-admin-{}.sock", std::process::id()));
+        let begin = || Service::start(open(&Admin::Unix(path.clone())).unwrap().unwrap(), supervisor());
+        let is_taken = async |service: &Service, places| {
+            while service.room.available_permits() > CONNECTIONS_MAX - places {
+                tokio::task::yield_now().await;
+            }
+        };
+        let service = begin();
+        is_taken(&service, 1).await; // by whoever waits for somebody to come
+        assert!(service.finish().await);
+        let service = begin();
+        let _silent = UnixStream::connect(&path).await.unwrap();
+        is_taken(&service, 2).await;
+        assert!(!service.finish().await);
+    }
+}
