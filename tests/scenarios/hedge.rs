@@ -22,6 +22,19 @@ fn moody() -> (Origin, Arc<AtomicBool>) {
     (origin, silent)
 }
 
+/// Answers after 300 ms.
+fn late() -> Origin {
+    Origin::script(|connection| {
+        while connection.request().is_some() {
+            let waits = Instant::now() + Duration::from_millis(300);
+            while Instant::now() < waits {
+                std::thread::park_timeout(waits - Instant::now());
+            }
+            connection.answer(Answer::text("late"));
+        }
+    })
+}
+
 fn proxy(servers: &[&Origin], settings: &str) -> Proxy {
     let servers: String = servers.iter().map(|server| format!(" server {server}\n")).collect();
     Proxy::start(&format!("pool p {{\n{servers} {settings}\n}}\n{}", site("proxy p")))
@@ -66,6 +79,27 @@ fn a_slow_host_is_overtaken_and_let_go() {
 }
 
 #[test]
+fn a_hedge_that_was_won_counts_for_as_long_as_the_client_has_waited() {
+    let (slow, good) = (late(), Origin::says("good"));
+    let proxy = proxy(&[&slow, &good], "hedge p75 max=100ms; retry budget=100%");
+    let ask = || {
+        let mut client = proxy.client();
+        let all = (0..60).map(|_| {
+            let begun = Instant::now();
+            client.get("/").expect(200);
+            begun.elapsed()
+        });
+        all.skip(50).max().unwrap_or_default()
+    };
+    // If only the second host's time counted, three of four answers would begin at once, and everybody slow would be hedged at once.
+    let slowest = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        all.into_iter().map(|one| one.join().expect("a client")).max()
+    });
+    assert!(slowest >= Some(Duration::from_millis(90)), "{slowest:?}");
+}
+
+#[test]
 fn only_what_may_be_repeated_and_has_no_body_is_hedged() {
     let ((moody, silent), good) = (moody(), Origin::says("good"));
     let proxy = proxy(&[&moody, &good], "hedge p50 max=50ms; retry budget=100% per-try=400ms on=connect");
@@ -100,15 +134,7 @@ fn hedges_share_the_budget_of_further_attempts() {
 
 #[test]
 fn a_bad_answer_does_not_win_while_a_better_one_may_come() {
-    let slow = Origin::script(|connection| {
-        while connection.request().is_some() {
-            let waits = Instant::now() + Duration::from_millis(300);
-            while Instant::now() < waits {
-                std::thread::park_timeout(waits - Instant::now());
-            }
-            connection.answer(Answer::text("late"));
-        }
-    });
+    let slow = late();
     let sick = Origin::serve(|_| Answer::status(503, b"sick"));
     let proxy = proxy(&[&slow, &sick], "hedge p95 max=50ms; retry budget=100%");
     let mut texts: Vec<String> = (0..4).map(|_| proxy.get("/").text()).collect();

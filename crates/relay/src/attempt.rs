@@ -92,7 +92,9 @@ pub struct Ask<'a> {
     framing: Framing,
     /// The request's body.
     up: Transfer,
-    /// When the host was chosen that has the request now.
+    /// When the first host of this attempt was chosen,
+    chosen: Tick,
+    /// and when the one was asked that has the request now: they differ when hosts are raced.
     began: Tick,
 }
 
@@ -134,6 +136,7 @@ impl<'a> Ask<'a> {
             place,
             framing,
             up,
+            chosen: began,
             began,
         };
         ask.prepare_upload();
@@ -171,11 +174,14 @@ impl<'a> Ask<'a> {
             Some(id) => id,
             None => self.first(None).await?,
         };
+        let mut goes_on = false;
         loop {
             let Some(host) = self.mine.hosts.get(id.0 as usize) else {
                 return Err(Error::proxy(Phase::Pick, Crime::Internal));
             };
-            self.begin(id, host);
+            if !std::mem::take(&mut goes_on) {
+                self.begin(id, host);
+            }
             let hedged = self.hedge_after();
             let knew_http1 = host.speaks_http1();
             let asked = match hedged {
@@ -193,8 +199,12 @@ impl<'a> Ask<'a> {
                     id = self.first(Some(self.began)).await?;
                     continue;
                 }
-                Err(error) if !knew_http1 && wants_http1(error, host) && self.up.rewind() => {
-                    self.x.tries -= 1;
+                // The same host is asked by HTTP/1.1 in the same attempt.
+                Err(error)
+                    if hedged.is_none() && !knew_http1 && wants_http1(error, host) && self.up.rewind() =>
+                {
+                    self.x.labels.host = Some(id.0);
+                    goes_on = true;
                     continue;
                 }
                 Ok(_) => self.rule.follows_answer(&self.x.response, &self.x.request),
@@ -226,6 +236,7 @@ impl<'a> Ask<'a> {
     /// One more attempt begins.
     fn begin(&mut self, id: HostId, host: &HostPool) {
         self.began = self.worker.clock.now();
+        self.chosen = self.began;
         if !host.host.is_usable(self.began) && self.pool.hosts.is_below_floor(self.began) {
             self.mine.cells.forced.add(1);
         }
@@ -258,7 +269,7 @@ impl<'a> Ask<'a> {
         // A pool without a bound counts nobody, but learns its pace all the same.
         if room.is_counted() || (self.hedge.is_some() && !pool.bound.is_adaptive()) {
             // What it took us to look is not the host's doing.
-            let took = now.since(self.began).saturating_sub(self.worker.turnstile.turn());
+            let took = now.since(self.chosen).saturating_sub(self.worker.turnstile.turn());
             self.mine.heard(pool, self.hedge.is_some(), took, now);
         }
         if let (Some(sticky), Some(id)) = (&pool.sticky, self.x.labels.host) {

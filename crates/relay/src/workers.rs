@@ -198,7 +198,7 @@ async fn drained(worker: &Worker) {
     }
 }
 
-/// Ten times a second, while there is anything to look after: deadlines, records, and once a second idle connections.
+/// Ten times a second, while there is anything to look after: deadlines and records, and once a second idle connections and stocks.
 async fn sweep(worker: Rc<Worker>) {
     let mut round = 0u32;
     loop {

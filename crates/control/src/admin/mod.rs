@@ -130,9 +130,12 @@ mod tests {
         let path = std::env::temp_dir().join(format!("portunus-admin-{}.sock", std::process::id()));
         let begin = || Service::start(open(&Admin::Unix(path.clone())).unwrap().unwrap(), supervisor());
         let is_taken = async |service: &Service, places| {
-            while service.room.available_permits() > CONNECTIONS_MAX - places {
-                tokio::task::yield_now().await;
-            }
+            let taken = async {
+                while service.room.available_permits() > CONNECTIONS_MAX - places {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), taken).await.unwrap();
         };
         let service = begin();
         is_taken(&service, 1).await; // by whoever waits for somebody to come
