@@ -139,7 +139,7 @@ pub fn max_in_flight(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>
 /// `queue length=1000 wait=1s`, or `queue off`.
 pub fn queue(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>) {
     if !draft.words.is_empty() {
-        queue.length = 0;
+        queue.length = Some(0);
         if let Some((_, value)) = draft.options.first() {
             scene.findings.error(value.span, "`queue off` takes no options");
         }
@@ -153,7 +153,7 @@ pub fn queue(draft: &Draft, queue: &mut Queue, scene: &mut Scene<'_, '_>) {
     }
     for (key, value) in &draft.options {
         match &**key {
-            "length" => set(&mut queue.length, scene.parse(value, |text| count(text, 1))),
+            "length" => set(&mut queue.length, scene.parse(value, |text| count(text, 1)).map(Some)),
             "wait" => set(&mut queue.wait, scene.parse(value, some_time).map(Some)),
             "priority" => {
                 let reason = "`priority=` is for the requests of a route, not for a pool";

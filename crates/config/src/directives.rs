@@ -687,12 +687,17 @@ pub const FORMS: &[Form] = &[
         &[Scope::Pool, Scope::DefaultPool, Scope::Site, Scope::Route],
         &[
             param("switch", Place::OptionalWord, Kind::OneOf(&["off"]), "Nobody waits: 503 at once."),
-            param("length", Place::Option, Kind::Number, "How many requests may wait, 1000 unless written."),
+            param(
+                "length",
+                Place::Option,
+                Kind::Number,
+                "How many requests may wait. Unless written 1000, or as many as are served in time where the bound is `adaptive`.",
+            ),
             param(
                 "wait",
                 Place::Option,
                 Kind::Duration,
-                "How long each may wait. Unless written a second, and a few milliseconds while the queue does not get empty.",
+                "How long each may wait. Unless written a second, and a few milliseconds while nobody would be served sooner than within a quarter of it.",
             ),
             param(
                 "priority",

@@ -16,12 +16,21 @@ use spread::Spread;
 
 /// How long a request may wait when nothing else is written.
 const WAIT: Duration = Duration::from_secs(1);
+/// How many may wait.
+const LENGTH: u32 = 1000;
 /// A line in which somebody waited no longer than this is one that gets empty: a burst, no overload.
 const CALM: Duration = Duration::from_millis(2);
+/// One that does not get empty, but in which somebody waits no longer than this and which grows no more, serves everybody in time: many
+/// who ask one after the other wait for each other.
+const PATIENT: Duration = Duration::from_millis(250);
+/// The most that a line has place for which nobody has said how long it may be: how long somebody waits says more.
+const LENGTH_MOST: u32 = 10_000;
 /// How often the line is looked at.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// How long the shortest wait of every look has to be above [`CALM`] until the line is held to be standing: what is over
+/// How long the shortest wait of every look has to be above [`PATIENT`] until the line is held to be standing: what is over
 /// before, nobody is refused for.
+const LATE: Duration = Duration::from_millis(750);
+/// For how long it stands then, about.
 const STANDING: Duration = Duration::from_secs(1);
 /// At how many looks one after the other the line has to grow so fast that it would be full within [`STANDING`], though as many are
 /// called as ever, until it is held to be standing without waiting for that, when half of it is taken: most of those who come will be
@@ -44,8 +53,10 @@ pub struct Bound {
     pub most: InFlight,
     /// Whether servers have bounds of their own.
     pub per_server: bool,
-    /// How many may wait.
+    /// How many may wait,
     pub length: u32,
+    /// or more, as long as they are served in time: nobody has said how many.
+    pub stretches: bool,
     /// How long each may wait.
     pub wait: Duration,
     /// Whether a standing line is cut short: nobody has said how long to wait.
@@ -60,7 +71,13 @@ impl Bound {
             most => most,
         };
         let (wait, controlled) = (queue.wait.unwrap_or(WAIT), queue.wait.is_none());
-        Bound { most, per_server, length: queue.length, wait, controlled }
+        let stretches = queue.length.is_none() && matches!(most, InFlight::Adaptive);
+        Bound { most, per_server, length: queue.length.unwrap_or(LENGTH), stretches, wait, controlled }
+    }
+
+    /// How many may wait at all.
+    fn length_most(&self) -> u32 {
+        if self.stretches { LENGTH_MOST } else { self.length }
     }
 
     /// Whether it follows what is seen.
@@ -232,8 +249,9 @@ struct Waits {
     outrun: u32,
     /// Whether it stands, or has stood lately, because of that.
     was_outrun: bool,
-    /// How many may wait at all.
+    /// How many may wait, before that is stretched.
     length: u32,
+    stretches: bool,
     /// Since when everybody who was called had waited.
     late_since: Option<Tick>,
     is_standing: bool,
@@ -286,7 +304,8 @@ impl Line {
     ) -> Result<Arc<Place>, Turn> {
         self.now.fetch_max(now.0, SeqCst);
         let mut waits = lock(&self.line);
-        (waits.is_controlled, waits.length) = (bound.controlled, bound.length);
+        (waits.is_controlled, waits.length, waits.stretches) =
+            (bound.controlled, bound.length, bound.stretches);
         self.shed(&mut waits);
         if since.is_none() {
             waits.joined += 1;
@@ -295,7 +314,7 @@ impl Line {
                 return Err(Turn::Shed);
             }
         }
-        if since.is_none() && waits.len() >= bound.length as usize {
+        if since.is_none() && waits.len() >= bound.length_most() as usize {
             // A queue of no length is no queue, for nobody.
             let last = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back);
             let last = last.ok_or(Turn::Displaced)?;
@@ -376,14 +395,16 @@ impl Waits {
         // When nobody at all was called nothing is known: a pause looks like that, and so does a line in which nobody was.
         let is_known = now.since(self.interval_ends) < INTERVAL;
         let shortest = self.shortest.take();
-        let has_waited = self.len() > 0 && shortest.is_some_and(|shortest| shortest > CALM);
-        let is_late = is_known && (self.turned_away || has_waited);
-        self.late_since = is_late.then(|| self.late_since.unwrap_or(now));
-        self.outrun = if is_late && self.grows_too_fast(now, usual_rate) { self.outrun + 1 } else { 0 };
-        let is_outrun = self.outrun >= OUTRUN && self.len() * 2 >= self.length as usize;
-        self.was_outrun = is_outrun || self.was_outrun && now < self.lately_until;
+        let has_waited = |time| self.turned_away || self.len() > 0 && shortest.is_some_and(|it| it > time);
+        let grows = is_known && has_waited(CALM) && self.grows_too_fast(now, usual_rate);
+        let outrun = if grows { self.outrun + 1 } else { 0 };
+        let is_outrun = outrun >= OUTRUN && self.len() * 2 >= self.length as usize;
         let at_once = now < self.lately_until || is_outrun;
-        let needed = if at_once { Duration::ZERO } else { STANDING };
+        let is_late = is_known && has_waited(if at_once { CALM } else { PATIENT });
+        self.outrun = outrun;
+        self.was_outrun = is_outrun || self.was_outrun && now < self.lately_until;
+        self.late_since = is_late.then(|| self.late_since.unwrap_or(now));
+        let needed = if at_once { Duration::ZERO } else { LATE };
         self.is_standing = self.late_since.is_some_and(|since| now.since(since) >= needed);
         if self.is_standing {
             self.lately_until = now + LATELY;
@@ -393,14 +414,15 @@ impl Waits {
         self.interval_ends = now + if now < self.lately_until { AGAIN } else { INTERVAL };
     }
 
-    /// Whether the line has grown in this interval as one does that is full within [`STANDING`], although no fewer were called than usual. When
-    /// fewer are called it is a pause, and when it is worked off, fewer come.
+    /// Whether the line has grown in this interval as one does that within [`STANDING`] is full, and holds more than are called in that
+    /// time, although no fewer were called than usual. When fewer are called it is a pause, and when it is worked off, fewer come.
     fn grows_too_fast(&self, now: Tick, usual_rate: u32) -> bool {
         let seconds = now.since(self.interval_began).as_secs_f64();
         let grown = f64::from(self.joined.saturating_sub(self.called));
+        let most = if self.stretches { self.length.max(usual_rate) } else { self.length };
         usual_rate > 0
             && f64::from(self.called) >= AS_MANY * f64::from(usual_rate) * seconds
-            && grown * STANDING.as_secs_f64() >= f64::from(self.length) * seconds
+            && grown * STANDING.as_secs_f64() >= f64::from(most) * seconds
     }
 
     /// Whether one who comes now would not be called within [`STANDING_WAIT`], as far as that is known: whoever is going to be sent away
@@ -472,7 +494,7 @@ mod tests {
     const MS: u64 = 1000;
 
     fn bound(length: u32, wait: Option<Duration>) -> Bound {
-        Bound::new(&Queue { max_in_flight: InFlight::Most(2), length, wait }, false)
+        Bound::new(&Queue { max_in_flight: InFlight::Most(2), length: Some(length), wait }, false)
     }
 
     fn turn(place: &Place) -> Turn {
@@ -647,6 +669,36 @@ mod tests {
         let (unserved, longest) = passed(&[(2000, 3, 1)]);
         assert!(longest <= Duration::from_millis(320), "{longest:?}");
         assert!((3500..4100).contains(&unserved), "{unserved} of 6000");
+    }
+
+    #[test]
+    fn those_who_only_wait_for_each_other_are_all_served() {
+        // Two thousand who ask again as soon as they are answered, in front of one who answers ten of them each millisecond.
+        let bound = Bound::new(&Queue::default(), false);
+        let line = Line::default();
+        let (mut places, mut asking) = (Vec::new(), 2000);
+        for at in 0..4000 {
+            if at == 200 {
+                line.rate.store(10_000, SeqCst);
+                line.usual_rate.store(10_000, SeqCst);
+            }
+            for _ in 0..std::mem::take(&mut asking) {
+                places.push(line.join(&bound, Urgency::Normal, None, Tick(at * MS)).unwrap());
+            }
+            (0..10).for_each(|_| assert!(line.call_next()));
+            for place in places.extract_if(.., |place| turn(place) != Turn::Waits) {
+                assert_eq!(turn(&place), Turn::Called);
+                asking += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_has_room_for_more_unless_it_is_written() {
+        let of = |max_in_flight, length| Bound::new(&Queue { max_in_flight, length, wait: None }, false);
+        let bounds = [(InFlight::Adaptive, None), (InFlight::Adaptive, Some(7)), (InFlight::Most(9), None)];
+        let bounds = bounds.map(|(most, length)| of(most, length).length_most());
+        assert_eq!(bounds, [LENGTH_MOST, 7, LENGTH]);
     }
 
     #[test]

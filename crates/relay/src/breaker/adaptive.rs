@@ -32,6 +32,9 @@ const FORGETS: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(3);
 /// To which part of what it was the rate of answers has to fall.
 const RARE: f64 = 0.7;
+/// At how many looks one after the other it has to have been of no use that it was made less, until it is taken back: at one look the rate may be
+/// anything.
+const USELESS: u32 = 2;
 /// How fast it grows while there is no need to be careful; and while more wait than are going to be served, where every room that is too
 /// many is taken at once.
 const GROWS: f64 = 1.25;
@@ -81,6 +84,8 @@ pub struct Adaptive {
     is_slow: bool,
     /// How many requests there were, and how many answers a second, when it was first made less.
     before: Option<(f64, f64)>,
+    /// At how many looks one after the other that was of no use.
+    useless: u32,
 }
 
 impl Default for Adaptive {
@@ -101,6 +106,7 @@ impl Default for Adaptive {
             late_since: None,
             rare_since: None,
             before: None,
+            useless: 0,
         }
     }
 }
@@ -208,7 +214,13 @@ impl Adaptive {
         if most > self.limit * 1.25 {
             return; // those of before are still there
         }
-        if most < most_before * 0.6 && rate < rate_before * 0.7 {
+        let useless = most < most_before * 0.6 && rate < rate_before * RARE;
+        self.useless = if useless { self.useless + 1 } else { 0 };
+        if useless && self.useless < USELESS {
+            return;
+        }
+        if useless {
+            self.useless = 0;
             self.usual.iter_mut().for_each(|usual| usual.0 = usual.0.max(low / 1.5));
             self.limit = most_before;
             self.before = None;

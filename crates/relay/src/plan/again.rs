@@ -147,23 +147,17 @@ pub enum NonIdempotent {
 }
 
 /// How many requests a pool has at one time, and what becomes of those that are too many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
 pub struct Queue {
     /// Requests on the pool at one time.
     pub max_in_flight: InFlight,
-    /// Requests that may wait for room.
-    pub length: u32,
+    /// Requests that may wait for room; none: a thousand, and with an adaptive bound as many as are going to be served in time.
+    pub length: Option<u32>,
     /// How long each may wait; none: a second, and hardly at all while the queue does not get empty.
     #[serde(with = "portunus_message::duration::optional")]
     #[schemars(with = "Option<String>")]
     pub wait: Option<Duration>,
-}
-
-impl Default for Queue {
-    fn default() -> Queue {
-        Queue { max_in_flight: InFlight::default(), length: 1000, wait: None }
-    }
 }
 
 /// How many requests may be on a pool at one time.
