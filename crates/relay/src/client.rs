@@ -37,6 +37,8 @@ pub struct Client {
     pub began: Tick,
     /// How many requests it has made.
     pub requests: u64,
+    /// How many of its next requests go before others (see the turnstile).
+    pub ahead: u8,
     /// The version of the request under way; those above HTTP/1.1 can do what that can.
     pub version: Version,
     /// Whether a further request may follow this exchange.
@@ -67,6 +69,8 @@ pub struct Quiet {
     pub opened: Tick,
     /// How many requests it has made.
     pub requests: u64,
+    /// How many of its next requests go before others (see the turnstile).
+    pub ahead: u8,
 }
 
 /// The memory of an exchange and its client, used again for the next one, of any connection.
@@ -96,7 +100,7 @@ pub struct Scratch {
 impl Client {
     /// A quiet connection on which something has come.
     pub fn wake(quiet: Quiet, buffers: Rc<Buffers>) -> Client {
-        let Quiet { stream, deadline, peer, listen, secured, opened, requests } = quiet;
+        let Quiet { stream, deadline, peer, listen, secured, opened, requests, ahead } = quiet;
         Client {
             link: Link::new(stream, Side::Client, buffers),
             deadline,
@@ -106,6 +110,7 @@ impl Client {
             opened,
             began: opened,
             requests,
+            ahead,
             version: Version::Http11,
             keep_alive: true,
             expects_continue: false,
@@ -133,6 +138,7 @@ impl Client {
             opened,
             began: opened,
             requests: 1,
+            ahead: 0,
             version: Version::Http11,
             keep_alive: false,
             expects_continue: false,
@@ -144,9 +150,9 @@ impl Client {
 
     /// The connection after an exchange, when nothing of another one has come yet. A stream has no further exchanges.
     pub fn doze(self) -> Option<Quiet> {
-        let Client { link, deadline, peer, listen, secured, opened, requests, .. } = self;
+        let Client { link, deadline, peer, listen, secured, opened, requests, ahead, .. } = self;
         let Link::H1(link) = link else { return None };
-        Some(Quiet { stream: link.into_stream(), deadline, peer, listen, secured, opened, requests })
+        Some(Quiet { stream: link.into_stream(), deadline, peer, listen, secured, opened, requests, ahead })
     }
 
     /// Forgets the last request.

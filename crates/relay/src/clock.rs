@@ -41,6 +41,11 @@ impl Clock {
         now
     }
 
+    /// How long the worker's thread has had a processor: less than what has passed, where others have it or a control group bounds it.
+    pub fn worked(&self) -> Duration {
+        rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+    }
+
     /// How long it is until a date as HTTP writes it (RFC 9110 §5.6.7); nothing when it is past.
     pub fn until(&self, date: &[u8]) -> Option<Duration> {
         let date = httpdate::parse_http_date(std::str::from_utf8(date).ok()?).ok()?;

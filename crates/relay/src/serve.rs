@@ -87,7 +87,11 @@ async fn follow(call: &mut Call<'_>, route: &Route) -> Result<(), Error> {
     if !route.split.forward.is_empty()
         && route.urgency < Urgency::High
         && !call.worker.turnstile.passes_at_once()
-        && !call.worker.turnstile.pass(&call.worker.clock, call.worker.limits().worker_lag).await
+        && !call
+            .worker
+            .turnstile
+            .pass(&call.worker.clock, call.worker.limits().worker_lag, &mut call.client.ahead)
+            .await
     {
         // Whoever asks again over the same connection costs as much as before; a new one has to wait for its turn.
         call.client.keep_alive = false;

@@ -20,16 +20,19 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How long it is "lately".
 const LATELY: Duration = Duration::from_secs(10);
 
-/// Where exchanges that need an upstream wait for their turn, first come, first served. A worker that keeps up with what comes
-/// has nobody waiting here.
+/// How many requests of a connection are served in a row once its turn has come. What a connection is made of has left the processor's
+/// caches while it stood in line, so that the first of them costs up to twice as much as the others.
+const IN_A_ROW: u8 = 8;
+
+/// Where exchanges that need an upstream wait for their turn, connection by connection, first come, first served. A worker that keeps
+/// up with what comes has nobody waiting here.
 #[derive(Debug, Default)]
 pub struct Turnstile {
     /// Begun in this turn.
     begun: Cell<u32>,
-    line: RefCell<VecDeque<Waker>>,
-    /// How many have ever stood in line, and how many of them have been called.
-    joined: Cell<u64>,
-    called: Cell<u64>,
+    /// Those whose connection has its turn, who go first.
+    inner: Line,
+    outer: Line,
     /// Since when there has been a crowd all the time.
     crowded_since: Cell<Option<Tick>>,
     lately_until: Cell<Tick>,
@@ -40,7 +43,7 @@ pub struct Turnstile {
 impl Turnstile {
     /// Lets an exchange begin, if it need not wait for its turn.
     pub fn passes_at_once(&self) -> bool {
-        let may = self.begun.get() < EACH_TURN && self.called.get() == self.joined.get();
+        let may = self.begun.get() < EACH_TURN && !self.is_needed();
         if may {
             self.begun.set(self.begun.get() + 1);
         }
@@ -48,21 +51,27 @@ impl Turnstile {
     }
 
     /// Lets an exchange begin, at once or when its turn has come; false when it is refused, because there has been a crowd for a
-    /// while and it would have to wait for longer than `most`.
-    pub async fn pass(&self, clock: &Clock, most: Duration) -> bool {
+    /// while and it would have to wait for longer than `most`. `ahead` is of its connection: how many of its next requests go first.
+    pub async fn pass(&self, clock: &Clock, most: Duration, ahead: &mut u8) -> bool {
         if self.passes_at_once() {
             return true;
         }
         if self.refuses(clock.now(), most) {
             return false;
         }
-        self.wait(clock).await;
+        let line = match *ahead {
+            0 => &self.outer,
+            _ => &self.inner,
+        };
+        *ahead = ahead.checked_sub(1).unwrap_or(IN_A_ROW - 1);
+        line.wait(&self.bell).await;
+        clock.refresh();
         true
     }
 
     /// How long whoever comes now has to wait.
     pub fn delay(&self) -> Duration {
-        self.turn.get().mul_f64(self.line.borrow().len() as f64 / f64::from(EACH_TURN))
+        self.turn.get().mul_f64((self.inner.length() + self.outer.length()) as f64 / f64::from(EACH_TURN))
     }
 
     /// How long a turn takes of late: so much later than it came, what comes is looked at.
@@ -113,7 +122,7 @@ impl Turnstile {
     }
 
     fn is_needed(&self) -> bool {
-        self.called.get() < self.joined.get()
+        self.inner.length() + self.outer.length() > 0
     }
 
     /// Looks whether there is a crowd (as in CoDel, RFC 8289: none for a moment is enough).
@@ -126,27 +135,48 @@ impl Turnstile {
 
     /// A new turn: so many may begin.
     fn call(&self) {
-        let mut line = self.line.borrow_mut();
-        let count = line.len().min(EACH_TURN as usize);
-        self.begun.set(count as u32);
-        self.called.set(self.called.get() + count as u64);
-        line.drain(..count).for_each(Waker::wake);
+        let first = self.inner.call(EACH_TURN);
+        self.begun.set(first + self.outer.call(EACH_TURN - first));
+    }
+}
+
+/// Those who wait, first come, first served.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: RefCell<VecDeque<Waker>>,
+    /// How many have ever stood here, and how many of them have been called.
+    joined: Cell<u64>,
+    called: Cell<u64>,
+}
+
+impl Line {
+    fn length(&self) -> usize {
+        self.waiting.borrow().len()
     }
 
-    async fn wait(&self, clock: &Clock) {
+    /// Calls so many at most, and says how many it was.
+    fn call(&self, most: u32) -> u32 {
+        let mut waiting = self.waiting.borrow_mut();
+        let count = waiting.len().min(most as usize);
+        self.called.set(self.called.get() + count as u64);
+        waiting.drain(..count).for_each(Waker::wake);
+        count as u32
+    }
+
+    /// Waits to be called; `bell` says that somebody does.
+    async fn wait(&self, bell: &Notify) {
         let mut number = None;
         poll_fn(|cx| match number {
             Some(number) if number < self.called.get() => Poll::Ready(()),
             Some(_) => Poll::Pending, // a task has one waker for as long as it lives
             None => {
                 number = Some(self.joined.replace(self.joined.get() + 1));
-                self.line.borrow_mut().push_back(cx.waker().clone());
-                self.bell.notify_one();
+                self.waiting.borrow_mut().push_back(cx.waker().clone());
+                bell.notify_one();
                 Poll::Pending
             }
         })
         .await;
-        clock.refresh();
     }
 }
 
@@ -159,7 +189,8 @@ mod tests {
 
     /// Polls once, as a worker's task would be.
     fn begins(turnstile: &Turnstile, clock: &Clock) -> Option<bool> {
-        let mut pass = Box::pin(turnstile.pass(clock, MOST));
+        let mut ahead = 0;
+        let mut pass = Box::pin(turnstile.pass(clock, MOST, &mut ahead));
         let mut cx = std::task::Context::from_waker(Waker::noop());
         match pass.as_mut().poll(&mut cx) {
             Poll::Ready(passed) => Some(passed),
@@ -181,8 +212,8 @@ mod tests {
                     let (turnstile, clock, begun) =
                         (Rc::clone(&turnstile), Rc::clone(&clock), Rc::clone(&begun));
                     async move {
-                        assert!(turnstile.pass(&clock, MOST).await);
-                        begun.borrow_mut().push((number, turnstile.called.get()));
+                        assert!(turnstile.pass(&clock, MOST, &mut 0).await);
+                        begun.borrow_mut().push((number, turnstile.outer.called.get()));
                     }
                 };
                 let all: Vec<_> = (0..300).map(|number| tokio::task::spawn_local(each(number))).collect();
@@ -198,6 +229,30 @@ mod tests {
         let second = begun.iter().skip(EACH_TURN as usize).take(EACH_TURN as usize);
         assert!(second.into_iter().all(|(_, called)| *called == u64::from(EACH_TURN)));
         assert_eq!(begun.len(), 300);
+    }
+
+    #[test]
+    fn a_connection_whose_turn_has_come_is_served_some_times_in_a_row() {
+        let (turnstile, clock) = (Turnstile::default(), Clock::default());
+        let mut cx = std::task::Context::from_waker(Waker::noop());
+        (0..EACH_TURN * 2).for_each(|_| _ = begins(&turnstile, &clock)); // half of them wait
+        let mut ahead = 0;
+        for turn in 0..u32::from(IN_A_ROW) {
+            let mut pass = Box::pin(turnstile.pass(&clock, MOST, &mut ahead));
+            assert!(pass.as_mut().poll(&mut cx).is_pending());
+            (0..EACH_TURN * 2).for_each(|_| _ = begins(&turnstile, &clock)); // others come behind it
+            turnstile.call();
+            if turn == 0 {
+                assert!(pass.as_mut().poll(&mut cx).is_pending(), "those of before go first");
+                turnstile.call();
+            }
+            assert!(pass.as_mut().poll(&mut cx).is_ready(), "{turn}");
+        }
+        assert_eq!(ahead, 0);
+        let mut pass = Box::pin(turnstile.pass(&clock, MOST, &mut ahead));
+        assert!(pass.as_mut().poll(&mut cx).is_pending());
+        turnstile.call();
+        assert!(pass.as_mut().poll(&mut cx).is_pending(), "it is the others' turn");
     }
 
     #[test]

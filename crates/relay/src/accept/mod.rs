@@ -19,7 +19,7 @@ mod tls;
 
 /// How many connections are accepted in one go, before the worker turns to those it has.
 const AT_ONCE: u32 = 64;
-/// The part of the time in which connections are refused while there are far too many.
+/// The part of a worker's work in which connections are refused while there are far too many.
 const REFUSING: f64 = 0.05;
 /// How long accepting rests when the process has no descriptor left (attack H7), or has just refused many.
 const BREATH: Duration = Duration::from_millis(100);
@@ -29,10 +29,10 @@ const REFUSALS_AT_ONCE: u32 = 32;
 
 /// Accepts connections of one listener for as long as it is wanted.
 pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr, worker: Rc<Worker>) {
-    let (mut refused, mut accepted, mut at_once) = (0, 0, AT_ONCE);
+    let (mut refused, mut accepted, mut at_once, mut worked) = (0, 0, AT_ONCE, Duration::ZERO);
     loop {
         if accepted >= at_once {
-            (accepted, at_once) = (0, rest(&listener, &listen, &worker).await);
+            (accepted, at_once) = (0, rest(&listener, &listen, &worker, &mut worked).await);
         }
         match poll_fn(|cx| listener.poll_accept(cx)).await {
             Ok((stream, client)) => {
@@ -58,8 +58,9 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
 
 /// Lets everybody else have a turn, and says how many connections may be accepted after that: one now and then, when the worker
 /// has enough to do for those it has. The others wait in the kernel's queue, which costs nobody anything; when that lasts, a
-/// small part of the time is spent on telling them that they wait in vain.
-async fn rest(listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
+/// small part of the time is spent on telling them that they wait in vain. `worked` is how long the worker had worked when that was
+/// done last.
+async fn rest(listener: &Listener, listen: &Listen, worker: &Rc<Worker>, worked: &mut Duration) -> u32 {
     let most = worker.limits().worker_lag;
     if !worker.turnstile.is_crowded(most) {
         tokio::task::yield_now().await;
@@ -67,14 +68,15 @@ async fn rest(listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 
     }
     let pause = most / 4;
     tokio::time::sleep(pause).await;
-    let mut now = worker.clock.refresh();
-    let until = now + pause.mul_f64(REFUSING);
-    while now < until && worker.turnstile.is_overrun(now, most) {
+    let mut now = worker.clock.worked();
+    let until = now + now.saturating_sub(*worked).min(pause).mul_f64(REFUSING);
+    while now < until && worker.turnstile.is_overrun(worker.clock.refresh(), most) {
         let Ok((stream, _)) = listener.accept_now() else { break };
         worker.cells.connections.add(1);
         refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
-        now = worker.clock.refresh();
+        now = worker.clock.worked();
     }
+    *worked = now;
     1
 }
 
@@ -124,7 +126,7 @@ pub fn serve(stream: Stream, peer: Peer, listen: Rc<Listen>, worker: &Rc<Worker>
     let worker = Rc::clone(worker);
     let opened = worker.clock.refresh();
     let deadline = worker.deadlines.add();
-    let quiet = Quiet { stream, deadline, peer, listen, secured: None, opened, requests: 0 };
+    let quiet = Quiet { stream, deadline, peer, listen, secured: None, opened, requests: 0, ahead: 0 };
     if believed.is_some() {
         tokio::task::spawn_local(preface::greet(quiet, worker, seat));
     } else {

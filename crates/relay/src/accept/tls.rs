@@ -99,7 +99,7 @@ impl Greeting<'_> {
         let secured = Some(Rc::new(Secured { proof, front, resumed, h2 }));
         let stream = Stream::Tls(Box::new(layer));
         let opened = self.worker.clock.refresh();
-        Ok(Quiet { stream, deadline, peer, listen, secured, opened, requests: 0 })
+        Ok(Quiet { stream, deadline, peer, listen, secured, opened, requests: 0, ahead: 0 })
     }
 
     /// The other side of a CA that looks whether a host is ours (RFC 8737 §3).
