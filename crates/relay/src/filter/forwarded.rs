@@ -124,6 +124,9 @@ fn is_claim(name: &[u8]) -> bool {
 fn apply_trusted(request: &mut Request, direct: IpAddr, trust: &Trust, id: &mut RequestId) -> IpAddr {
     let Request { target, fields, .. } = request;
     fields.remove(Known::PROXY);
+    if is_contradicted(fields) {
+        fields.remove(Known::FORWARDED);
+    }
     let client = client_of(fields, direct, trust);
     let nearest = fields.get_all(Known::FORWARDED).last().and_then(|line| split(line, b',').last());
     let stated = |known: Known, parameter_name: &str| {
@@ -145,6 +148,10 @@ fn apply_trusted(request: &mut Request, direct: IpAddr, trust: &Trust, id: &mut 
     let mut chain = joined(fields, Known::X_FORWARDED_FOR);
     let mut forwarded = joined(fields, Known::FORWARDED);
     let mut address = Line::<ADDRESS_BYTES>::new();
+    if chain.is_empty() && client != direct {
+        address.push_address(client);
+        address.push(b", ");
+    }
     address.push_address(direct);
     chain.extend_from_slice(address.bytes());
     // Without a chain to continue, the one element names who asks: the first of the list is who upstreams look at.
@@ -159,6 +166,17 @@ fn apply_trusted(request: &mut Request, direct: IpAddr, trust: &Trust, id: &mut 
     set(fields, Known::FORWARDED, &forwarded);
     keep_or_set_id(fields, id);
     client
+}
+
+/// Whether `Forwarded` names another one than `X-Forwarded-For` as the last who asked. A peer that writes only the latter passes on what
+/// its client said in the former, so that is what is not believed.
+fn is_contradicted(fields: &Fields) -> bool {
+    let last_of = |known| fields.get_all(known).last();
+    let (Some(chain), Some(forwarded)) = (last_of(Known::X_FORWARDED_FOR), last_of(Known::FORWARDED)) else {
+        return false;
+    };
+    let nearest = split(forwarded, b',').last().and_then(|element| parameter(element, "for"));
+    nearest.and_then(parse_address) != tokens(chain).last().and_then(parse_address)
 }
 
 /// Walks the addresses from right to left and stops at the first one that is not trusted (attack F10). They come from
@@ -220,14 +238,15 @@ fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     text.split(at_separator).map(trim)
 }
 
-/// The value of a parameter of one element of `Forwarded`, without its quotes.
+/// The value of a parameter of one element of `Forwarded`, without its quotes; one that is there twice is not there (RFC 7239 §4).
 fn parameter<'a>(element: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    split(element, b';').find_map(|pair| {
+    let mut values = split(element, b';').filter_map(|pair| {
         let (key, value) = pair.split_at(pair.iter().position(|&byte| byte == b'=')?);
         let value = value.strip_prefix(b"=")?;
         let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
         trim(key).eq_ignore_ascii_case(name.as_bytes()).then_some(bare)
-    })
+    });
+    values.next().filter(|_| values.next().is_none())
 }
 
 fn is_host_byte(byte: u8) -> bool {
@@ -299,14 +318,14 @@ const ADDRESS_BYTES: usize = 48;
 const ELEMENT_BYTES: usize = 384;
 
 impl Line<ELEMENT_BYTES> {
-    /// One element of `Forwarded`; IPv6 addresses and hosts with a port have to be quoted (RFC 7239 §4, §6).
+    /// One element of `Forwarded`; what is no token has to be quoted: IPv6 addresses, hosts with a port, those with a `;` (RFC 7239 §4, §6).
     fn element(address: &Line<ADDRESS_BYTES>, is_ipv6: bool, host: &[u8], scheme: Scheme) -> Self {
         let mut line = Line::new();
         line.push(if is_ipv6 { b"for=\"[" } else { b"for=" });
         line.push(address.bytes());
         line.push(if is_ipv6 { b"]\"" } else { b"" });
         if !host.is_empty() {
-            let quoted = host.iter().fold(false, |quoted, &byte| quoted | matches!(byte, b':' | b'['));
+            let quoted = !host.iter().all(|&byte| is_token_byte(byte));
             line.push(if quoted { b";host=\"" } else { b";host=" });
             line.push(host);
             line.push(if quoted { b"\"" } else { b"" });

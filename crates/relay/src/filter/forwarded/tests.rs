@@ -87,6 +87,34 @@ fn f10_a_trusted_peer_is_believed_from_right_to_left() {
 }
 
 #[test]
+fn f10_what_contradicts_the_chain_is_not_passed_on() {
+    let says = |forwarded| {
+        let mut stage = Stage::get("/").field("X-Forwarded-For", "1.1.1.1").field("Forwarded", forwarded);
+        run(&mut stage, "10.0.0.1");
+        ["Forwarded", "X-Forwarded-Host", "X-Forwarded-Proto"].map(|name| stage.sees(name))
+    };
+    let [forwarded, host, proto] = says("for=6.6.6.6;host=evil;proto=https");
+    assert_eq!(forwarded, "for=1.1.1.1;host=example.com;proto=http");
+    assert_eq!([host.as_str(), proto.as_str()], ["example.com", "http"]);
+    let [forwarded, host, proto] = says("for=6.6.6.6, for=1.1.1.1;host=good;proto=https");
+    assert_eq!(
+        forwarded,
+        "for=6.6.6.6, for=1.1.1.1;host=good;proto=https, for=10.0.0.1;host=good;proto=https"
+    );
+    assert_eq!([host.as_str(), proto.as_str()], ["good", "https"]);
+}
+
+#[test]
+fn f8_a_host_adds_nothing_to_forwarded() {
+    for host in ["a;for=6.6.6.6;proto=https", "(x)", "a=b"] {
+        let mut stage = Stage::get("/");
+        stage.request.target.set_authority(host.as_bytes()).unwrap();
+        run(&mut stage, "192.0.2.1");
+        assert_eq!(stage.sees("Forwarded"), format!("for=192.0.2.1;host=\"{host}\";proto=http"));
+    }
+}
+
+#[test]
 fn forwarded_is_read_and_continued() {
     let line = r#"for=9.9.9.9, For="[2001:db8::7]:99";Proto=https;host="a.example:8443";by="x,;y""#;
     let mut stage = Stage::get("/").field("Forwarded", line).field("Proxy", "http://evil");
@@ -97,9 +125,9 @@ fn forwarded_is_read_and_continued() {
     );
     assert_eq!(stage.sees("X-Forwarded-Proto"), "https");
     assert_eq!(stage.sees("X-Forwarded-Host"), "a.example:8443");
-    assert_eq!(stage.sees("X-Forwarded-For"), "fd00::1");
+    assert_eq!(stage.sees("X-Forwarded-For"), "2001:db8::7, fd00::1");
     assert_eq!(stage.sees("Proxy"), "");
-    for hidden in ["for=_secret", "for=unknown", "proto=https", "for=\"", "for"] {
+    for hidden in ["for=_secret", "for=unknown", "proto=https", "for=\"", "for", "for=8.8.8.8;for=9.9.9.9"] {
         assert_eq!(
             run(&mut Stage::get("/").field("Forwarded", hidden), "10.0.0.1").0,
             "10.0.0.1",
