@@ -578,3 +578,26 @@ fn a_websocket_passes_over_tls_on_both_sides() {
         assert!(secured.client.exactly(frame.len()) == frame, "{size}");
     }
 }
+
+#[test]
+fn files_that_are_watched_keep_no_listener_open() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::serve(move |_| {
+        let _ = wait.lock().expect("the lock").recv_timeout(Duration::from_secs(20));
+        Answer::text("late")
+    });
+    let Stage { mut proxy, authority, .. } = stage(&origin);
+    let mut slow = Trusting::new(&authority).must_connect(proxy.address(), "a.test");
+    slow.client.send(get("a.test"));
+    origin.wait_for(1);
+    proxy.signal("TERM");
+    eventually("the end of listening", SOON, || {
+        TcpStream::connect_timeout(&proxy.address(), SOON)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+            .then_some(())
+    });
+    go.send(()).expect("to go on");
+    assert_eq!(slow.client.response().expect(200).text(), "late");
+    assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+}

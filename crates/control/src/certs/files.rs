@@ -23,10 +23,11 @@ pub async fn watch(supervisor: Arc<Supervisor>) {
     loop {
         let running = supervisor.running();
         supervisor.certificates().keep(|file| has(&running, file));
-        if running.snapshot.certificates().pairs.is_empty() {
-            drop(running);
-        } else {
-            follow(&supervisor, &running, &mut changes).await;
+        let pairs: Vec<CertificateFiles> = running.snapshot.certificates().pairs.keys().cloned().collect();
+        let (directory, read_from) = (running.directory.clone(), running.read_from);
+        drop(running); // its sockets are to close when the program stops
+        if !pairs.is_empty() {
+            follow(&supervisor, pairs, directory, read_from, &mut changes).await;
             continue;
         }
         if changes.changed().await.is_err() {
@@ -40,16 +41,20 @@ fn has(running: &Running, certificate: &Path) -> bool {
 }
 
 /// Looks after the files of one configuration, until another one is in force.
-async fn follow(supervisor: &Arc<Supervisor>, running: &Arc<Running>, changes: &mut watch::Receiver<u64>) {
-    let directory = running.directory.clone();
-    let pairs: Vec<CertificateFiles> = running.snapshot.certificates().pairs.keys().cloned().collect();
+async fn follow(
+    supervisor: &Arc<Supervisor>,
+    pairs: Vec<CertificateFiles>,
+    directory: PathBuf,
+    read_from: SystemTime,
+    changes: &mut watch::Receiver<u64>,
+) {
     // Events only make it quicker: where none come, as from some network file systems, looking is enough.
     let watched = watcher(pairs.iter().flat_map(|files| [&files.certificate, &files.key]), &directory);
     let (_watcher, mut events) = match watched {
         Ok((watcher, events)) => (Some(watcher), Some(events)),
         Err(_) => (None, None),
     };
-    let mut watched = Watched::new(pairs, directory, running.read_from);
+    let mut watched = Watched::new(pairs, directory, read_from);
     loop {
         let now = Arc::clone(supervisor);
         let looked = tokio::task::spawn_blocking(move || {
