@@ -42,7 +42,8 @@ pub fn send(link: &mut Link, request: &Request, framing: Framing, close: bool) -
             h1.promise_body(framing);
         }
         Link::H2(h2) => {
-            let head = head_of(request, framing).ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
+            // HTTP/1.0 knows requests without a host; HTTP/2 does not.
+            let head = head_of(request, framing).ok_or(Error::client(Phase::Head, Crime::BadHost))?;
             h2.ask(head, framing, request.websocket);
         }
         Link::Front(_) => return Err(Error::proxy(Phase::Send, Crime::Internal)),
