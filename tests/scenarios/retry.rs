@@ -130,6 +130,31 @@ fn an_answer_that_has_begun_is_never_tried_again() {
     }
 }
 
+#[test]
+fn an_answer_of_which_a_byte_has_come_is_never_tried_again() {
+    // The second request of each connection gets a part of an answer.
+    for part in ["HTTP/1.1 200 OK\r\nContent-Le", "HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n"] {
+        let origin = Origin::script(move |connection| {
+            if connection.request().is_some() {
+                connection.answer(Answer::text("warm"));
+                connection.request();
+                connection.send(part);
+            }
+        });
+        let good = Origin::says("good");
+        let proxy = pool(&[&origin, &good], "balance round-robin");
+        (0..2).for_each(|_| _ = proxy.client().get("/?id=warm").expect(200));
+        let statuses: Vec<u16> = (0..2).map(|number| proxy.get(&format!("/?id={number}")).status).collect();
+        assert!(statuses.contains(&502) && statuses.contains(&200), "{statuses:?}");
+        let seen: usize = ["0", "1"]
+            .iter()
+            .flat_map(|id| [&origin, &good].map(|it| it.ledger().get(*id).copied()))
+            .flatten()
+            .sum();
+        assert_eq!(seen, 2, "each once: {part}");
+    }
+}
+
 /// Answers and closes without having said so, as soon as it has answered.
 fn stale() -> Origin {
     Origin::serve(|request| Answer::text(request.query("id").unwrap_or("")).close())

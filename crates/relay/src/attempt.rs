@@ -354,7 +354,11 @@ impl<'a> Ask<'a> {
             if head.is_err() && link.wants_http1() {
                 host.wants_http1();
             }
-            let head = head?;
+            // Where an informational head has come, an answer has begun.
+            let head = head.map_err(|error| match informational {
+                0 => error,
+                _ => Error { retry: Retry::Never, ..error },
+            })?;
             if head.upgraded && !accepts(self.x) {
                 return Err(Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never));
             }

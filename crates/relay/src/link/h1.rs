@@ -498,8 +498,10 @@ impl H1 {
     }
 
     fn cut_error(&self) -> Error {
+        // Where an answer has begun, the request was processed.
+        let retry = if self.start < self.end { Retry::Never } else { Retry::IfIdempotent };
         match self.side {
-            Side::Upstream => Error::upstream(Phase::Wait, Crime::UpstreamClosed, Retry::IfIdempotent),
+            Side::Upstream => Error::upstream(Phase::Wait, Crime::UpstreamClosed, retry),
             Side::Client | Side::Proxy => Error::client(Phase::Head, Crime::ClientGone),
         }
     }
