@@ -220,3 +220,14 @@ fn outer_filters_run_first_and_all_are_undone_in_reverse() {
     assert_eq!(origin.last().fields.all("x-order"), ["outer", "inner"]);
     assert_eq!(answer.fields.all("x-back"), ["inner", "outer"]);
 }
+
+#[test]
+fn an_answer_that_takes_the_place_of_a_broken_one_turns_back_as_others_do() {
+    let origin = Origin::serve(|_| {
+        Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Server: a\r\n\r\nZZ\r\n").close()
+    });
+    let proxy = Proxy::site(format!("response-header set X-Frame-Options deny\n proxy {origin}"));
+    let answer = proxy.get("/").expect(502);
+    assert_eq!(answer.fields.one("x-frame-options"), Some("deny"));
+    assert!(!answer.fields.has("x-server"));
+}

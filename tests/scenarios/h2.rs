@@ -223,6 +223,23 @@ fn websockets_pass_to_servers_of_http_1() {
 }
 
 #[test]
+fn a31_a_mere_success_opens_no_websocket() {
+    let origin = Origin::serve(|request| match request.target.as_str() {
+        "/404" => Answer::status(404, b"none"),
+        _ => Answer::chunked(&["\u{1}\u{2}hi"]),
+    });
+    let proxy = Proxy::site(format!("route /local {{ respond 200 hi }}\n proxy {origin}"));
+    let mut client = H2::connect(proxy.address());
+    for (path, status) in [("/", 502), ("/local", 501), ("/404", 404)] {
+        let mut fields = head("CONNECT", path).to_vec();
+        fields.extend([(":protocol", "websocket"), ("sec-websocket-version", "13")]);
+        let stream = client.ask(&fields, false);
+        assert_eq!(client.answered(stream).status, status, "{path}");
+    }
+    proxy.expect_reason("bad-switch");
+}
+
+#[test]
 fn a_stopping_program_finishes_what_was_begun_and_takes_nothing_else() {
     let origin = Origin::serve(|_| Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndo").stall());
     let mut proxy = Proxy::start(&format!("grace 2s\n{}", site(&format!("proxy {origin}"))));

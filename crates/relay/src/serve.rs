@@ -16,7 +16,7 @@ use crate::snapshot::Route;
 use crate::tally;
 use crate::worker::Worker;
 use portunus_message::body::Source;
-use portunus_message::{Crime, Error, Exchange, Phase, Response, Side, Status};
+use portunus_message::{Crime, Error, Exchange, Phase, Response, Retry, Side, Status};
 use portunus_wire::h1::Framing;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
@@ -107,9 +107,18 @@ async fn follow(call: &mut Call<'_>, route: &Route) -> Result<(), Error> {
         bound_call(call, route, &mut bounds);
     }
     let answered = match verdict {
+        Verdict::Answer if opens_nothing(call) => {
+            let error = Error::client(Phase::Head, Crime::UnknownProtocol);
+            return fail(call, route, &mut bounds, ran, error).await;
+        }
         Verdict::Answer => None,
         Verdict::Fail(error) => return fail(call, route, &mut bounds, ran, error).await,
         Verdict::Go => match ask(call, route, &bounds).await {
+            Ok(answered) if !answered.answer.upgraded && opens_nothing(call) => {
+                drop(answered);
+                let error = Error::upstream(Phase::Wait, Crime::BadSwitch, Retry::Never);
+                return fail(call, route, &mut bounds, ran, error).await;
+            }
             Ok(answered) => Some(answered),
             Err(error) => return fail(call, route, &mut bounds, ran, error).await,
         },
@@ -118,8 +127,14 @@ async fn follow(call: &mut Call<'_>, route: &Route) -> Result<(), Error> {
     match answered {
         None => local(call.x, call.client, call.worker).await,
         Some(answered) if answered.answer.upgraded => switch(call, answered, route).await,
-        Some(answered) => relay(call, answered, route, &bounds).await,
+        Some(answered) => relay(call, answered, route, &bounds, ran).await,
     }
+}
+
+/// Whether the answer would tell a client of HTTP/2 that there is a tunnel, as any 2xx does (RFC 8441 §5), where there is none.
+fn opens_nothing(call: &Call<'_>) -> bool {
+    let success = (200..300).contains(&call.x.response.status.code());
+    success && call.x.request.websocket && call.client.link.is_stream()
 }
 
 /// Asks an upstream.
@@ -303,6 +318,7 @@ fn relay<'a>(
     mut answered: Answered,
     route: &'a Route,
     bounds: &'a Bounds,
+    ran: usize,
 ) -> impl Future<Output = Result<(), Error>> {
     // Not an `async fn`: that would keep what has been answered twice.
     async move {
@@ -331,7 +347,9 @@ fn relay<'a>(
             Ok(in_order) => in_order,
             Err(error) if error.side == Side::Upstream && client.link.nothing_sent() => {
                 drop(answered);
-                return take_back(x, client, error, worker).await;
+                take_back(x, client);
+                let mut bounds = *bounds;
+                return Box::pin(fail(call, route, &mut bounds, ran, error)).await;
             }
             Err(error) => {
                 if framing == Framing::UntilClose {
@@ -348,16 +366,10 @@ fn relay<'a>(
 }
 
 /// The answer broke off before a byte of it went out: the client gets a whole one that says so.
-async fn take_back(
-    x: &mut Exchange,
-    client: &mut Client,
-    error: Error,
-    worker: &Worker,
-) -> Result<(), Error> {
+fn take_back(x: &mut Exchange, client: &mut Client) {
     client.link.take_back_output();
     client.keep_alive = false;
     x.bytes_down = 0;
-    refuse(x, client, error, worker).await
 }
 
 /// Passes a `101` on and becomes a tunnel.
