@@ -80,6 +80,26 @@ fn they_pass_between_http_2_and_http_1() {
 }
 
 #[test]
+fn f9_f8_names_that_no_head_may_have_are_no_trailers_either() {
+    let (origin, told) = origin();
+    let proxy = Proxy::site(format!("proxy {origin}"));
+    let mut client = H2::connect(proxy.address());
+    let stream = client.ask(&head("POST", "/"), false);
+    client.data(stream, "hello", false);
+    client.trailers(stream, &[("x_real_ip", "1"), ("transfer_encoding", "chunked"), ("x-sum", "7")]);
+    client.outcome(stream);
+    let (_, asked) = told.recv().expect("a request");
+    assert_eq!(asked.to_ascii_lowercase(), ASKED.to_ascii_lowercase());
+    for name in ["ssl-client-cert", "x-ssl-cipher", "x-request-id", "x-portunus-mirror", "x-real-ip"] {
+        let stream = client.ask(&head("POST", "/"), false);
+        client.data(stream, "hello", false);
+        client.trailers(stream, &[(name, "1")]);
+        let outcome = client.outcome(stream);
+        assert!(outcome.status != 200 || !outcome.complete, "{name}");
+    }
+}
+
+#[test]
 fn they_pass_between_http_1_and_http_2() {
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);

@@ -38,6 +38,14 @@ fn heads_and_bodies() {
             assert!(frames(c, stream).iter().all(|(kind, _, length)| *kind == HEADERS || *length == 0));
             c.expect_service();
         }),
+        ("9110 9.3.2: HEAD that is refused has a head and its end", |c| {
+            let stream = c.ask(&head("HEAD", "/../x"), true);
+            assert!(frames(c, stream).iter().all(|(kind, _, length)| *kind == HEADERS || *length == 0));
+            let late = [(":path", "/../x"), (":scheme", "http"), (":authority", "a"), (":method", "HEAD")];
+            let stream = c.ask(&late, true);
+            assert!(frames(c, stream).iter().all(|(kind, _, length)| *kind == HEADERS || *length == 0));
+            c.expect_service();
+        }),
         ("8.1: 204", |c| {
             let stream = c.begin("/none");
             assert_eq!(c.expect_answer(stream, 204).body, b"");

@@ -2,8 +2,9 @@
 
 use ipnet::IpNet;
 use portunus_message::fields::{is_value_byte, tokens, trim};
-use portunus_message::name::{KnownSet, is_token_byte};
+use portunus_message::name::is_token_byte;
 use portunus_message::{FieldValue, Fields, Known, Peer, Request, RequestId, Scheme};
+use portunus_wire::hop;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -25,23 +26,6 @@ impl Trust {
     }
 }
 
-/// What a client may not say of itself (attack F8). `Proxy` is taken from everybody (httpoxy, attack A46).
-const CLAIMS: KnownSet = KnownSet::of(&[
-    Known::FORWARDED,
-    Known::PROXY,
-    Known::X_FORWARDED_FOR,
-    Known::X_FORWARDED_HOST,
-    Known::X_FORWARDED_PORT,
-    Known::X_FORWARDED_PREFIX,
-    Known::X_FORWARDED_PROTO,
-    Known::X_FORWARDED_SERVER,
-    Known::X_MIDDLEWARE_SUBREQUEST,
-    Known::X_ORIGINAL_URL,
-    Known::X_REAL_IP,
-    Known::X_REQUEST_ID,
-    Known::X_REWRITE_URL,
-]);
-
 /// Longer request ids of a trusted peer are replaced.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
@@ -60,7 +44,7 @@ pub fn apply(
         return apply_trusted(request, direct, trust, id);
     }
     let Request { target, fields, .. } = request;
-    fields.retain(|known, name, _| !(CLAIMS.has(known) || known == Known::OTHER && is_claim(name)));
+    fields.retain(|known, name, _| !hop::is_claim(known, name));
     fields.append(told.of(direct, target.authority().as_bytes(), target.scheme));
     add(fields, Known::X_REQUEST_ID, &digits(*id));
     direct
@@ -98,25 +82,6 @@ impl Told {
         add(fields, Known::X_FORWARDED_HOST, host);
         let element = Line::element(&address, client.is_ipv6(), host, *scheme);
         add(fields, Known::FORWARDED, element.bytes());
-    }
-}
-
-/// A name outside the list of known ones that claims something about a client: any `X-Forwarded-…`, the certificate
-/// fields of RFC 9440, and those that other proxies made for the same purpose.
-fn is_claim(name: &[u8]) -> bool {
-    let starts =
-        |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-    match name.first() {
-        Some(b'x' | b'X') => {
-            starts(b"X-Forwarded-")
-                || starts(b"X-SSL-")
-                || starts(b"X-Client-Cert")
-                || starts(b"X-Client-Verify")
-                || starts(b"X-Amzn-Mtls-")
-        }
-        Some(b's' | b'S') => starts(b"SSL-Client-"),
-        Some(b'c' | b'C') => starts(b"Client-Cert") && matches!(name.len(), 11 | 17),
-        _ => false,
     }
 }
 

@@ -345,7 +345,7 @@ impl Kept {
     fn end_line(&mut self) {
         let (name, value) = self.line.split_at_checked(self.name_len).unwrap_or_default();
         let known = Known::find(name);
-        let may_pass = crate::hop::may_trail(known, name) && !name.contains(&b'_');
+        let may_pass = crate::hop::may_trail(known, name) && !crate::hop::has_underscore(name);
         if may_pass && let Some(value) = FieldValue::new(value.trim_ascii()) {
             self.fields.push(known, name, value);
         }

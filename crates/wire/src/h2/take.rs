@@ -92,6 +92,10 @@ impl<'a> Taking<'a> {
     #[inline]
     pub fn field(&mut self, field: &Field<'_>) {
         if self.crime.is_some() {
+            // Whoever refuses it has to know whether the answer may have a body.
+            if let (Pseudo::Method, Some(method)) = (field.pseudo, Method::parse(field.value)) {
+                self.request.method = method;
+            }
             return;
         }
         let taken = if field.pseudo == Pseudo::None { self.plain(field) } else { self.pseudo(field) };
@@ -105,7 +109,11 @@ impl<'a> Taking<'a> {
         }
         let is_first = match field.pseudo {
             Pseudo::Method if value.is_empty() || !value.iter().copied().all(is_token_byte) => false,
-            Pseudo::Method => self.method.replace(Method::parse(value).ok_or(Crime::UnknownMethod)).is_none(),
+            Pseudo::Method => {
+                let method = Method::parse(value).ok_or(Crime::UnknownMethod);
+                method.iter().for_each(|method| self.request.method = *method);
+                self.method.replace(method).is_none()
+            }
             // Which of them was used is known better than the client can tell (attack B4).
             Pseudo::Scheme if !matches!(value, b"http" | b"https") => return Err(Crime::BadTarget),
             Pseudo::Scheme => !std::mem::replace(&mut self.has_scheme, true),
@@ -299,6 +307,7 @@ impl<'a> TakingTrailers<'a> {
         let value = field.plain_value().filter(|_| field.is_name);
         match value {
             _ if pseudo != Pseudo::None => self.crime = Some(Crime::MalformedHead),
+            Some(_) if known == Known::OTHER && hop::has_underscore(name) => {} // dropped, as in a head (attack F9)
             Some(value) if hop::may_trail(known, name) => self.fields.push(known, name, value),
             _ => self.crime = Some(Crime::BadTrailer),
         }
