@@ -222,6 +222,22 @@ fn outer_filters_run_first_and_all_are_undone_in_reverse() {
 }
 
 #[test]
+fn the_body_limit_of_a_route_replaces_that_of_its_site() {
+    let origin = Origin::says("took it");
+    let proxy = Proxy::site(format!(
+        "body-limit 1KiB\n route /up {{ body-limit 10KiB\n proxy {origin} }}\n proxy {origin}"
+    ));
+    let body = "x".repeat(5000);
+    for (path, status) in [("/up", 200), ("/", 413)] {
+        proxy.client().post(path, body.as_str()).expect(status);
+        let chunked = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1388\r\n{body}\r\n0\r\n\r\n"
+        );
+        proxy.exchange(chunked).expect(status);
+    }
+}
+
+#[test]
 fn an_answer_that_takes_the_place_of_a_broken_one_turns_back_as_others_do() {
     let origin = Origin::serve(|_| {
         Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Server: a\r\n\r\nZZ\r\n").close()

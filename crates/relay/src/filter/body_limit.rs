@@ -5,12 +5,12 @@ use crate::args::Reader;
 use crate::context::Context;
 use crate::entry::{Entry, Kind, Param, Place};
 use crate::values::print_size;
-use portunus_message::{Crime, Error, Phase, Request};
+use portunus_message::Request;
 
 pub(super) const ENTRY: Entry<dyn Filter> = Entry {
     name: "body-limit",
-    manual: "Bounds the body of a request; a larger one is answered 413. A declared length is judged at once, a body \
-             without one as it comes. It replaces the limit `body-bytes`.",
+    manual: "Bounds the body of a request; a larger one is answered 413. A declared length is judged before a server is asked, \
+             a body without one as it comes. That of a route replaces its site's, and both the limit `body-bytes`.",
     example: "body-limit 10MiB",
     params: PARAMS,
     answers: false,
@@ -25,11 +25,8 @@ struct BodyLimit {
 }
 
 impl Filter for BodyLimit {
-    fn request(&self, request: &mut Request, cx: &mut Context<'_>) -> Flow {
-        cx.bounds.body_bytes = self.body_bytes_max;
-        if request.body.length.is_some_and(|length| length > self.body_bytes_max) {
-            return Flow::Fail(Error::client(Phase::Filter, Crime::BodyTooLarge));
-        }
+    fn request(&self, _: &mut Request, cx: &mut Context<'_>) -> Flow {
+        cx.bounds.body_bytes = self.body_bytes_max; // judged when all filters have spoken: that of a route replaces its site's
         Flow::Next
     }
 
@@ -42,17 +39,14 @@ impl Filter for BodyLimit {
 mod tests {
     use super::super::tests::{Stage, build};
     use super::*;
-    use portunus_message::Body;
 
     #[test]
-    fn a_declared_length_is_judged_at_once() {
-        let filter = build("body-limit", &["1KiB"]).unwrap();
-        for (length, fits) in [(None, true), (Some(1024), true), (Some(1025), false)] {
-            let mut stage = Stage::get("/");
-            stage.request.body = Body::incoming(length);
-            assert_eq!(matches!(stage.run(&*filter), Flow::Next), fits, "{length:?}");
-            assert_eq!(stage.bounds.body_bytes, 1024);
-        }
-        assert_eq!(filter.describe(), "body-limit 1KiB");
+    fn the_last_one_counts() {
+        let (site, route) =
+            (build("body-limit", &["1KiB"]).unwrap(), build("body-limit", &["1MiB"]).unwrap());
+        let mut stage = Stage::get("/");
+        assert!(matches!(stage.run(&*site), Flow::Next) && stage.bounds.body_bytes == 1024);
+        assert!(matches!(stage.run(&*route), Flow::Next) && stage.bounds.body_bytes == 1 << 20);
+        assert_eq!(site.describe(), "body-limit 1KiB");
     }
 }
