@@ -484,6 +484,13 @@ fn a34_a35_trailers() {
     ] {
         payloads.push(trailers(&format!("A34 {name}"), &format!("{name}: 5\r\n"), "400"));
     }
+    // Head and trailers have one bound.
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: a\r\n{}Transfer-Encoding: chunked\r\n\r\n", "A: b\r\n".repeat(90));
+    for (count, outcome) in [(5, "200"), (20, "400 / 431")] {
+        let end = format!("{head}0\r\n{}\r\n", "X: y\r\n".repeat(count));
+        payloads.push(payload("A35 behind ninety fields", end, outcome));
+    }
     let mut ground = Ground::new();
     ground.stands(payloads);
     for request in ground.origin.complete() {

@@ -100,6 +100,21 @@ fn f9_f8_names_that_no_head_may_have_are_no_trailers_either() {
 }
 
 #[test]
+fn a35_head_and_trailers_have_one_bound() {
+    let origin = Origin::says("good");
+    let proxy = Proxy::site(format!("proxy {origin}"));
+    for (count, fits) in [(5, true), (20, false)] {
+        let mut client = H2::connect(proxy.address());
+        let mut fields = head("POST", "/").to_vec();
+        fields.extend([("x-a", "b"); 90]);
+        let stream = client.ask(&fields, false);
+        client.trailers(stream, &vec![("x-b", "c"); count]);
+        let outcome = client.outcome(stream);
+        assert_eq!(outcome.status == 200 && outcome.complete, fits, "{count}");
+    }
+}
+
+#[test]
 fn they_pass_between_http_1_and_http_2() {
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);

@@ -243,7 +243,7 @@ async fn exchange(
     client.keep_alive = head.keep_alive;
     client.expects_continue = head.expects_continue;
     if let Some(link) = client.link.h1() {
-        link.expect_body(head.framing, &run.limits);
+        link.expect_body(head.framing, &x.request.fields, &run.limits);
     }
     worker.cells.underscores_dropped.add(head.underscores_dropped.into());
     x.times.head = Some(worker.clock.now());

@@ -144,12 +144,12 @@ impl H1 {
         self.rest_input();
     }
 
-    /// Says what follows the head that was taken.
-    pub fn expect_body(&mut self, framing: Framing, limits: &Limits) {
+    /// Says what follows the head that was taken, which holds `fields`.
+    pub fn expect_body(&mut self, framing: Framing, fields: &Fields, limits: &Limits) {
         self.incoming = match framing {
             Framing::None | Framing::Length(0) => Incoming::Done,
             Framing::Length(length) => Incoming::Length(length),
-            Framing::Chunked => Incoming::Chunked { chunks: self.chunks(limits), ready: 0 },
+            Framing::Chunked => Incoming::Chunked { chunks: self.chunks(limits).after(fields), ready: 0 },
             Framing::UntilClose => Incoming::UntilClose,
         };
     }

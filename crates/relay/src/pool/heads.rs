@@ -111,7 +111,7 @@ pub fn poll_answer(
                 }
             }))?;
             if let Some(head) = head.filter(|head| head.upgraded || !response.status.is_informational()) {
-                h1.expect_body(head.framing, limits);
+                h1.expect_body(head.framing, &response.fields, limits);
             }
             Poll::Ready(Ok(head))
         }

@@ -131,6 +131,9 @@ impl Streams {
         let stream = Rc::new(Stream::new(block.id, block.ends, window_in, inner.outgoing.window_each));
         let request = place.request();
         stream.owed.set(request.body.length.filter(|_| !block.ends && !request.websocket));
+        if !block.ends {
+            stream.head_cost.set((request.fields.len(), request.fields.cost()));
+        }
         inner.open.push(Rc::clone(&stream));
         Ok(Some(Event::Request(Head { stream, place, taken })))
     }
@@ -143,7 +146,7 @@ impl Streams {
         bytes: &[u8],
     ) -> Result<(), Wrong> {
         let Incoming { decoder, room, .. } = &mut inner.incoming;
-        let mut taking = TakingTrailers::new(&self.limits);
+        let mut taking = TakingTrailers::new(stream.head_cost.get(), &self.limits);
         decoder
             .decode(bytes, room, STRING_MAX, |field| taking.field(&field))
             .map_err(|_| Wrong::Connection(Code::COMPRESSION_ERROR))?;

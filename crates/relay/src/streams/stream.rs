@@ -16,6 +16,8 @@ pub struct Stream {
     pub(super) ended: Cell<bool>,
     /// How much of the body is still to come, where that was declared.
     pub(super) owed: Cell<Option<u64>>,
+    /// How many fields the request's head had, and what they cost, where others may follow its body.
+    pub(super) head_cost: Cell<(usize, usize)>,
     /// What the client may still send.
     pub(super) window_in: Cell<i64>,
     /// What has been taken, and the client has not been told of.
@@ -51,6 +53,7 @@ impl Stream {
             trailers: RefCell::default(),
             ended: Cell::new(ended),
             owed: Cell::default(),
+            head_cost: Cell::default(),
             window_in: Cell::new(window_in),
             credit: Cell::default(),
             window_out: Cell::new(window_out),

@@ -288,14 +288,17 @@ pub fn add_key(request: &mut Request, random: u128) {
 /// A client's trailers that are being taken over.
 pub struct TakingTrailers<'a> {
     fields: Fields,
+    /// How many there have been, and what they cost, those of the head included (attack A35).
+    count: usize,
+    cost: usize,
     limits: &'a Limits,
     crime: Option<Crime>,
 }
 
 impl<'a> TakingTrailers<'a> {
-    /// For a block behind a body.
-    pub fn new(limits: &'a Limits) -> TakingTrailers<'a> {
-        TakingTrailers { fields: Fields::new(), limits, crime: None }
+    /// For a block behind a body, whose head had so many fields of such a cost.
+    pub fn new((count, cost): (usize, usize), limits: &'a Limits) -> TakingTrailers<'a> {
+        TakingTrailers { fields: Fields::new(), count, cost, limits, crime: None }
     }
 
     /// Takes a field over. What no trailer may say is a crime (attacks A34, B4).
@@ -311,7 +314,9 @@ impl<'a> TakingTrailers<'a> {
             Some(value) if hop::may_trail(known, name) => self.fields.push(known, name, value),
             _ => self.crime = Some(Crime::BadTrailer),
         }
-        if self.fields.len() > self.limits.header_count || self.fields.cost() > self.limits.header_bytes {
+        self.count += 1;
+        self.cost += name.len() + field.value.len() + 32;
+        if self.count > self.limits.header_count || self.cost > self.limits.header_bytes {
             self.crime = Some(Crime::BadTrailer);
         }
     }

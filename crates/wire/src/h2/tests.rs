@@ -167,7 +167,7 @@ fn b23_only_websockets_are_connected() {
 fn a34_trailers_frame_and_route_nothing() {
     let limits = Limits::default();
     let taken = |pair| {
-        let mut taking = TakingTrailers::new(&limits);
+        let mut taking = TakingTrailers::new((0, 0), &limits);
         taking.field(&field(("grpc-status", "0")));
         taking.field(&field(pair));
         taking.finish().map(|fields: Fields| fields.len())
