@@ -271,6 +271,48 @@ const fn fill(seed: u64) -> Option<[u8; 1 << SLOT_BITS]> {
     Some(slots)
 }
 
+/// What a client may not say of itself (attack F8). `Proxy` is taken from everybody (httpoxy, attack A46).
+const CLAIMS: KnownSet = KnownSet::of(&[
+    Known::FORWARDED,
+    Known::PROXY,
+    Known::X_FORWARDED_FOR,
+    Known::X_FORWARDED_HOST,
+    Known::X_FORWARDED_PORT,
+    Known::X_FORWARDED_PREFIX,
+    Known::X_FORWARDED_PROTO,
+    Known::X_FORWARDED_SERVER,
+    Known::X_MIDDLEWARE_SUBREQUEST,
+    Known::X_ORIGINAL_URL,
+    Known::X_REAL_IP,
+    Known::X_REQUEST_ID,
+    Known::X_REWRITE_URL,
+]);
+
+/// Whether a field of this name says something of a client that no client may say of itself (attack F8): any `X-Forwarded-…`, the certificate
+/// fields of RFC 9440, those that other proxies made for the same purpose, and the marks of this one.
+#[inline]
+pub fn is_claim(known: Known, name: &[u8]) -> bool {
+    CLAIMS.has(known) || known == Known::OTHER && is_other_claim(name)
+}
+
+fn is_other_claim(name: &[u8]) -> bool {
+    let starts =
+        |prefix: &[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    match name.first() {
+        Some(b'x' | b'X') => {
+            starts(b"X-Forwarded-")
+                || starts(b"X-SSL-")
+                || starts(b"X-Client-Cert")
+                || starts(b"X-Client-Verify")
+                || starts(b"X-Amzn-Mtls-")
+                || starts(b"X-Portunus-")
+        }
+        Some(b's' | b'S') => starts(b"SSL-Client-"),
+        Some(b'c' | b'C') => starts(b"Client-Cert") && matches!(name.len(), 11 | 17),
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

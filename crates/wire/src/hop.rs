@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 use portunus_message::fields::tokens;
-use portunus_message::name::{KnownSet, is_token_byte};
+use portunus_message::name::{KnownSet, is_claim, is_token_byte};
 use portunus_message::{Crime, Known};
 
 /// Fields that mean something between two neighbours only, and the fields of framing: they never cross, in either
@@ -108,23 +108,6 @@ const SINGLE: KnownSet = KnownSet::of(&[
     Known::X_REWRITE_URL,
 ]);
 
-/// What a client may not say of itself (attack F8). `Proxy` is taken from everybody (httpoxy, attack A46).
-const CLAIMS: KnownSet = KnownSet::of(&[
-    Known::FORWARDED,
-    Known::PROXY,
-    Known::X_FORWARDED_FOR,
-    Known::X_FORWARDED_HOST,
-    Known::X_FORWARDED_PORT,
-    Known::X_FORWARDED_PREFIX,
-    Known::X_FORWARDED_PROTO,
-    Known::X_FORWARDED_SERVER,
-    Known::X_MIDDLEWARE_SUBREQUEST,
-    Known::X_ORIGINAL_URL,
-    Known::X_REAL_IP,
-    Known::X_REQUEST_ID,
-    Known::X_REWRITE_URL,
-]);
-
 /// Names that no trailer may have, besides those that never cross: they frame, route, modify or authenticate a
 /// message that is already being handled (RFC 9110 §6.5.1; attack A34).
 const NO_TRAILER: KnownSet = KnownSet::of(&[
@@ -185,30 +168,6 @@ pub fn is_single(known: Known) -> bool {
 /// Whether a request's trailer may have this name.
 pub fn may_trail(known: Known, name: &[u8]) -> bool {
     !NEVER.has(known) && !NO_TRAILER.has(known) && !is_claim(known, name)
-}
-
-/// Whether a field of this name says something of a client that no client may say of itself (attack F8): any `X-Forwarded-…`, the certificate
-/// fields of RFC 9440, those that other proxies made for the same purpose, and the marks of this one.
-#[inline]
-pub fn is_claim(known: Known, name: &[u8]) -> bool {
-    CLAIMS.has(known) || known == Known::OTHER && is_other_claim(name)
-}
-
-fn is_other_claim(name: &[u8]) -> bool {
-    let starts = |prefix: &[u8]| has_prefix(name, prefix);
-    match name.first() {
-        Some(b'x' | b'X') => {
-            starts(b"X-Forwarded-")
-                || starts(b"X-SSL-")
-                || starts(b"X-Client-Cert")
-                || starts(b"X-Client-Verify")
-                || starts(b"X-Amzn-Mtls-")
-                || starts(b"X-Portunus-")
-        }
-        Some(b's' | b'S') => starts(b"SSL-Client-"),
-        Some(b'c' | b'C') => starts(b"Client-Cert") && matches!(name.len(), 11 | 17),
-        _ => false,
-    }
 }
 
 /// Whether a name is one that many programs behind us take for another one: `X_Auth_User` is `X-Auth-User` to them.

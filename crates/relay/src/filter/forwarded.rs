@@ -2,9 +2,8 @@
 
 use ipnet::IpNet;
 use portunus_message::fields::{is_value_byte, tokens, trim};
-use portunus_message::name::is_token_byte;
+use portunus_message::name::{is_claim, is_token_byte};
 use portunus_message::{FieldValue, Fields, Known, Peer, Request, RequestId, Scheme};
-use portunus_wire::hop;
 use std::io::Write;
 use std::net::IpAddr;
 
@@ -44,7 +43,7 @@ pub fn apply(
         return apply_trusted(request, direct, trust, id);
     }
     let Request { target, fields, .. } = request;
-    fields.retain(|known, name, _| !hop::is_claim(known, name));
+    fields.retain(|known, name, _| !is_claim(known, name));
     fields.append(told.of(direct, target.authority().as_bytes(), target.scheme));
     add(fields, Known::X_REQUEST_ID, &digits(*id));
     direct
