@@ -2,8 +2,10 @@
 
 mod sockets;
 pub mod tls;
+mod unix;
 
 pub use sockets::{Given, Listener, Sockets, name_of};
+pub use unix::{Claim, bind_unix};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};

@@ -2,15 +2,15 @@
 
 use super::Stream;
 use super::gate::Gate;
+use portunus_relay::net::{Claim, bind_unix};
 use portunus_relay::plan::Admin;
 use rustix::fs::Mode;
 use std::fs::DirBuilder;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tokio::net::{TcpListener, UnixListener};
 
 /// An open listener of the admin API.
@@ -54,7 +54,6 @@ pub fn inherit(admin: &Admin, socket: OwnedFd) -> io::Result<Option<Door>> {
             let listener = std::os::unix::net::UnixListener::from(socket);
             listener.set_nonblocking(true)?;
             let claim = Claim::of(path)?;
-            claim.ours.store(false, Relaxed);
             let address = format!("unix:{}", path.display());
             let listener = Listener::Unix(UnixListener::from_std(listener)?);
             Ok(Some(Door { listener, token: None, address, claim: Some(Arc::new(claim)) }))
@@ -79,7 +78,7 @@ impl Spare {
     /// Says whether the socket's file is ours, to be removed at the end.
     pub fn own(&self, ours: bool) {
         if let Some(claim) = &self.claim {
-            claim.ours.store(ours, Relaxed);
+            claim.own(ours);
         }
     }
 }
@@ -125,65 +124,23 @@ impl Door {
     }
 }
 
-/// The directory is made private when it is not there yet; a socket that nobody answers at is a leftover and goes.
+/// The directory is made private when it is not there yet.
 fn open_unix(path: &Path) -> io::Result<(UnixListener, Claim)> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    remove_leftover(path)?;
     // The socket must never be there with wider rights, not even between bind and chmod.
     let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let bound = std::os::unix::net::UnixListener::bind(path);
+    let bound = bind_unix(path);
     rustix::process::umask(before);
-    let listener = bound?;
-    listener.set_nonblocking(true)?;
-    let claim = Claim::of(path)?;
+    let (listener, claim) = bound?;
     Ok((UnixListener::from_std(listener)?, claim))
-}
-
-fn remove_leftover(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(ErrorKind::AlreadyExists, "a file stands there that is no socket"));
-        }
-        Ok(_) => {}
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another process answers there")),
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        Err(error) => Err(error),
-    }
-}
-
-/// Our socket's file. When dropped it is removed, if it is still ours.
-struct Claim {
-    path: PathBuf,
-    file: (u64, u64),
-    ours: AtomicBool,
-}
-
-impl Claim {
-    fn of(path: &Path) -> io::Result<Claim> {
-        let metadata = std::fs::symlink_metadata(path)?;
-        let file = (metadata.dev(), metadata.ino());
-        Ok(Claim { path: path.to_owned(), file, ours: AtomicBool::new(true) })
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let found = std::fs::symlink_metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
-        if self.ours.load(Relaxed) && found.is_ok_and(|file| file == self.file) {
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind;
     use std::os::unix::fs::PermissionsExt;
 
     #[tokio::test]

@@ -1,14 +1,12 @@
 //! sockets: where the program listens — opened, kept over a reload, or taken over from whoever had them before.
 
-use super::{Stream, hold};
+use super::{Claim, Stream, bind_unix, hold};
 use crate::plan::Listen;
 use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -46,21 +44,11 @@ enum Raw {
     Unix(UnixFile),
 }
 
-/// A listening unix socket; its file is removed when it is dropped, if it is ours.
+/// A listening unix socket and its file; none when somebody has taken the file away.
 #[derive(Debug)]
 struct UnixFile {
     listener: std::os::unix::net::UnixListener,
-    path: PathBuf,
-    ours: AtomicBool,
-}
-
-impl Drop for UnixFile {
-    fn drop(&mut self) {
-        if self.ours.load(Relaxed) {
-            // Nothing can be done about a file that cannot be removed, and the next start removes it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
+    claim: Option<Claim>,
 }
 
 /// One worker's listener.
@@ -157,11 +145,11 @@ impl Sockets {
     pub fn own_files(&self, ours: bool, fits: impl Fn(&Listen) -> bool) {
         for (listen, group) in &self.by_address {
             for socket in &group.sockets {
-                if let Raw::Unix(file) = socket
+                if let Raw::Unix(UnixFile { claim: Some(claim), .. }) = socket
                     && !group.lent
                     && fits(listen)
                 {
-                    file.ours.store(ours, Relaxed);
+                    claim.own(ours);
                 }
             }
         }
@@ -250,8 +238,7 @@ fn take_over(listen: &Listen, given: Vec<OwnedFd>, workers: usize) -> io::Result
             Listen::Unix(path) => {
                 let listener = std::os::unix::net::UnixListener::from(descriptor);
                 listener.set_nonblocking(true)?;
-                let ours = AtomicBool::new(false);
-                sockets.push(Raw::Unix(UnixFile { listener, path: path.clone(), ours }));
+                sockets.push(Raw::Unix(UnixFile { listener, claim: Claim::of(path).ok() }));
             }
         }
     }
@@ -276,9 +263,8 @@ fn open_all<'a>(
 ) -> io::Result<Vec<Raw>> {
     match listen {
         Listen::Unix(path) => {
-            let listener = open_unix(path)?;
-            listener.set_nonblocking(true)?;
-            Ok(vec![Raw::Unix(UnixFile { listener, path: path.clone(), ours: AtomicBool::new(true) })])
+            let (listener, claim) = bind_unix(path)?;
+            Ok(vec![Raw::Unix(UnixFile { listener, claim: Some(claim) })])
         }
         Listen::Tcp(address) => {
             if !ours.any(|other| overlaps(other, *address)) {
@@ -293,17 +279,6 @@ fn open_all<'a>(
             }
             Ok(sockets)
         }
-    }
-}
-
-fn open_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    use std::os::unix::net::{UnixListener, UnixStream};
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && UnixStream::connect(path).is_err() => {
-            std::fs::remove_file(path)?; // left behind by a process that is gone
-            UnixListener::bind(path)
-        }
-        done => done,
     }
 }
 
