@@ -3,7 +3,7 @@
 use crate::args::{Registry, Scene};
 use crate::directives::{Form, Scope};
 use crate::draft::Draft;
-use crate::findings::{Findings, Span};
+use crate::findings::Findings;
 use crate::outside::Outside;
 use crate::pool::Pools;
 use crate::site::{Labels, SiteDefaults, Sites};
@@ -44,9 +44,6 @@ pub fn check(
     for (draft, _) in top.iter().filter(|(draft, _)| &*draft.name == "site") {
         let read = site::read(draft, &site_defaults, &mut pools, &mut labels, &mut scene);
         sites.add(read, draft, &mut scene);
-    }
-    if sites.list.is_empty() && !scene.findings.any_error() {
-        scene.findings.warning(Span::whole(0), "there is no `site`, so nothing would be served");
     }
     pools.warn_unused(&mut scene);
     let sites = sites.into_plans(&mut labels, &settings.limits);

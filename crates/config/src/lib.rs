@@ -38,7 +38,7 @@ pub use providers::{PROVIDERS, SECRETS};
 pub use reference::reference;
 pub use tls::{FILE_BYTES_MAX as CERTIFICATE_BYTES_MAX, untimely};
 
-use findings::{Findings, Sources};
+use findings::{Findings, Sources, Span};
 use outside::Outside;
 use portunus_relay::plan::Plan;
 use portunus_relay::tls::Certificates;
@@ -106,8 +106,13 @@ fn finish(
     plan: Plan,
     sources: Sources,
     outside: Outside<'_>,
-    findings: Findings,
+    mut findings: Findings,
 ) -> Result<Loaded, Mistakes> {
+    if plan.sites.is_empty() && !findings.any_error() {
+        // A file that is just being written is empty for a moment; it must not end what runs.
+        let hint = "write what is served where, like `site :8080 { proxy 127.0.0.1:3000 }`";
+        findings.error(Span::whole(0), "there is no `site`, so nothing would be served").hint(hint);
+    }
     let any = findings.any_error();
     let (mut errors, mut warnings) = findings.sort_out(&sources);
     if any {

@@ -124,14 +124,14 @@ fn every_example_of_the_manual_loads() {
     use directives::{FORMS, Scope};
     for form in FORMS.iter().filter(|form| !matches!(form.name, "include" | "tls" | "client-auth")) {
         let text = match form.scopes.first() {
-            Some(Scope::Acme) => format!("acme {{\n{}\n}}", form.example),
+            Some(Scope::Acme) => format!("acme {{\n{}\n}}\nsite :79 {{ answer 200 }}", form.example),
             Some(Scope::Pool) => {
                 format!("pool a {{\nserver 10.0.0.9:80\n{}\n}}\nsite :80 {{ proxy a }}", form.example)
             }
             Some(Scope::Site) => {
                 format!("site :80 {{\nmark X-A b\n{}\nroute /y {{ answer 200 }}\n}}", form.example)
             }
-            _ => form.example.to_owned(),
+            _ => format!("{}\nsite :79 {{ answer 200 }}", form.example),
         };
         // The example of `balance` names a policy that only the data plane has.
         if form.name != "balance" && !form.example.contains("balance ") {
@@ -285,7 +285,14 @@ fn a_plan_in_json_is_checked_like_a_text() {
     }
     let mistakes = load_test("{\n  \"settings\": { \"wach\": true }\n}").unwrap_err();
     assert_eq!((mistakes.0[0].line, mistakes.0[0].hint.as_deref()), (2, Some("did you mean `watch`?")));
-    assert!(load_test("{").is_err() && load_test("{}").is_ok());
+    assert!(load_test("{").is_err());
+}
+
+#[test]
+fn without_a_site_nothing_is_a_configuration() {
+    for text in ["", "\n", "# nothing\n", "workers 2\n", "{}", "{\"sites\":[]}", "include nowhere*.conf"] {
+        assert_eq!(reasons(text), ["there is no `site`, so nothing would be served"], "{text}");
+    }
 }
 
 #[test]
@@ -391,7 +398,7 @@ fn every_example_of_a_filter_and_a_policy_loads() {
         match form.name {
             "balance" => load(format!("pool a {{\nserver :1\n{}\n}}\nsite :80 {{ proxy a }}", form.example)),
             "proxy" => load(format!("site :80 {{ {} }}", form.example)),
-            _ => load(form.example.to_owned()),
+            _ => load(format!("{}\nsite :79 {{ respond 200 }}", form.example)),
         }
     }
 }

@@ -256,9 +256,13 @@ fn configured(config: Option<&Path>) -> Result<Admin, Exit> {
     let text = std::fs::read_to_string(&path)
         .map_err(|error| Exit::config(format_args!("cannot read {}: {error}", path.display())))?;
     let line = text.lines().find(|line| line.trim_start().starts_with("admin ")).unwrap_or_default();
-    let alone = Source::Text { name: path.display().to_string(), text: line.to_owned() };
+    let text = format!("{line}\n{ANY_SITE}\n");
+    let alone = Source::Text { name: path.display().to_string(), text };
     Ok(alone.load(&environment).map(|loaded| loaded.plan.settings.admin).unwrap_or_default())
 }
+
+/// Without a site nothing is a configuration.
+const ANY_SITE: &str = "site :80 { respond 404 }";
 
 fn shown(admin: &Admin) -> String {
     match admin {
