@@ -16,6 +16,7 @@ mod fmt;
 mod handshake;
 mod health;
 mod json;
+mod opened;
 mod outside;
 mod place;
 mod pool;
@@ -33,13 +34,14 @@ pub use args::Registry;
 pub use fmt::format;
 pub use json::{adapt, schema};
 pub use mistake::{Mistake, Mistakes};
+pub use opened::open;
 pub use outside::Environment;
 pub use providers::{PROVIDERS, SECRETS};
 pub use reference::reference;
 pub use tls::{FILE_BYTES_MAX as CERTIFICATE_BYTES_MAX, untimely};
 
 use findings::{Findings, Sources, Span};
-use outside::Outside;
+use outside::{Outside, Wrong};
 use portunus_relay::plan::Plan;
 use portunus_relay::tls::Certificates;
 use std::path::{Path, PathBuf};
@@ -67,11 +69,25 @@ pub fn address(text: &str) -> Result<portunus_relay::plan::Address, String> {
     })
 }
 
-/// Loads a configuration file: in the block language, or, when it begins with `{`, a plan in JSON.
+/// Loads a configuration file: in the block language, or, when it begins with `{`, a plan in JSON. It may be a pipe, which is waited
+/// for.
 pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
+    load_file(path, environment, Outside::read_stream)
+}
+
+/// The same for a program that runs already: it waits for nobody, and what could be read only once is gone.
+pub fn load_again(path: &Path, environment: &Environment<'_>) -> Result<Loaded, Mistakes> {
+    load_file(path, environment, Outside::read)
+}
+
+fn load_file<'e>(
+    path: &Path,
+    environment: &Environment<'e>,
+    read: impl FnOnce(&mut Outside<'e>, &Path, usize) -> Result<String, Wrong>,
+) -> Result<Loaded, Mistakes> {
     let mut outside = Outside::new(*environment);
     let name = path.display().to_string();
-    match outside.read(path, text::FILE_BYTES_MAX) {
+    match read(&mut outside, path, text::FILE_BYTES_MAX) {
         Ok(text) => load_into(&name, &text, Registry::default(), outside),
         Err(wrong) => Err(Mistakes(vec![Mistake::of_file(&name, wrong.reason)])),
     }

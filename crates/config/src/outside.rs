@@ -1,5 +1,6 @@
 //! What a configuration takes from outside itself: the environment, and files beside it. The only file that does I/O.
 
+use crate::opened;
 use portunus_relay::plan::Text;
 use portunus_relay::tls::Certificates;
 use std::collections::BTreeSet;
@@ -102,7 +103,7 @@ impl<'a> Outside<'a> {
     /// A whole file that belongs to no configuration alone: who needs it looks after it. Its name is that of [`Outside::name`].
     pub fn read_bytes(&mut self, name: &Path, bytes_max: usize) -> Result<Vec<u8>, Wrong> {
         let path = self.directory().join(name);
-        self.take(&path, &name.display().to_string(), bytes_max)
+        self.take(opened::open(&path), &name.display().to_string(), bytes_max)
     }
 
     /// The certificates, as DER, of those whom the system believes.
@@ -113,8 +114,22 @@ impl<'a> Outside<'a> {
 
     /// A whole file as text.
     pub fn read(&mut self, path: &Path, bytes_max: usize) -> Result<String, Wrong> {
+        self.text(path, opened::open(path), bytes_max)
+    }
+
+    /// The same, or all that comes out of a pipe.
+    pub fn read_stream(&mut self, path: &Path, bytes_max: usize) -> Result<String, Wrong> {
+        self.text(path, opened::open_stream(path), bytes_max)
+    }
+
+    fn text<R: Read>(
+        &mut self,
+        path: &Path,
+        opened: std::io::Result<R>,
+        bytes_max: usize,
+    ) -> Result<String, Wrong> {
         let shown = path.display();
-        let bytes = self.take(path, &shown.to_string(), bytes_max)?;
+        let bytes = self.take(opened, &shown.to_string(), bytes_max)?;
         self.read.insert(path.to_owned());
         String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
@@ -124,7 +139,12 @@ impl<'a> Outside<'a> {
         })
     }
 
-    fn take(&mut self, path: &Path, shown: &str, bytes_max: usize) -> Result<Vec<u8>, Wrong> {
+    fn take<R: Read>(
+        &mut self,
+        opened: std::io::Result<R>,
+        shown: &str,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, Wrong> {
         self.count += 1;
         if self.count > FILES_MAX || self.bytes > BYTES_MAX {
             return Err(Wrong::new(format!(
@@ -134,9 +154,8 @@ impl<'a> Outside<'a> {
         }
         let failed =
             |error: std::io::Error| Wrong::new(format!("cannot read `{shown}`: {}", plainly(&error)));
-        let file = std::fs::File::open(path).map_err(failed)?;
         let mut bytes = Vec::new();
-        file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+        opened.map_err(failed)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
         self.bytes += bytes.len();
         if bytes.len() > bytes_max {
             return Err(Wrong::new(format!("`{shown}` is longer than {} MiB", bytes_max >> 20)));

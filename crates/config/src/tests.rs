@@ -296,6 +296,39 @@ fn without_a_site_nothing_is_a_configuration() {
 }
 
 #[test]
+fn a_pipe_is_read_only_where_it_is_the_configuration_itself() {
+    let folder = std::env::temp_dir().join(format!("portunus-pipes-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (pipe, main) = (folder.join("ff"), folder.join("main.conf"));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let environment = Environment { variable: &|_| None, has_providers: true };
+    let said = |path: &Path| load_again(path, &environment).err().unwrap_or_default().to_string();
+    for text in [
+        "include ff",
+        "site :80 { tls ff ff; respond 200 }",
+        "site :80 { basic-auth file=ff; respond 200 }",
+        "site :80 { respond 200 ${file.ff} }",
+    ] {
+        std::fs::write(&main, text).unwrap();
+        let said = said(&main);
+        assert!(said.contains("it is a pipe, not a regular file") && said.contains("main.conf:1:"), "{said}");
+    }
+    assert!(said(&pipe).contains("it is a pipe, not a regular file"));
+    // To write to it, somebody has to have it open for reading.
+    let reader = opened::open_stream(&pipe).unwrap();
+    let mut writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    let late = std::thread::spawn(move || {
+        std::thread::yield_now();
+        std::io::Write::write_all(&mut writer, b"site :80 { respond 200 }").unwrap();
+    });
+    let plan = load(&pipe, &environment).unwrap().plan;
+    assert_eq!(plan.sites.len(), 1);
+    late.join().unwrap();
+    drop(reader);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn the_schema_names_every_part() {
     let schema = schema();
     for name in ["trusted-proxies", "header-bytes", "connect-timeout", "keep-alive"] {

@@ -521,7 +521,8 @@ fn load(
     legacy: Option<Members>,
 ) -> Result<(Loaded, Snapshot), Trouble> {
     let attempt = || {
-        let mut loaded = source.load(variable).map_err(Trouble::Config)?;
+        let read = if previous.is_some() { Source::load_again } else { Source::load };
+        let mut loaded = read(source, variable).map_err(Trouble::Config)?;
         let mut certificates = std::mem::take(&mut loaded.certificates);
         if let Some(previous) = previous {
             certificates.keep(previous.certificates());

@@ -2,7 +2,7 @@
 
 use crate::certs;
 use portunus_config::{Environment, Loaded, Mistakes};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,9 +21,22 @@ pub enum Source {
 impl Source {
     /// Reads it. Only this touches the disk; `variable` is the environment.
     pub fn load(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Mistakes> {
+        self.load_by(portunus_config::load, variable)
+    }
+
+    /// Reads it for a program that runs it already.
+    pub fn load_again(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Mistakes> {
+        self.load_by(portunus_config::load_again, variable)
+    }
+
+    fn load_by(
+        &self,
+        load: fn(&Path, &Environment<'_>) -> Result<Loaded, Mistakes>,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Loaded, Mistakes> {
         let environment = Environment { variable, has_providers: certs::HAS_PROVIDERS };
         match self {
-            Source::File(path) => portunus_config::load(path, &environment),
+            Source::File(path) => load(path, &environment),
             Source::Text { name, text } => portunus_config::load_text(name, text, &environment),
         }
     }

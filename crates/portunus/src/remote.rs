@@ -253,7 +253,8 @@ fn configured(config: Option<&Path>) -> Result<Admin, Exit> {
     if let Ok(loaded) = Source::File(path.clone()).load(&environment) {
         return Ok(loaded.plan.settings.admin);
     }
-    let text = std::fs::read_to_string(&path)
+    let text = portunus_config::open(&path)
+        .and_then(std::io::read_to_string)
         .map_err(|error| Exit::config(format_args!("cannot read {}: {error}", path.display())))?;
     let line = text.lines().find(|line| line.trim_start().starts_with("admin ")).unwrap_or_default();
     let text = format!("{line}\n{ANY_SITE}\n");

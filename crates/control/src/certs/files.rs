@@ -4,11 +4,10 @@ use crate::apply::{Running, Supervisor, Trouble};
 use crate::boards::Renewals;
 use crate::observe::log;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use portunus_config::{CERTIFICATE_BYTES_MAX, untimely};
+use portunus_config::{CERTIFICATE_BYTES_MAX, open, untimely};
 use portunus_relay::plan::CertificateFiles;
 use portunus_relay::tls::{Certificate, Part};
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -233,7 +232,7 @@ fn take(supervisor: &Supervisor, mut taken: Vec<(CertificateFiles, Arc<Certifica
 fn read(files: &CertificateFiles, directory: &Path) -> Result<Certificate, String> {
     let bytes = |file: &Path| {
         let mut bytes = Vec::new();
-        let read = File::open(directory.join(file))
+        let read = open(&directory.join(file))
             .and_then(|opened| opened.take(CERTIFICATE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
         match read {
             Ok(count) if count <= CERTIFICATE_BYTES_MAX => Ok(bytes),
