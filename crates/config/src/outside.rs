@@ -4,7 +4,8 @@ use crate::opened;
 use portunus_relay::plan::Text;
 use portunus_relay::tls::Certificates;
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::ffi::OsString;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// How many files one configuration may read.
@@ -212,9 +213,11 @@ impl<'a> Outside<'a> {
             let mut next = Vec::new();
             for directory in found {
                 let place = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
-                // A directory that is not there holds no file that matches.
-                let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
-                let names = entries.map(|entry| entry.file_name()).filter(|entry| {
+                let names = names_in(place).map_err(|error| {
+                    let (place, why) = (place.display(), plainly(&error));
+                    Wrong::new(format!("cannot read the directory `{place}`: {why}"))
+                })?;
+                let names = names.into_iter().filter(|entry| {
                     let entry = entry.to_string_lossy();
                     fits(&name, &entry) && (!entry.starts_with('.') || name.starts_with('.'))
                 });
@@ -227,6 +230,17 @@ impl<'a> Outside<'a> {
         }
         found.sort();
         Ok(found)
+    }
+}
+
+/// What stands in a directory. One that is not there, or is none, holds nothing.
+fn names_in(directory: &Path) -> std::io::Result<Vec<OsString>> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -290,6 +304,17 @@ mod tests {
         for (pattern, name) in [("*.conf", "a.conf~"), ("a?c", "ac"), ("?", ""), ("a*b", "a")] {
             assert!(!fits(pattern, name), "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_read_is_told() {
+        let outside = Outside::new(Environment { variable: &|_| None, has_providers: true });
+        for nothing in ["/nonexistent/*.conf", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml/*")] {
+            assert_eq!(outside.matching(0, nothing), Ok(Vec::new()));
+        }
+        // Root may read every directory, but nobody may read one with such a name.
+        let wrong = outside.matching(0, &format!("/{}/*.conf", "x".repeat(300))).unwrap_err();
+        assert!(wrong.reason.starts_with("cannot read the directory `/xxx"), "{}", wrong.reason);
     }
 
     #[test]
