@@ -5,7 +5,7 @@ use portunus_message::Limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -588,6 +588,25 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// At a unix socket.
     Unix(PathBuf),
+}
+
+impl Listen {
+    /// Whether some connection could come in at both of them.
+    pub fn overlaps(&self, other: &Listen) -> bool {
+        match (self, other) {
+            (Listen::Unix(one), Listen::Unix(other)) => one == other,
+            (Listen::Tcp(one), Listen::Tcp(other)) => {
+                let holds = |any: &SocketAddr, ip: IpAddr| match any.ip().to_canonical() {
+                    IpAddr::V4(any) => any.is_unspecified() && ip.is_ipv4(),
+                    IpAddr::V6(any) => any.is_unspecified(), // IPv4 too, where it is listened at
+                };
+                let ips = (one.ip().to_canonical(), other.ip().to_canonical());
+                let both = ips.0 == ips.1 || holds(one, ips.1) || holds(other, ips.0);
+                one.port() != 0 && one.port() == other.port() && both
+            }
+            _ => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Listen {

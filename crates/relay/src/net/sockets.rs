@@ -75,6 +75,12 @@ impl Sockets {
     ) -> Result<Sockets, (Listen, io::Error)> {
         let mut by_address = BTreeMap::new();
         let ours = kept.map(Sockets::still_open).unwrap_or_default();
+        // All of them before the first is opened: they may overlap each other.
+        for address in listen {
+            if !ours.keys().chain(given.0.keys()).any(|other| other.overlaps(address)) {
+                prove_free(address).map_err(|error| (address.clone(), error))?;
+            }
+        }
         for address in listen {
             let group = match ours.get(address) {
                 Some(group) => Arc::clone(group),
@@ -83,7 +89,7 @@ impl Sockets {
                     let lent = gift.as_ref().is_some_and(|gift| gift.lent);
                     let opened = match gift {
                         Some(gift) => take_over(address, gift.sockets, workers),
-                        None => open_all(address, workers, ours.keys()),
+                        None => open_all(address, workers),
                     };
                     let sockets = opened.map_err(|error| (address.clone(), error))?;
                     Arc::new(Group { sockets, lent })
@@ -255,21 +261,14 @@ fn take_over(listen: &Listen, given: Vec<OwnedFd>, workers: usize) -> io::Result
     Ok(sockets)
 }
 
-/// Opens `listen` anew; `ours` are the addresses that this program has open beside it.
-fn open_all<'a>(
-    listen: &Listen,
-    workers: usize,
-    mut ours: impl Iterator<Item = &'a Listen>,
-) -> io::Result<Vec<Raw>> {
+/// Opens `listen` anew.
+fn open_all(listen: &Listen, workers: usize) -> io::Result<Vec<Raw>> {
     match listen {
         Listen::Unix(path) => {
             let (listener, claim) = bind_unix(path)?;
             Ok(vec![Raw::Unix(UnixFile { listener, claim: Some(claim) })])
         }
         Listen::Tcp(address) => {
-            if !ours.any(|other| overlaps(other, *address)) {
-                prove_free(*address)?;
-            }
             let first = open_tcp(*address)?;
             // The first one decides the port when the plan says 0.
             let address = first.local_addr()?;
@@ -314,16 +313,10 @@ fn prepare(socket: &SockRef<'_>, address: SocketAddr) -> io::Result<()> {
     hold(socket, address)
 }
 
-/// Whether one of the two is the other one, or any address on its port.
-fn overlaps(listen: &Listen, address: SocketAddr) -> bool {
-    let Listen::Tcp(other) = listen else { return false };
-    let same = other.ip().to_canonical() == address.ip().to_canonical();
-    other.port() == address.port() && (same || other.ip().is_unspecified() || address.ip().is_unspecified())
-}
-
 /// SO_REUSEPORT would let a second program of the same user share the address unseen; a socket without it may not. A listener of our
 /// own that an earlier reload has closed is there for a moment longer.
-fn prove_free(address: SocketAddr) -> io::Result<()> {
+fn prove_free(listen: &Listen) -> io::Result<()> {
+    let Listen::Tcp(address) = *listen else { return Ok(()) };
     for again in (0..CLOSING_LOOKS).rev() {
         match tcp_socket(address).and_then(|socket| socket.bind(&SockAddr::from(address))) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && again == 0 => return Err(error),
@@ -444,6 +437,30 @@ mod tests {
         let later = open(&[one], Some(&both)).unwrap();
         drop((both, again));
         assert_eq!((later.still_open().len(), later.descriptors().count()), (1, 2));
+    }
+
+    #[test]
+    fn addresses_of_one_port_each_have_their_own_connections() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let _inside = runtime.enter();
+        let port = open_tcp("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap().port();
+        let at = |ip: &str| Listen::Tcp(SocketAddr::new(ip.parse().unwrap(), port));
+        let (any, any4, one) = (at("::"), at("0.0.0.0"), at("127.0.0.1"));
+        let listen = BTreeSet::from([any.clone(), any4.clone(), one.clone()]);
+        let sockets = Sockets::open(&listen, 1, None, &mut Given::default()).unwrap();
+        let listeners = sockets.of_worker(0, 1, |_| false);
+        for (to, whose) in [("127.0.0.1", &one), ("127.0.0.2", &any4), ("::1", &any)] {
+            let Ok(_client) = std::net::TcpStream::connect((to, port)) else {
+                assert!(to == "::1", "only IPv6 may be missing");
+                continue;
+            };
+            let taken = listeners.iter().filter(|(_, _, listener)| listener.accept_now().is_ok());
+            assert_eq!(taken.map(|(listen, ..)| listen).collect::<Vec<_>>(), [whose], "{to}");
+        }
+        // Nobody else gets one of them, and a reload may add one.
+        assert!(Sockets::open(&BTreeSet::from([at("127.0.0.3")]), 1, None, &mut Given::default()).is_err());
+        let more = BTreeSet::from([any, at("127.0.0.3")]);
+        Sockets::open(&more, 1, Some(&sockets), &mut Given::default()).unwrap();
     }
 
     #[test]
