@@ -47,6 +47,11 @@ pub fn check(
     }
     pools.warn_unused(&mut scene);
     let sites = sites.into_plans(&mut labels, &settings.limits);
+    let admin = top.iter().find(|(draft, _)| &*draft.name == "admin");
+    if let (Some(wrong), Some((draft, _))) = (settings::taken(&settings.admin, &sites), admin) {
+        let span = draft.words.first().map_or(draft.span, |word| word.span);
+        scene.findings.error(span, wrong.reason).maybe_hint(wrong.hint);
+    }
     Plan { settings, pools: pools.into_plans(), sites }
 }
 

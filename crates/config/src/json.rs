@@ -6,7 +6,7 @@ use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
 use crate::providers::SECRETS;
-use crate::{acme, canary, choosing, handshake, health, route, tls, values};
+use crate::{acme, canary, choosing, handshake, health, route, settings, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
@@ -91,6 +91,9 @@ impl Checker<'_, '_> {
             if token.value.len() < 8 {
                 self.wrong("the admin token is shorter than 8 bytes, which can be guessed");
             }
+        }
+        if let Some(wrong) = settings::taken(&plan.settings.admin, &plan.sites) {
+            self.wrong(&wrong.reason);
         }
         if plan.settings.workers.is_some_and(|count| !(1..=1024).contains(&count)) {
             self.wrong("`workers` is not a number from 1 to 1024");

@@ -9,7 +9,9 @@ use crate::draft::{Draft, Value};
 use crate::findings::Span;
 use crate::outside::Wrong;
 use crate::values;
-use portunus_relay::plan::{AccessLog, Admin, LogFormat, LogLevel, LogTarget, Resolver, Settings};
+use portunus_relay::plan::{
+    AccessLog, Admin, Listen, LogFormat, LogLevel, LogTarget, Resolver, Settings, SitePlan,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -114,7 +116,7 @@ fn admin(draft: &Draft, place: &Value, scene: &mut Scene<'_, '_>) -> Option<Admi
             .map(Admin::Unix);
     }
     let address = scene.parse(place, |text| match values::listen(text) {
-        Ok(portunus_relay::plan::Listen::Tcp(address)) => Ok(address),
+        Ok(Listen::Tcp(address)) => Ok(address),
         Ok(_) => Err(Wrong::new("is not an address")),
         Err(wrong) if text.starts_with('/') => Err(wrong.hint(format!("write `unix:{text}`"))),
         Err(wrong) => Err(wrong),
@@ -131,6 +133,21 @@ fn admin(draft: &Draft, place: &Value, scene: &mut Scene<'_, '_>) -> Option<Admi
             None
         }
     }
+}
+
+/// Why the admin API cannot be where it is: a site listens there.
+pub fn taken(admin: &Admin, sites: &[SitePlan]) -> Option<Wrong> {
+    let admin = match admin {
+        Admin::Off => return None,
+        Admin::Unix(path) => Listen::Unix(path.clone()),
+        Admin::Tcp { address, .. } => Listen::Tcp(*address),
+    };
+    let (site, listen) = sites
+        .iter()
+        .find_map(|site| Some((site, site.listen.iter().find(|listen| listen.overlaps(&admin))?)))?;
+    let name = site.names.first().map(ToString::to_string).unwrap_or_default();
+    let reason = format!("the admin API cannot be at {admin}: site `{name}` listens at {listen}");
+    Some(Wrong::new(reason).hint("give one of them another port, or another path"))
 }
 
 /// Where the two kinds of `log` were set.

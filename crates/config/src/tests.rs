@@ -286,6 +286,9 @@ fn a_plan_in_json_is_checked_like_a_text() {
     let mistakes = load_test("{\n  \"settings\": { \"wach\": true }\n}").unwrap_err();
     assert_eq!((mistakes.0[0].line, mistakes.0[0].hint.as_deref()), (2, Some("did you mean `watch`?")));
     assert!(load_test("{").is_err());
+    let admin = adapt(&self::plan("admin unix:/a\nsite * { listen unix:/b; answer 200 }"));
+    let reason = "settings: the admin API cannot be at unix:/b: site `*` listens at unix:/b";
+    assert_eq!(reasons(&admin.replace("\"/a\"", "\"/b\"")), [reason]);
 }
 
 #[test]
