@@ -69,6 +69,9 @@ const ZERO: &[&str] = &[
     "worker-lag",
 ];
 
+/// The most that may be counted.
+const COUNT_MAX: u64 = 1 << 32;
+
 /// One of them, for the manual.
 pub struct Bound {
     /// Its name.
@@ -148,20 +151,45 @@ fn value(draft: &Draft, old: &Value, scene: &mut Scene<'_, '_>) -> Option<Value>
         scene.findings.error(span, reason).hint(format!("write it like `{} {example}`", draft.name));
         return None;
     };
-    let (new, zero) = if old.is_string() {
+    let new = if old.is_string() {
         let time = scene.parse(word, values::duration)?;
-        (Value::from(duration::text(time)), time.is_zero())
+        Value::from(duration::text(time))
     } else {
         let count = COUNTS.contains(&&*draft.name);
-        let parse = |text: &str| if count { values::number(text, 0, 1 << 32) } else { values::size(text) };
-        let number = scene.parse(word, parse)?;
-        (Value::from(number), number == 0)
+        let parse = |text: &str| if count { values::number(text, 0, COUNT_MAX) } else { values::size(text) };
+        Value::from(scene.parse(word, parse)?)
     };
-    if zero && !ZERO.contains(&&*draft.name) {
-        scene.findings.error(word.span, format!("`{}` cannot be 0: nothing would get through", draft.name));
+    if let Some(reason) = mistake(&draft.name, &new) {
+        scene.findings.error(word.span, reason);
         return None;
     }
     Some(new)
+}
+
+/// What is wrong with some limits.
+pub fn mistakes(limits: &Limits) -> Vec<String> {
+    fields(limits).iter().filter_map(|(name, value)| mistake(name, value)).collect()
+}
+
+/// Why a limit cannot be that.
+fn mistake(name: &str, value: &Value) -> Option<String> {
+    let most = if COUNTS.contains(&name) { COUNT_MAX } else { values::SIZE_MAX };
+    match value {
+        _ if ZERO.contains(&name) => {}
+        Value::String(time) if values::duration(time).is_ok_and(|time| time.is_zero()) => {
+            return nothing(name);
+        }
+        value if value.as_u64() == Some(0) => return nothing(name),
+        _ => {}
+    }
+    value
+        .as_u64()
+        .filter(|number| *number > most)
+        .map(|_| format!("`{name}` is too large; the most is {most}"))
+}
+
+fn nothing(name: &str) -> Option<String> {
+    Some(format!("`{name}` cannot be 0: nothing would get through"))
 }
 
 fn fields(limits: &Limits) -> Map<String, Value> {

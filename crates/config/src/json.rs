@@ -1,12 +1,13 @@
 //! Plan ⇄ JSON: for machines, checked like what people write, and printed without secrets.
 
 use crate::args::{Registry, Scene};
-use crate::draft::{Draft, Value};
+use crate::draft::{self, Draft};
 use crate::findings::{Findings, Sources, Span};
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
 use crate::providers::SECRETS;
-use crate::{acme, canary, choosing, handshake, health, route, settings, tls, values};
+use crate::settings::believes_anybody;
+use crate::{acme, bounds, canary, choosing, handshake, health, pool, route, settings, tls, values};
 use portunus_message::Method;
 use portunus_relay::entry::Entry;
 use portunus_relay::plan::{
@@ -14,6 +15,7 @@ use portunus_relay::plan::{
     RoutePlan, Signer, SitePlan, SiteTls, Sticky, Text, ValueTest,
 };
 use portunus_relay::prefaces::Prefaces;
+use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::SystemTime;
@@ -52,6 +54,7 @@ pub fn read(
             return Plan::default();
         }
     };
+    nameless(file, text, &plan, findings);
     let mut checker = Checker {
         scene: Scene { registry, outside, findings, trusts_nobody: plan.settings.trusted_proxies.is_empty() },
         file,
@@ -75,6 +78,34 @@ fn refused(file: u32, text: &str, error: &serde_json::Error, findings: &mut Find
     findings.error(Span::new(file, at, at + 1), reason).maybe_hint(hint);
 }
 
+/// Tells of lists that stand where a plan has names: serde takes what is in them by its order.
+fn nameless(file: u32, text: &str, plan: &Plan, findings: &mut Findings) {
+    fn find(written: &Value, meant: &Value, place: &str, found: &mut Vec<String>) {
+        match (written, meant) {
+            (Value::Array(_), Value::Object(_)) => found.push(place.to_owned()),
+            (Value::Array(written), Value::Array(meant)) => {
+                for (at, (written, meant)) in written.iter().zip(meant).enumerate() {
+                    find(written, meant, &format!("{place}[{at}]"), found);
+                }
+            }
+            (Value::Object(written), Value::Object(meant)) => {
+                for (key, written) in written {
+                    let Some(meant) = meant.get(key) else { continue };
+                    let dot = if place.is_empty() { "" } else { "." };
+                    find(written, meant, &format!("{place}{dot}{key}"), found);
+                }
+            }
+            _ => {}
+        }
+    }
+    let (Ok(written), Ok(meant)) = (serde_json::from_str(text), serde_json::to_value(plan)) else { return };
+    let mut found = Vec::new();
+    find(&written, &meant, "", &mut found);
+    for place in found {
+        findings.error(Span::whole(file), format!("{place}: it is a list, and has to be an object"));
+    }
+}
+
 struct Checker<'a, 'o> {
     scene: Scene<'a, 'o>,
     file: u32,
@@ -95,6 +126,10 @@ impl Checker<'_, '_> {
         if let Some(wrong) = settings::taken(&plan.settings.admin, &plan.sites) {
             self.wrong(&wrong.reason);
         }
+        if let Some(anybody) = plan.settings.trusted_proxies.iter().find(|one| believes_anybody(one)) {
+            self.wrong(&format!("`{anybody}` cannot be trusted: anybody could claim any address"));
+        }
+        bounds::mistakes(&plan.settings.limits).iter().for_each(|mistake| self.wrong(mistake));
         if plan.settings.workers.is_some_and(|count| !(1..=1024).contains(&count)) {
             self.wrong("`workers` is not a number from 1 to 1024");
         }
@@ -121,6 +156,9 @@ impl Checker<'_, '_> {
                     self.wrong(&format!("the name `{}` is there twice", route.name));
                 }
                 self.route(route);
+                if route.limits != plan.settings.limits {
+                    bounds::mistakes(&route.limits).iter().for_each(|mistake| self.wrong(mistake));
+                }
             }
         }
     }
@@ -143,6 +181,9 @@ impl Checker<'_, '_> {
                 Ok(address) if address == server.address => {}
                 Ok(_) => self.wrong(&format!("`{written}` is not in its normal form")),
                 Err(wrong) => self.wrong(&format!("`{written}` {}", wrong.reason)),
+            }
+            if u64::from(server.weight) > pool::WEIGHT_MAX {
+                self.wrong(&format!("the weight of `{written}` is more than {}", pool::WEIGHT_MAX));
             }
             if !seen.insert(&server.address) {
                 self.wrong(&format!("server `{written}` is there twice"));
@@ -292,6 +333,9 @@ impl Checker<'_, '_> {
         if site.names.is_empty() || site.listen.is_empty() {
             self.wrong("a site needs a name and an address to listen on");
         }
+        if site.routes.is_empty() {
+            self.wrong("this site has no route, so nothing in it answers");
+        }
         for name in &site.names {
             for listen in &site.listen {
                 if !sites.insert(format!("{listen} {name}")) {
@@ -311,7 +355,7 @@ impl Checker<'_, '_> {
             if one.from.is_empty() && is_open {
                 self.wrong("it is not known whose PROXY headers are to be believed: `from` is empty");
             }
-            if one.from.iter().any(|network| network.prefix_len() == 0) {
+            if one.from.iter().any(believes_anybody) {
                 self.wrong("`from` believes anybody: every address could be claimed");
             }
         }
@@ -377,6 +421,9 @@ impl Checker<'_, '_> {
         for mistake in canary::mistakes(route) {
             self.wrong(&mistake);
         }
+        if route.forward.iter().any(|forward| u64::from(forward.weight) > pool::WEIGHT_MAX) {
+            self.wrong(&format!("the weight of a `forward` is more than {}", pool::WEIGHT_MAX));
+        }
         let answers = |name: &str| filters.iter().any(|entry| entry.answers && entry.name == name);
         if route.forward.is_empty() && !route.filters.iter().any(|filter| answers(&filter.name)) {
             self.wrong("this route does nothing: it has no `forward`, and no filter in it answers");
@@ -421,7 +468,7 @@ impl Checker<'_, '_> {
         directive.args.words.iter_mut().for_each(|text| self.fill(text));
         directive.args.options.values_mut().for_each(|text| self.fill(text));
         let span = Span::whole(self.file);
-        let value = |text: &Text| Value { text: text.clone(), span };
+        let value = |text: &Text| draft::Value { text: text.clone(), span };
         let options = directive.args.options.iter();
         let draft = Draft {
             name: entry.name.into(),

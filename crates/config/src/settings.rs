@@ -96,7 +96,12 @@ pub fn trusted(text: &str) -> Result<ipnet::IpNet, Wrong> {
         return Err(anybody());
     }
     let network = values::network(text)?;
-    if network.prefix_len() == 0 { Err(anybody()) } else { Ok(network) }
+    if believes_anybody(&network) { Err(anybody()) } else { Ok(network) }
+}
+
+/// Whether everybody is in a network.
+pub fn believes_anybody(network: &ipnet::IpNet) -> bool {
+    network.prefix_len() == 0
 }
 
 /// `admin unix:PATH | ADDRESS token=… | off`.

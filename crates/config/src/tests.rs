@@ -277,6 +277,11 @@ fn a_plan_in_json_is_checked_like_a_text() {
             "sites[0].routes[0]: the path is not in the normal form",
         ),
         ("\"watch\"", "\"wach\"", "unknown field `wach`"),
+        ("\"trusted-proxies\": []", "\"trusted-proxies\": [\"::/0\"]", "settings: `::/0` cannot be trusted"),
+        ("\"header-bytes\": 32768", "\"header-bytes\": 0", "settings: `header-bytes` cannot be 0"),
+        ("\"streams\": 100", "\"streams\": 5000000000", "settings: `streams` is too large"),
+        ("\"weight\": 1", "\"weight\": 70000", "pools[0]: the weight of `127.0.0.1:1` is more than 65535"),
+        ("\"weight\": 1", "\"weight\": 70000", "sites[0].routes[0]: the weight of a `forward` is more"),
         ("\"grace\": \"30s\"", "\"grace\": \"30\"", "`30` is not a duration"),
     ] {
         assert!(good.contains(from), "{from}");
@@ -286,6 +291,16 @@ fn a_plan_in_json_is_checked_like_a_text() {
     let mistakes = load_test("{\n  \"settings\": { \"wach\": true }\n}").unwrap_err();
     assert_eq!((mistakes.0[0].line, mistakes.0[0].hint.as_deref()), (2, Some("did you mean `watch`?")));
     assert!(load_test("{").is_err());
+    let mut plan: serde_json::Value = serde_json::from_str(&good).unwrap();
+    plan["sites"][0]["routes"] = serde_json::json!([]);
+    plan["settings"] = serde_json::json!([1]);
+    assert_eq!(
+        reasons(&plan.to_string()),
+        [
+            "settings: it is a list, and has to be an object",
+            "sites[0]: this site has no route, so nothing in it answers"
+        ]
+    );
     let admin = adapt(&self::plan("admin unix:/a\nsite * { listen unix:/b; answer 200 }"));
     let reason = "settings: the admin API cannot be at unix:/b: site `*` listens at unix:/b";
     assert_eq!(reasons(&admin.replace("\"/a\"", "\"/b\"")), [reason]);

@@ -31,10 +31,13 @@ pub fn duration(text: &str) -> Result<Duration, Wrong> {
     parse_duration(text).map_err(Wrong::from)
 }
 
+/// The most bytes that a size may have.
+pub const SIZE_MAX: u64 = 1 << 50;
+
 /// `64KiB`, `1GiB`, or a plain number of bytes.
 pub fn size(text: &str) -> Result<u64, Wrong> {
     match parse_size(text)? {
-        bytes if bytes <= 1 << 50 => Ok(bytes),
+        bytes if bytes <= SIZE_MAX => Ok(bytes),
         _ => Err(Wrong::new("is too large a size")),
     }
 }
