@@ -2,6 +2,7 @@
 
 use crate::filter::forwarded::Trust;
 use crate::plan::{CompileMistake, Listen, Plan, Prefaced};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// Where connections begin with a PROXY header.
@@ -15,9 +16,13 @@ impl Prefaces {
     /// Those of `plan`. Sites that listen at the same address have to agree.
     pub fn compile(plan: &Plan) -> Result<Prefaces, CompileMistake> {
         let all = || plan.sites.iter().flat_map(|site| site.prefaced.iter());
+        let mut first: HashMap<&Listen, &Prefaced> = HashMap::new();
+        for one in all() {
+            first.entry(&one.listen).or_insert(one);
+        }
         for site in &plan.sites {
             let own = |listen: &Listen| site.prefaced.iter().find(|one| one.listen == *listen);
-            let other = |listen: &Listen| all().find(|one| one.listen == *listen);
+            let other = |listen: &Listen| first.get(listen).copied();
             if let Some(listen) = site.listen.iter().find(|listen| own(listen) != other(listen)) {
                 let place =
                     format!("site {}", site.names.first().map(ToString::to_string).unwrap_or_default());
@@ -64,6 +69,14 @@ mod tests {
             tls: None,
             routes: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_hundred_thousand_sites_at_one_address_do_not_look_at_each_other() {
+        let mut plan = Plan { sites: vec![site("0.0.0.0:1", None); 100_000], ..Plan::default() };
+        Prefaces::compile(&plan).unwrap();
+        plan.sites.push(site("0.0.0.0:1", Some(&[])));
+        assert!(Prefaces::compile(&plan).is_err());
     }
 
     #[test]
