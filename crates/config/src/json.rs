@@ -445,7 +445,7 @@ impl Checker<'_, '_> {
             self.wrong(&format!("`{method}` is not a registered method"));
         }
         for header in &matcher.headers {
-            if let Err(wrong) = values::field_name(&header.name) {
+            if let Err(wrong) = values::asked_field(&header.name) {
                 self.wrong(&format!("`{}` {}", header.name, wrong.reason));
             }
         }

@@ -250,9 +250,11 @@ fn matcher(draft: &Draft, scene: &mut Scene<'_, '_>) -> (Matcher, i32) {
             }
             Some(("header", name)) => {
                 let test = scene.parse(value, value_test);
-                match values::field_name(name) {
+                match values::asked_field(name) {
                     Ok(name) => matcher.headers.extend(named(name.as_str().to_ascii_lowercase(), test)),
-                    Err(wrong) => _ = scene.findings.error(value.span, format!("`{name}` {}", wrong.reason)),
+                    Err(Wrong { reason, hint }) => {
+                        scene.findings.error(value.span, format!("`{name}` {reason}")).maybe_hint(hint);
+                    }
                 }
             }
             Some(("query", name)) => {

@@ -3,7 +3,7 @@
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use ipnet::IpNet;
-use portunus_message::{FieldName, Target};
+use portunus_message::{FieldName, Known, Target};
 use portunus_relay::entry::{ArgMistake, At};
 use portunus_relay::plan::{Address, Listen};
 use portunus_relay::values::{ValueMistake, parse_duration, parse_network, parse_number, parse_size};
@@ -71,6 +71,17 @@ pub fn regex(text: &str) -> Result<(), Wrong> {
 /// The name of a header field.
 pub fn field_name(text: &str) -> Result<FieldName, Wrong> {
     FieldName::new(text).ok_or_else(|| Wrong::new("is not the name of a header field"))
+}
+
+/// The name of a header field that a route may ask for: any but the host's, which the name of the site is for.
+pub fn asked_field(text: &str) -> Result<FieldName, Wrong> {
+    match field_name(text)? {
+        name if name.known() == Known::HOST => {
+            Err(Wrong::new("cannot be asked for by a route: the host is chosen by the name of the site")
+                .hint("write a `site` with that name"))
+        }
+        name => Ok(name),
+    }
 }
 
 /// A host name or address in normal form, as a request's host is.

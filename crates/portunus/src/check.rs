@@ -3,12 +3,11 @@
 use crate::boot::{environment, find_config};
 use crate::exit::{Exit, shown};
 use crate::output::say;
-use portunus_config::{Loaded, Mistakes};
+use portunus_config::{Loaded, Mistake, Mistakes};
 use portunus_control::apply;
 use portunus_control::source::Source;
-use portunus_relay::plan::{Plan, PoolPlan, RoutePlan};
+use portunus_relay::plan::{CompileMistake, Plan, PoolPlan, RoutePlan};
 use portunus_relay::snapshot::Snapshot;
-use portunus_relay::tls::Certificates;
 use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
@@ -19,17 +18,28 @@ pub fn load(config: Option<&Path>) -> Result<Loaded, Exit> {
     Ok(Source::File(find_config(config)?).load(&environment)?)
 }
 
+/// Loads and compiles it.
+fn prove(path: &Path) -> Result<Loaded, Mistakes> {
+    let mut loaded = Source::File(path.to_owned()).load(&environment)?;
+    let certificates = Arc::new(std::mem::take(&mut loaded.certificates));
+    let compiled = Snapshot::compile_with(&loaded.plan, Arc::default(), certificates, None);
+    let of_file = |mistake: &CompileMistake| Mistake::of_file(&path.display().to_string(), mistake);
+    match compiled {
+        Ok(_) => Ok(loaded),
+        Err(mistakes) => Err(Mistakes(mistakes.iter().map(of_file).collect())),
+    }
+}
+
 /// `check`: all mistakes, or what would run.
 pub fn check(config: Option<&Path>, as_json: bool, verbose: bool) -> Result<(), Exit> {
     let path = find_config(config)?;
-    match Source::File(path.clone()).load(&environment) {
+    match prove(&path) {
         Err(mistakes) if as_json => {
             say(&format!("{:#}", json!({ "ok": false, "mistakes": mistakes.to_json() })))?;
             Err(Exit::config(""))
         }
         Err(mistakes) => Err(mistakes.into()),
-        Ok(Loaded { plan, warnings, certificates, .. }) => {
-            compile(&plan, certificates)?;
+        Ok(Loaded { plan, warnings, .. }) => {
             let warnings = Mistakes(warnings);
             if as_json {
                 let listen: Vec<_> = apply::listen(&plan).iter().map(ToString::to_string).collect();
@@ -48,11 +58,6 @@ pub fn check(config: Option<&Path>, as_json: bool, verbose: bool) -> Result<(), 
 /// `adapt`: the configuration as JSON.
 pub fn adapt(config: Option<&Path>) -> Result<(), Exit> {
     say(&portunus_config::adapt(&load(config)?.plan))
-}
-
-fn compile(plan: &Plan, certificates: Certificates) -> Result<(), Exit> {
-    let refused = Snapshot::compile_with(plan, Arc::default(), Arc::new(certificates), None).err();
-    refused.map_or(Ok(()), |mistakes| Err(apply::Trouble::Compile(mistakes).into()))
 }
 
 fn summary(plan: &Plan, verbose: bool) -> String {
