@@ -198,6 +198,9 @@ pub fn address(text: &str) -> Result<Address, Wrong> {
         return Err(Wrong::new("has no port").hint(format!("write `{host}:80`")));
     };
     let port = self::port(port_text, 1)?;
+    if host.is_empty() && default_port.is_some() {
+        return Err(Wrong::new("has no host").hint(format!("this machine is `:{port}`")));
+    }
     if host.is_empty() {
         return Ok(Address::Socket(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     }
@@ -323,6 +326,9 @@ mod tests {
             "10.0.0.256:80",
             "a b:80",
             "http://app/x",
+            "http://",
+            "https:///",
+            "h2c://:80",
             "u@app:80",
             "unix:",
             "a..b:80",
