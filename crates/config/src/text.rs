@@ -76,7 +76,8 @@ pub fn parse(file: u32, text: &str, findings: &mut Findings) -> Tree {
         return Tree::default();
     }
     let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut parser = Parser { file, text, bytes: text.as_bytes(), at, findings, swallowed: false };
+    let mut parser =
+        Parser { file, text, bytes: text.as_bytes(), at, findings, swallowed: false, single: None };
     parser.file()
 }
 
@@ -95,6 +96,8 @@ struct Parser<'a> {
     findings: &'a mut Findings,
     /// Whether quotes or a `${` were not closed, so that what stands behind them was not seen.
     swallowed: bool,
+    /// Where, in this statement, a word begins with a single quote.
+    single: Option<usize>,
 }
 
 impl Parser<'_> {
@@ -177,6 +180,10 @@ impl Parser<'_> {
                 }
                 _ => {
                     let word = self.word(continued && !words.is_empty());
+                    if words.is_empty() {
+                        self.single = None;
+                    }
+                    self.single_quotes(&word);
                     continued = false;
                     line_used = true;
                     words.push(word);
@@ -260,6 +267,24 @@ impl Parser<'_> {
             self.findings.taint(word.span);
         }
         word
+    }
+
+    /// Single quotes quote nothing: whoever writes a text between them means something else than what stands there.
+    fn single_quotes(&mut self, word: &Word) {
+        let quote = |at: Option<usize>| at.and_then(|at| self.bytes.get(at)) == Some(&b'\'');
+        let (start, end) = (word.value_span.range().start, word.span.range().end);
+        let closes = quote(end.checked_sub(1));
+        if quote(Some(start)) && self.single.is_none() {
+            self.single = Some(start);
+        }
+        let Some(start) = self.single.filter(|start| closes && start + 1 < end) else { return };
+        self.single = None;
+        let inner = self.slice(start + 1, end - 1).replace(['"', '\\'], "");
+        let span = self.span(start, end);
+        self.findings
+            .error(span, "single quotes are no quotes: they would belong to the text")
+            .hint(format!("write `\"{inner}\"`"));
+        self.findings.taint(word.span);
     }
 
     /// `[a-z][a-z0-9-]*=`, and for parts of a request `header.X-Name=`.
