@@ -2,6 +2,7 @@
 
 use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Span};
+use crate::foreign;
 use crate::mistake::did_you_mean;
 use crate::outside::{Outside, Wrong};
 use portunus_relay::entry::{ArgMistake, At, Entry, Kind, Param, Place};
@@ -74,10 +75,25 @@ impl Scene<'_, '_> {
             }
             self.refused(draft, params, mistake);
         }
+        if params.iter().any(|param| param.kind == Kind::Template) {
+            self.foreign(draft);
+        }
         for param in params.iter().filter(|param| param.kind == Kind::File) {
             self.fill_file(draft, param, &mut args);
         }
         (self.findings.errors() == before).then_some(args)
+    }
+
+    /// Warns of what another proxy would fill in.
+    fn foreign(&mut self, draft: &Draft) {
+        for value in draft.words.iter().chain(draft.options.iter().map(|(_, value)| value)) {
+            if let Some((theirs, ours)) = foreign::variable(value.text.shown()) {
+                let reason = format!("`{theirs}` is sent as it stands here");
+                self.findings
+                    .warning(value.span, reason)
+                    .hint(format!("write `{ours}` to have it filled in"));
+            }
+        }
     }
 
     /// Puts the text of a file in the place of its name; what is printed stays the name.

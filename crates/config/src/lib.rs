@@ -13,6 +13,7 @@ mod choosing;
 mod draft;
 mod findings;
 mod fmt;
+mod foreign;
 mod handshake;
 mod health;
 mod json;

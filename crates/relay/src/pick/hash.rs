@@ -2,7 +2,7 @@
 
 use super::keyed::{BOUNDED, Keyed, METHOD};
 use super::{Key, Pick};
-use crate::entry::{At, Entry, Kind, Param, Place};
+use crate::entry::{ArgMistake, At, Entry, Kind, Param, Place};
 use crate::hosts::{HostId, HostSet, Hosts};
 use crate::template::Template;
 
@@ -17,6 +17,12 @@ pub(super) const ENTRY: Entry<dyn Pick> = Entry {
         let reader = crate::args::Reader::new(PARAMS, args)?;
         let (at, text) = reader.required_word("key")?;
         let key = crate::args::request_template(text, At::Word(at))?;
+        if key.literal().is_some() {
+            let reason = "is the same key for every request, so all would go to one server";
+            return Err(
+                ArgMistake::word(at, reason).hint("write what differs, as `${client.ip}` or `${path}`")
+            );
+        }
         Ok(Box::new(Hash { key, keyed: Keyed::read(&reader)? }))
     },
 };
