@@ -240,7 +240,11 @@ fn conditions(text: &str) -> Result<Vec<RetryOn>, Wrong> {
         let Some((_, condition)) = RetryOn::ALL.iter().find(|(known, _)| *known == word) else {
             let hint = did_you_mean(word, words())
                 .unwrap_or_else(|| format!("there are {}", words().collect::<Vec<_>>().join(", ")));
-            return Err(Wrong::new(format!("holds `{word}`, on which nothing can be tried again")).hint(hint));
+            let reason = match word {
+                "" => "does not say on what to try again".to_owned(),
+                _ => format!("holds `{word}`, on which nothing can be tried again"),
+            };
+            return Err(Wrong::new(reason).hint(hint));
         };
         if !list.contains(condition) {
             list.push(*condition);

@@ -52,7 +52,12 @@ impl Scene<'_, '_> {
 
     /// Tells what is wrong with `value`.
     pub fn wrong(&mut self, value: &Value, Wrong { reason, hint }: Wrong) {
-        let subject = if reason.starts_with('`') { String::new() } else { format!("{} ", value.shown()) };
+        let subject = match (value.text.value.as_str(), &value.text.written) {
+            _ if reason.starts_with('`') => String::new(),
+            ("", None) => "an empty value ".to_owned(),
+            ("", Some(_)) => format!("{}, which is empty, ", value.shown()),
+            _ => format!("{} ", value.shown()),
+        };
         self.findings.error(value.span, format!("{subject}{reason}")).maybe_hint(hint);
     }
 

@@ -171,8 +171,12 @@ impl Reader<'_, '_> {
 
 /// A file in the same directory whose name is nearly that of `path`.
 fn near_file(path: &Path) -> Option<String> {
+    if path.is_dir() {
+        return Some(format!("for all files in it write `{}/*.conf`", path.display()));
+    }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let entries = std::fs::read_dir(directory).ok()?.flatten().take(1000);
     let names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    did_you_mean(&path.file_name()?.to_string_lossy(), names.iter().map(String::as_str))
+    let own = path.file_name()?.to_string_lossy();
+    did_you_mean(&own, names.iter().map(String::as_str).filter(|name| *name != own))
 }

@@ -1,5 +1,10 @@
 //! foreign: what other proxies call things, and how one says that here.
 
+/// What a directive of another proxy is called here.
+pub fn directive(name: &str) -> Option<&'static str> {
+    DIRECTIVES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours)
+}
+
 /// The first variable in `text` that another proxy would fill in, as it stands there, and what it is called here.
 pub fn variable(text: &str) -> Option<(String, String)> {
     for (at, _) in text.match_indices('$') {
@@ -20,6 +25,22 @@ pub fn variable(text: &str) -> Option<(String, String)> {
     }
     None
 }
+
+const DIRECTIVES: &[(&str, &str)] = &[
+    ("backend", "it is called `pool` here: `pool NAME { server 127.0.0.1:3000 }`"),
+    ("bind", "it is called `listen` here, and stands in a `site`"),
+    ("frontend", "it is called `site` here: `site example.com { … }`"),
+    ("location", "it is called `route` here, and stands in a `site`: `route /path/* { … }`"),
+    ("proxy_pass", "it is called `proxy` here: `proxy 127.0.0.1:3000`"),
+    (
+        "return",
+        "it is called `respond` here, or `redirect`: `respond 200 \"ok\"`, `redirect 301 https://example.com/`",
+    ),
+    ("reverse_proxy", "it is called `proxy` here: `proxy 127.0.0.1:3000`"),
+    ("root", "no files are served here; `proxy` leads to a server that does"),
+    ("server_name", "the names of a site stand behind `site`: `site example.com www.example.com { … }`"),
+    ("upstream", "it is called `pool` here: `pool NAME { server 127.0.0.1:3000 }`"),
+];
 
 const VARIABLES: &[(&str, &str)] = &[
     ("args", "query"),

@@ -4,6 +4,7 @@ use crate::args::{Scene, usage};
 use crate::directives::{self, Block, FORMS, Form, LATER, Scope};
 use crate::draft::Draft;
 use crate::findings::Span;
+use crate::foreign;
 use crate::mistake::did_you_mean;
 use portunus_relay::entry::Entry;
 use portunus_relay::filter::Filter;
@@ -83,7 +84,8 @@ impl Scene<'_, '_> {
                 return;
             }
             None => {
-                let near = did_you_mean(name, self.names(scope)).or_else(|| {
+                let here = || did_you_mean(name, self.names(scope));
+                let near = foreign::directive(name).map(str::to_owned).or_else(here).or_else(|| {
                     let all = [Scope::Top, Scope::Pool, Scope::Site, Scope::Route];
                     all.into_iter().find_map(|scope| did_you_mean(name, self.names(scope)))
                 });

@@ -380,6 +380,13 @@ fn names(draft: &Draft, listen: &mut Listens, tls: &mut Tls, scene: &mut Scene<'
 
 /// `*`, `example.com`, `*.example.com`, `http://example.com:8080`, `https://example.com`, `:8080`.
 fn name(text: &str) -> Result<Name, Wrong> {
+    if text.contains(',') {
+        return Err(Wrong::new("is not the name of a site")
+            .hint("names stand side by side, without commas: `site example.com www.example.com { … }`"));
+    }
+    if values::port(text, 0).is_ok() {
+        return Err(Wrong::new("is not the name of a site").hint(format!("for a port write `:{text}`")));
+    }
     let (rest, scheme) = match text.split_once("://") {
         Some(("http", rest)) => (rest, Some(80)),
         Some(("https", rest)) => (rest, Some(443)),

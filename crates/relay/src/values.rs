@@ -21,6 +21,8 @@ const SIZE: ValueMistake =
 const SHARE: ValueMistake =
     ValueMistake { reason: "is not a share", hint: "write it as `5%`, from `0%` to `100%`" };
 const NUMBER: ValueMistake = ValueMistake { reason: "is not a whole number", hint: "write digits only" };
+const TOO_LARGE: ValueMistake =
+    ValueMistake { reason: "is too large a number", hint: "no number here is that large" };
 const NETWORK: ValueMistake = ValueMistake {
     reason: "is not an address or a network",
     hint: "write it as `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32` or `all`",
@@ -82,7 +84,7 @@ pub fn parse_share(text: &str) -> Result<u32, ValueMistake> {
 /// Reads a whole number.
 pub fn parse_number(text: &str) -> Result<u64, ValueMistake> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if digits { text.parse().map_err(|_| NUMBER) } else { Err(NUMBER) }
+    if digits { text.parse().map_err(|_| TOO_LARGE) } else { Err(NUMBER) }
 }
 
 /// Reads an address or a network; host bits are cleared. `all` is both families' whole space.
