@@ -359,7 +359,7 @@ pub const FORMS: &[Form] = &[
                 "A file, relative to this one; `*` and `?` stand for any text and any character.",
             )],
             "Puts the statements of other files here. Files of a pattern come in the order of their names; a pattern that fits none is fine, \
-             a file that is missing is not. Files cannot include themselves.",
+             a file that is missing or a directory that cannot be read is not. Pipes and devices cannot be included, nor files in themselves.",
             "include sites/*.conf",
         )
     },
@@ -786,7 +786,9 @@ pub const FORMS: &[Form] = &[
                     "Who is believed: addresses and networks with commas between them. Without it the `trusted-proxies` are. At a unix socket it is whoever may open it.",
                 ),
             ],
-            "Where the site listens, in place of what its names say. Sites may listen at the same address when their names differ.",
+            "Where the site listens, in place of what its names say. Sites may listen at the same address when their names differ, and at several addresses of \
+             one port: a connection belongs to the nearest, one's own address before `0.0.0.0`, and that before `:PORT`. A unix socket that nobody answers at \
+             is replaced; any other file at its path stays, and is an error.",
             "listen 127.0.0.1:8080",
         )
     },
