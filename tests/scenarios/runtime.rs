@@ -155,6 +155,19 @@ fn what_shall_be_kept_holds_after_the_next_start() {
 }
 
 #[test]
+fn what_is_added_has_the_scheme_of_its_pool() {
+    let (one, two) = (Origin::says("one"), Origin::says("two"));
+    let proxy = Proxy::start(&config(&[&one], ""));
+    for scheme in ["https", "h2c"] {
+        let run = proxy.command(&["add", "p", &format!("{scheme}://{two}")]).expect(2);
+        assert!(run.stderr.contains("whose servers speak plain HTTP"), "{}", run.stderr);
+    }
+    assert_eq!(shares(&proxy, [&one, &two], 4), [4, 0]);
+    proxy.command(&["add", "p", &format!("http://{two}")]).expect(0);
+    assert_eq!(shares(&proxy, [&one, &two], 4), [2, 2]);
+}
+
+#[test]
 fn without_a_place_nothing_can_be_kept() {
     let (one, two) = (Origin::says("one"), Origin::says("two"));
     let proxy = Proxy::start(&config(&[&one, &two], ""));

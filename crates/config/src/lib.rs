@@ -43,7 +43,7 @@ pub use tls::{FILE_BYTES_MAX as CERTIFICATE_BYTES_MAX, untimely};
 
 use findings::{Findings, Sources, Span};
 use outside::{Outside, Wrong};
-use portunus_relay::plan::Plan;
+use portunus_relay::plan::{Address, Plan, PoolPlan};
 use portunus_relay::tls::Certificates;
 use std::path::{Path, PathBuf};
 
@@ -63,11 +63,20 @@ pub struct Loaded {
 }
 
 /// The address of a server, as it would be written in a pool.
-pub fn address(text: &str) -> Result<portunus_relay::plan::Address, String> {
-    values::address(text).map_err(|wrong| match wrong.hint {
+pub fn address(text: &str) -> Result<Address, String> {
+    values::address(text).map_err(|wrong| told(text, wrong))
+}
+
+/// The address of a server that comes to `pool` while it is in use. A scheme, where one is written, is the pool's own.
+pub fn server(text: &str, pool: &PoolPlan) -> Result<Address, String> {
+    pool::newcomer(text, pool).map_err(|wrong| told(text, wrong))
+}
+
+fn told(text: &str, wrong: Wrong) -> String {
+    match wrong.hint {
         Some(hint) => format!("`{text}` {}; {hint}", wrong.reason),
         None => format!("`{text}` {}", wrong.reason),
-    })
+    }
 }
 
 /// Loads a configuration file: in the block language, or, when it begins with `{`, a plan in JSON. It may be a pipe, which is waited

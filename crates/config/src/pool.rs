@@ -11,7 +11,7 @@ use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::place::Seen;
 use crate::protocol;
-use crate::tls::{ToServers, Written};
+use crate::tls::{self, ToServers, Written};
 use crate::values::{self, Scheme};
 use portunus_message::Limits;
 use portunus_relay::plan::{
@@ -198,6 +198,23 @@ fn idle(text: &str) -> Result<usize, Wrong> {
 /// A weight or a share.
 pub fn weight(text: &str) -> Result<u32, Wrong> {
     values::number(text, 0, WEIGHT_MAX).map(|weight| u32::try_from(weight).unwrap_or(u32::MAX))
+}
+
+/// The address of a server that comes to `pool` while it is in use, by the rules that hold for those that are written.
+pub fn newcomer(text: &str, pool: &PoolPlan) -> Result<Address, Wrong> {
+    let address = values::address(text)?;
+    let (own, speaks) = match (&pool.tls, pool.protocol) {
+        (Some(_), _) => (Scheme::Https, "TLS; write `https://`, or the address alone"),
+        (None, Protocol::Http2) => (Scheme::H2c, "HTTP/2 without TLS; write `h2c://`, or the address alone"),
+        (None, _) => (Scheme::Http, "plain HTTP; write `http://`, or the address alone"),
+    };
+    if values::scheme(text).is_some_and(|scheme| scheme != own) {
+        return Err(Wrong::new(format!("cannot be in pool `{}`, whose servers speak {speaks}", pool.name)));
+    }
+    match &pool.tls {
+        Some(tls) if tls::is_unproved(tls, &address) => Err(Wrong::new(tls::UNPROVED).hint(tls::NAME_IT)),
+        _ => Ok(address),
+    }
 }
 
 /// All pools, as they are found.
@@ -461,5 +478,41 @@ impl Servers {
         let Member { weight, backup, zone, max_in_flight } = member;
         self.schemes.push((address.clone(), values::scheme(&value.text.value), value.span));
         self.list.push(ServerPlan { address, weight, backup, zone, max_in_flight, found_by: None });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Environment, Loaded, load_text, server};
+
+    #[test]
+    fn who_comes_later_has_the_scheme_of_the_pool_or_none() {
+        let text = "pool plain { server 127.0.0.1:1 }\n\
+                    pool secure { server 127.0.0.1:1; tls insecure }\n\
+                    pool h2 { server 127.0.0.1:1; protocol http2 }\n\
+                    pool h2c { server h2c://127.0.0.1:1 }\n";
+        let environment = Environment { variable: &|_| None, has_providers: false };
+        let Loaded { plan, .. } = load_text("test", text, &environment).unwrap();
+        let is_taken = |pool: &str, address: &str| {
+            let pool = plan.pools.iter().find(|plan| plan.name == pool).unwrap();
+            server(address, pool).map(|address| address.to_string())
+        };
+        for (pool, own) in [("plain", "http"), ("secure", "https"), ("h2", "h2c"), ("h2c", "h2c")] {
+            for scheme in ["http", "https", "h2c"] {
+                let taken = is_taken(pool, &format!("{scheme}://127.0.0.2:2"));
+                match scheme == own {
+                    true => assert_eq!(taken.unwrap(), "127.0.0.2:2"),
+                    false => {
+                        assert!(taken.unwrap_err().contains(&format!("write `{own}://`")), "{pool} {scheme}")
+                    }
+                }
+            }
+            assert_eq!(is_taken(pool, "127.0.0.2:2").unwrap(), "127.0.0.2:2");
+        }
+        assert!(is_taken("secure", "unix:/run/x").is_ok() && is_taken("plain", "unix:/run/x").is_ok());
+        let mut proving = plan.pools.into_iter().find(|plan| plan.name == "secure").unwrap();
+        proving.tls.as_mut().unwrap().insecure = false;
+        let refused = server("unix:/run/x", &proving).unwrap_err();
+        assert!(refused.ends_with("write `tls name=NAME` in the pool"), "{refused}");
     }
 }

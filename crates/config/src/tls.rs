@@ -345,13 +345,23 @@ impl ToServers {
 
 /// What has no name that a certificate could prove needs one.
 fn contradictions_of_names(plan: &PoolTls, servers: &[Written], scene: &mut Scene<'_, '_>) {
-    let nameless = |address: &Address| matches!(address, Address::Unix(_) | Address::Srv(_));
-    let found = servers.iter().find(|(address, ..)| nameless(address));
-    if let Some((_, _, span)) = found.filter(|_| plan.name.is_none() && !plan.insecure) {
+    let found = servers.iter().find(|(address, ..)| is_unproved(plan, address));
+    if let Some((_, _, span)) = found {
         let reason = "it is not known which name this server has to prove by its certificate";
-        scene.findings.error(*span, reason).hint("write `tls name=NAME` in the pool");
+        scene.findings.error(*span, reason).hint(NAME_IT);
     }
 }
+
+/// Whether the server at `address` has no name that its certificate could prove, and has to prove one.
+pub fn is_unproved(plan: &PoolTls, address: &Address) -> bool {
+    let nameless = matches!(address, Address::Unix(_) | Address::Srv(_));
+    nameless && plan.name.is_none() && !plan.insecure
+}
+
+/// What is said of such a server after its address.
+pub const UNPROVED: &str = "has no name that it could prove by its certificate";
+/// What helps.
+pub const NAME_IT: &str = "write `tls name=NAME` in the pool";
 
 /// Whose certificates are believed: those of a file, or those that the system believes; read once.
 pub fn roots(file: Option<PathBuf>, outside: &mut Outside<'_>) -> Result<(), Wrong> {

@@ -128,7 +128,7 @@ fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<Ma
     let (pool, plan) = pool_of(running, &change.pool)?;
     let written: Vec<_> = plan.servers.iter().map(|server| &server.address).collect();
     let address = match change.what {
-        What::Add { .. } => portunus_config::address(&change.host).map_err(Refused::Wrong)?,
+        What::Add { .. } => portunus_config::server(&change.host, plan).map_err(Refused::Wrong)?,
         What::Remove => known(pool, &written, &change.host)?,
         What::Adjust { .. } => known(pool, &[], &change.host)?,
     };

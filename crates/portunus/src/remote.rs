@@ -109,6 +109,7 @@ fn change(method: &str, config: Option<&Path>, host: &AtHost, what: &Value) -> R
     let answer = call(method, &path, &body, config, &host.at)?;
     match answer.status {
         200 => say(&answer.body),
+        400 => Err(Exit::usage(answer.body.trim_end())),
         _ => Err(Exit::failed(answer.body.trim_end())),
     }
 }
