@@ -168,6 +168,35 @@ fn what_is_added_has_the_scheme_of_its_pool() {
 }
 
 #[test]
+fn what_is_added_is_removed_by_the_same_word() {
+    let (one, two) = (Origin::says("one"), Origin::says("two"));
+    let place = Place::new();
+    let state = place.path().join("state");
+    let proxy = Proxy::start(&config(&[&one], &format!("state {}", state.display())));
+    let by_name = two.to_string().replace("127.0.0.1", "localhost");
+    let plain = format!("http://{two}");
+    for word in ["nosuch.invalid:80", "srv:_a._tcp.nosuch.invalid", &by_name, &plain] {
+        proxy.command(&["add", "p", word, "--persist"]).expect(0);
+        let (path, word_in_path) = ("/pools/p/hosts/", word.replace('/', "%2F"));
+        ask(&proxy, "GET", &format!("{path}{word_in_path}"), "").expect(200);
+        proxy.command(&["remove", "p", word, "--persist"]).expect(0);
+        let kept = std::fs::read_to_string(state.join("pools.json")).expect("what is kept");
+        assert_eq!(kept, "{}", "{word}");
+        proxy.command(&["remove", "p", word]).expect(1);
+    }
+    assert_eq!(shares(&proxy, [&one, &two], 4), [4, 0]);
+}
+
+#[test]
+fn a_name_without_addresses_is_no_last_host() {
+    let proxy = Proxy::start(&format!("pool p {{ server nosuch.invalid:80 }}\n{}", site("proxy p")));
+    proxy.command(&["add", "p", "other.invalid:80"]).expect(0);
+    proxy.command(&["remove", "p", "nosuch.invalid:80"]).expect(0);
+    let run = proxy.command(&["remove", "p", "other.invalid:80"]).expect(1);
+    assert!(run.stderr.contains("the last host of pool `p`"), "{}", run.stderr);
+}
+
+#[test]
 fn without_a_place_nothing_can_be_kept() {
     let (one, two) = (Origin::says("one"), Origin::says("two"));
     let proxy = Proxy::start(&config(&[&one, &two], ""));

@@ -109,9 +109,9 @@ pub fn make(supervisor: &Supervisor, change: &Change) -> Result<Made, Refused> {
 /// A member of a pool as it can be changed.
 pub fn look(running: &Running, pool: &str, host: &str) -> Result<Described, Refused> {
     let (pool, plan) = pool_of(running, pool)?;
-    let written: Vec<_> = plan.servers.iter().map(|server| &server.address).collect();
-    let address = known(pool, &written, host)?;
-    let found = described(plan, running.snapshot.members(), &address);
+    let members = running.snapshot.members();
+    let address = known((pool, plan), servers(plan, members), host)?;
+    let found = described(plan, members, &address);
     found.ok_or_else(|| no_host(pool, host))
 }
 
@@ -126,11 +126,10 @@ pub fn pool_of<'a>(running: &'a Running, name: &str) -> Result<(&'a Pool, &'a Po
 
 fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<Made, Refused> {
     let (pool, plan) = pool_of(running, &change.pool)?;
-    let written: Vec<_> = plan.servers.iter().map(|server| &server.address).collect();
     let address = match change.what {
         What::Add { .. } => portunus_config::server(&change.host, plan).map_err(Refused::Wrong)?,
-        What::Remove => known(pool, &written, &change.host)?,
-        What::Adjust { .. } => known(pool, &[], &change.host)?,
+        What::Remove => known((pool, plan), servers(plan, members), &change.host)?,
+        What::Adjust { .. } => known((pool, plan), Vec::new(), &change.host)?,
     };
     let before = described(plan, members, &address).map(|host| host.tag);
     if !change.only_if.holds(before.as_deref()) {
@@ -139,9 +138,10 @@ fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<Ma
     if matches!(change.what, What::Add { .. }) && pool.hosts.len() >= HOSTS_MAX {
         return Err(Refused::Conflict(format!("pool `{}` has {HOSTS_MAX} hosts already", change.pool)));
     }
+    let had_hosts = !members.of(plan).is_empty();
     let wishes = members.wishes.entry(change.pool.clone()).or_default();
     let mut wish = wishes.get(&address).copied().unwrap_or_default();
-    wish = wished(wish, change.what, written.contains(&&address));
+    wish = wished(wish, change.what, plan.servers.iter().any(|server| server.address == address));
     match wish.is_empty() {
         true => _ = wishes.remove(&address),
         false => _ = wishes.insert(address.clone(), wish),
@@ -149,7 +149,9 @@ fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<Ma
     if wishes.is_empty() {
         members.wishes.remove(&change.pool);
     }
-    if change.what == What::Remove && members.of(plan).is_empty() {
+    // Where no name has an address there is no host to lose, as long as some name is left.
+    let is_last = members.of(plan).is_empty() && (had_hosts || members.servers(plan).next().is_none());
+    if change.what == What::Remove && is_last {
         let reason = format!("`{address}` is the last host of pool `{}`", change.pool);
         return Err(Refused::Conflict(reason));
     }
@@ -204,14 +206,18 @@ fn told(pool: &str, address: &Address, change: &Change, wish: Wish) -> String {
     text
 }
 
-/// The address of a member, or of a server that is written, by its name.
-fn known(pool: &Pool, written: &[&Address], host: &str) -> Result<Address, Refused> {
-    let members = pool.hosts.iter().map(|(_, host)| &host.address);
-    let mut all = members.chain(written.iter().copied());
-    if let Some(address) = all.find(|address| address.to_string() == host) {
-        return Ok(address.clone());
-    }
-    Err(no_host(pool, host))
+/// Every server that is written, and every one that was added: names, too, whether or not they have an address.
+fn servers(plan: &PoolPlan, members: &Members) -> Vec<Address> {
+    let written = plan.servers.iter().cloned();
+    written.chain(members.servers(plan)).map(|server| server.address).collect()
+}
+
+/// The address of a host, or of one of `servers`: as it is named, or as it would be written in the pool.
+fn known((pool, plan): (&Pool, &PoolPlan), servers: Vec<Address>, host: &str) -> Result<Address, Refused> {
+    let meant = portunus_config::server(host, plan).ok();
+    let hosts = pool.hosts.iter().map(|(_, host)| host.address.clone());
+    let is_meant = |address: &Address| Some(address) == meant.as_ref() || address.to_string() == host;
+    hosts.chain(servers).find(is_meant).ok_or_else(|| no_host(pool, host))
 }
 
 fn no_host(pool: &Pool, host: &str) -> Refused {

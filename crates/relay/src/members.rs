@@ -69,21 +69,27 @@ impl Wish {
 impl Members {
     /// The members of a pool: each address of a name is one of its own; each is there once, the first one written counts.
     pub fn of(&self, pool: &PoolPlan) -> Vec<ServerPlan> {
-        let wishes = self.wishes_of(&pool.name);
-        let wish =
-            |address: &Address| wishes.and_then(|wishes| wishes.get(address)).and_then(|wish| wish.member);
-        let added = wishes.into_iter().flatten().filter_map(|(address, wish)| match wish.member {
+        let mut seen = BTreeSet::new();
+        let resolved = self.servers(pool).flat_map(|server| self.resolved(server));
+        resolved.filter(|server| self.stays(pool, server) && seen.insert(server.address.clone())).collect()
+    }
+
+    /// The servers of a pool, names among them: those that are written and not removed, and those that were added.
+    pub fn servers(&self, pool: &PoolPlan) -> impl Iterator<Item = ServerPlan> {
+        let wishes = self.wishes_of(&pool.name).into_iter().flatten();
+        let added = wishes.filter_map(|(address, wish)| match wish.member {
             Some(Membership::Added { backup }) => {
                 let address = address.clone();
                 Some(ServerPlan { weight: wish.weight.unwrap_or(1), backup, ..member(address) })
             }
             _ => None,
         });
-        let mut seen = BTreeSet::new();
-        let written = pool.servers.iter().cloned().chain(added);
-        let stays = |server: &ServerPlan| wish(&server.address) != Some(Membership::Removed);
-        let resolved = written.filter(stays).flat_map(|server| self.resolved(server));
-        resolved.filter(|server| stays(server) && seen.insert(server.address.clone())).collect()
+        pool.servers.iter().cloned().chain(added).filter(|server| self.stays(pool, server))
+    }
+
+    fn stays(&self, pool: &PoolPlan, server: &ServerPlan) -> bool {
+        let wish = self.wishes_of(&pool.name).and_then(|wishes| wishes.get(&server.address));
+        wish.and_then(|wish| wish.member) != Some(Membership::Removed)
     }
 
     /// What an operator wants of the hosts of a pool.
