@@ -46,6 +46,34 @@ fn a_graceful_stop_finishes_what_runs_and_refuses_what_is_new() {
 }
 
 #[test]
+fn no_counter_goes_back_when_a_worker_has_ended_before_the_others() {
+    let (origin, go) = patient();
+    let mut proxy = Proxy::start(&format!("workers 4\n{}", site(&format!("proxy {origin}"))));
+    (0..40).for_each(|_| _ = proxy.get("/").expect(200));
+    let mut slow = proxy.client();
+    slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    origin.wait_for(41);
+    let counters = || {
+        ["requests_total", "connections_total", "upstream_connects_total"]
+            .map(|name| proxy.metric(&format!("portunus_{name}"), &[]))
+    };
+    eventually("that all is counted", SOON, || (counters()[0] == 40.0).then_some(()));
+    let before = counters();
+    proxy.signal("TERM");
+    let workers = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", proxy.id())).expect("its threads");
+        let names = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("worker-")).count()
+    };
+    eventually("the end of the other workers", SOON, || (workers() == 1).then_some(()));
+    assert_eq!(counters(), before);
+    assert_eq!(proxy.metric("portunus_connections", &[]), 1.0);
+    go.send(()).expect("to go on");
+    slow.response().expect(200);
+    assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_stops_at_once() {
     let (origin, _go) = patient();
     let mut proxy = Proxy::site(format!("proxy {origin}"));

@@ -27,6 +27,7 @@ pub mod filter;
 mod grpc;
 pub mod hosts;
 pub mod latency;
+pub mod ledger;
 pub mod link;
 pub mod members;
 pub mod mirror;

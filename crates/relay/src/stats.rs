@@ -118,6 +118,19 @@ impl Stats {
     }
 }
 
+impl Stats {
+    /// The same, with nothing under way.
+    pub fn without_gauges(self) -> Stats {
+        let host = |(name, host)| (name, HostStats { idle: 0, in_flight: 0, ..host });
+        let pool = |(name, pool): (String, PoolStats)| {
+            let hosts = pool.hosts.into_iter().map(host).collect();
+            (name, PoolStats { hosts, in_flight: 0, limit: 0, queued: 0, ..pool })
+        };
+        let pools = self.pools.into_iter().map(pool).collect();
+        Stats { connections_open: 0, handshakes_open: 0, active: 0, pools, ..self }
+    }
+}
+
 impl RouteStats {
     fn add(&mut self, other: &RouteStats) {
         add_statuses(&mut self.statuses, &other.statuses);

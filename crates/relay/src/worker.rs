@@ -7,6 +7,7 @@ use crate::census::{self, Census};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
+use crate::ledger::Ledger;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::pressure::Level;
@@ -92,6 +93,8 @@ pub struct Shared {
     pub seats: Seats,
     /// The way to each worker.
     pub mail: Vec<mpsc::UnboundedSender<Message>>,
+    /// What each worker has counted, as it was when it last wrote that down; it stays when a worker has ended.
+    pub ledger: Ledger,
     handed_over: AtomicUsize,
 }
 
@@ -101,8 +104,8 @@ pub enum Message {
     Apply(Arc<Snapshot>, Sockets),
     /// Serve this connection, which another worker has accepted.
     Arrive(Arrival),
-    /// Say what you have counted.
-    Stats(std::sync::mpsc::Sender<Stats>),
+    /// Write down what you have counted, and say so.
+    Count(std::sync::mpsc::Sender<()>),
     /// Accept nothing more, finish what runs.
     Drain(Farewell),
     /// End now.
@@ -414,8 +417,19 @@ impl Worker {
         self.deadlines.wake_all();
     }
 
-    /// What it has counted, as plain data.
-    pub fn stats(&self) -> Stats {
+    /// Writes down what it has counted.
+    pub fn count_up(&self) {
+        // What is on a host is counted by all workers together; one of them tells it.
+        let tells = self.shared.ledger.first_at_work() == Some(self.index);
+        self.shared.ledger.write(self.index, self.stats(tells));
+    }
+
+    /// Writes down for the last time what it has counted: nothing is under way on it any more.
+    pub fn count_out(&self) {
+        self.shared.ledger.close(self.index, self.stats(false));
+    }
+
+    fn stats(&self, tells_in_flight: bool) -> Stats {
         let mut stats = Stats {
             connections: self.cells.connections.get(),
             connections_open: self.open() as u64,
@@ -428,8 +442,7 @@ impl Worker {
             underscores_dropped: self.cells.underscores_dropped.get(),
             ..Stats::default()
         };
-        // What is on a host is counted by all workers together; one of them tells it.
-        self.run().read(self.index == 0, &mut stats);
+        self.run().read(tells_in_flight, &mut stats);
         stats
     }
 
@@ -468,7 +481,8 @@ impl Worker {
 impl Shared {
     /// For workers that are reached by `mail`.
     pub fn new(mail: Vec<mpsc::UnboundedSender<Message>>, limits: &Limits) -> Shared {
-        Shared { seats: Seats::new(mail.len(), limits), mail, handed_over: AtomicUsize::new(0) }
+        let (seats, ledger) = (Seats::new(mail.len(), limits), Ledger::of(mail.len()));
+        Shared { seats, mail, ledger, handed_over: AtomicUsize::new(0) }
     }
 }
 

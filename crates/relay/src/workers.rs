@@ -63,17 +63,11 @@ impl Workers {
         self.tell_all(|| Message::Apply(Arc::clone(snapshot), sockets.clone()));
     }
 
-    /// What all have counted, added up. Waits until every worker has answered, a second at most.
+    /// What all have counted, added up, those included that have ended. Waits until every other one has answered, a second at most;
+    /// who has not answered by then counts as it did when it was last asked.
     pub fn stats(&self) -> Stats {
-        let (answer, answers) = std::sync::mpsc::channel();
-        self.tell_all(|| Message::Stats(answer.clone()));
-        drop(answer);
-        let until = clock::read() + Duration::from_secs(1);
-        let mut sum = Stats::default();
-        while let Ok(one) = answers.recv_timeout(until.since(clock::read())) {
-            sum.add(&one);
-        }
-        sum
+        self.ask(Duration::from_secs(1));
+        self.shared.ledger.sum()
     }
 
     /// Stops accepting and lets what runs come to its end, within the bounds of `farewell`. The caller drops its own [`Sockets`] first.
@@ -83,11 +77,16 @@ impl Workers {
 
     /// Whether every worker answers within `patience`.
     pub fn all_answer(&self, patience: Duration) -> bool {
+        self.ask(patience) == self.threads.len()
+    }
+
+    /// Lets every worker write down what it has counted; says how many have done so within `patience`.
+    fn ask(&self, patience: Duration) -> usize {
         let (answer, answers) = std::sync::mpsc::channel();
-        self.tell_all(|| Message::Stats(answer.clone()));
+        self.tell_all(|| Message::Count(answer.clone()));
         drop(answer);
         let until = clock::read() + patience;
-        (0..self.threads.len()).all(|_| answers.recv_timeout(until.since(clock::read())).is_ok())
+        std::iter::from_fn(|| answers.recv_timeout(until.since(clock::read())).ok()).count()
     }
 
     /// Waits until all workers have ended; after `patience` they are told to stop at once. Says whether they ended by themselves.
@@ -175,7 +174,10 @@ async fn live(
                     let _ = accept::serve(stream, peer, Rc::new(listen), &worker);
                 }
             }
-            Some(Message::Stats(answer)) => drop(answer.send(worker.stats())),
+            Some(Message::Count(answer)) => {
+                worker.count_up();
+                let _ = answer.send(()); // nobody may be waiting any more
+            }
             Some(Message::Drain(farewell)) => {
                 doors.close_all(&farewell.handed_over, &worker);
                 worker.begin_drain(&farewell);
@@ -184,6 +186,8 @@ async fn live(
         }
     }
     worker.recorder.borrow_mut().flush();
+    // Before the mailbox goes: whoever waits for an answer finds it in the ledger.
+    worker.count_out();
 }
 
 /// Calls exchanges that wait for their turn.
