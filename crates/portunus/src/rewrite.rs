@@ -3,7 +3,9 @@
 use crate::boot::find_config;
 use crate::exit::Exit;
 use crate::output::say;
-use std::io::Read;
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 /// Prints the formatted text, or writes it back.
@@ -33,13 +35,59 @@ pub fn format(config: Option<&Path>, file: Option<&Path>, write: bool) -> Result
     }
 }
 
-/// The new text takes the old one's place at once, so that a reload never sees half of it.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+/// The new text takes the old one's place at once, so that a reload never sees half of it. Whoever could read the file can
+/// read it still: where another file of the same owner and group may not be put there, this one is written over.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let path = path.canonicalize()?;
     let beside = path.with_extension("portunus-fmt");
-    std::fs::write(&beside, text)?;
-    std::fs::set_permissions(&beside, std::fs::metadata(&path)?.permissions())?;
-    std::fs::rename(&beside, &path)
+    let old = fs::metadata(&path)?;
+    let exchanged = like(&old, &beside, text).and_then(|()| fs::rename(&beside, &path));
+    if exchanged.is_err() {
+        let _ = fs::remove_file(&beside); // there may be none
+    }
+    match exchanged {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => fs::write(&path, text),
+        other => other,
+    }
+}
+
+/// Writes a new file with the owner, the group and the mode of an `old` one. Nobody else can read it at any time.
+fn like(old: &Metadata, path: &Path, text: &str) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(old.permissions())?;
+    file.sync_all()
 }
 
 const FILE_BYTES_MAX: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    #[test]
+    fn owner_group_and_mode_stay() {
+        let folder = std::env::temp_dir().join(format!("portunus-fmt-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("a.conf");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let _ = chown(&path, Some(65534), Some(65534)); // only root may
+        let of = |path: &Path| fs::metadata(path).map(|it| (it.uid(), it.gid(), it.mode())).unwrap();
+        let before = of(&path);
+        fs::write(folder.join("a.portunus-fmt"), "what another one has left there").unwrap();
+        replace(&path, "new").unwrap();
+        assert_eq!((of(&path), fs::read_to_string(&path).unwrap().as_str()), (before, "new"));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
