@@ -23,6 +23,7 @@ mod place;
 mod pool;
 mod protocol;
 mod providers;
+mod redact;
 mod reference;
 mod route;
 mod settings;
@@ -38,6 +39,7 @@ pub use mistake::{Mistake, Mistakes};
 pub use opened::open;
 pub use outside::Environment;
 pub use providers::{PROVIDERS, SECRETS};
+pub use redact::Redaction;
 pub use reference::reference;
 pub use tls::{FILE_BYTES_MAX as CERTIFICATE_BYTES_MAX, untimely};
 
@@ -60,6 +62,8 @@ pub struct Loaded {
     pub certificates: Certificates,
     /// What the names of their files are relative to.
     pub directory: PathBuf,
+    /// What was filled in from outside, which must not be shown.
+    pub redaction: Redaction,
 }
 
 /// The address of a server, as it would be written in a pool.
@@ -140,13 +144,16 @@ fn finish(
         findings.error(Span::whole(0), "there is no `site`, so nothing would be served").hint(hint);
     }
     let any = findings.any_error();
-    let (mut errors, mut warnings) = findings.sort_out(&sources);
+    let (errors, warnings) = findings.sort_out(&sources);
+    let redacted = |list: Vec<Mistake>| list.into_iter().map(|one| outside.redaction.mistake(one)).collect();
+    let (mut errors, mut warnings): (Vec<_>, Vec<_>) = (redacted(errors), redacted(warnings));
     if any {
         errors.append(&mut warnings);
         return Err(Mistakes(errors));
     }
     let (files, directory) = (outside.files(), outside.directory().to_owned());
-    Ok(Loaded { plan, warnings, files, certificates: outside.certificates, directory })
+    let Outside { certificates, redaction, .. } = outside;
+    Ok(Loaded { plan, warnings, files, certificates, directory, redaction })
 }
 
 #[cfg(test)]

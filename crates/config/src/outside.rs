@@ -1,6 +1,7 @@
 //! What a configuration takes from outside itself: the environment, and files beside it. The only file that does I/O.
 
 use crate::opened;
+use crate::redact::Redaction;
 use portunus_relay::plan::Text;
 use portunus_relay::tls::Certificates;
 use std::collections::BTreeSet;
@@ -56,6 +57,8 @@ pub struct Outside<'a> {
     bytes: usize,
     /// The certificates that were read. They are watched by themselves: another one is no other configuration.
     pub certificates: Certificates,
+    /// What was filled into values, and must not be shown.
+    pub redaction: Redaction,
 }
 
 impl<'a> Outside<'a> {
@@ -68,6 +71,7 @@ impl<'a> Outside<'a> {
             count: 0,
             bytes: 0,
             certificates: Certificates::default(),
+            redaction: Redaction::default(),
         }
     }
 
@@ -184,16 +188,22 @@ impl<'a> Outside<'a> {
         let mut filled = false;
         while let Some((before, name, after)) = next_name(rest) {
             value.push_str(before);
+            let reference = format!("${{{name}}}");
             let found = if let Some(variable) = name.strip_prefix("env.") {
-                filled = true;
-                (self.environment.variable)(variable)
-                    .ok_or_else(|| Wrong::new(format!("the environment has no variable `{variable}`")))?
+                Some(
+                    (self.environment.variable)(variable)
+                        .ok_or_else(|| Wrong::new(format!("the environment has no variable `{variable}`")))?,
+                )
             } else if let Some(path) = name.strip_prefix("file.") {
-                filled = true;
-                self.read_value(file, path)?
+                Some(self.read_value(file, path)?)
             } else {
-                format!("${{{name}}}")
+                None
             };
+            if let Some(found) = &found {
+                filled = true;
+                self.redaction.note(found, &reference);
+            }
+            let found = found.unwrap_or(reference);
             value.push_str(&found);
             rest = after;
         }

@@ -263,6 +263,22 @@ fn secrets_are_filled_in_but_not_printed() {
 }
 
 #[test]
+fn mistakes_do_not_tell_what_came_from_outside() {
+    for text in [
+        "site :80 { proxy ${env.TOKEN} }",
+        "site :80 { proxy ${env.TOKEN}:port }",
+        "site :80 { tls ${env.TOKEN} ${env.TOKEN}; proxy :1 }",
+        "pool p { server :1; tls ca=${env.TOKEN} }\nsite :80 { proxy p }",
+        "include ${env.TOKEN}\nsite :80 { proxy :1 }",
+        "log level ${env.TOKEN}\nsite :80 { proxy :1 }",
+    ] {
+        let mistakes = load_test(text).unwrap_err();
+        let told = format!("{mistakes} {:?} {}", mistakes.0, mistakes.to_json());
+        assert!(!told.contains("0123456789") && told.contains("${env.TOKEN}"), "{told}");
+    }
+}
+
+#[test]
 fn a_plan_in_json_is_checked_like_a_text() {
     let good =
         adapt(&plan("pool a { server :1 }\nsite :80 { route /x { proxy a }; mark X-A b; answer 200 }"));

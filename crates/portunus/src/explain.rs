@@ -4,6 +4,7 @@ use crate::args::Question;
 use crate::check;
 use crate::exit::Exit;
 use crate::output::say;
+use portunus_config::Loaded;
 use portunus_message::{FieldName, FieldValue, Method, Request, Scheme, duration};
 use portunus_relay::dispatch::{Explanation, Table};
 use portunus_relay::filter;
@@ -13,7 +14,7 @@ use std::path::Path;
 
 /// Prints the decision for the request of `question`.
 pub fn explain(config: Option<&Path>, question: &Question) -> Result<(), Exit> {
-    let plan = check::load(config)?.plan;
+    let Loaded { plan, redaction, .. } = check::load(config)?;
     let table = Table::compile(&plan)
         .map_err(|mistakes| Exit::from(portunus_control::apply::Trouble::Compile(mistakes)))?;
     let (request, port) = request(question)?;
@@ -24,7 +25,7 @@ pub fn explain(config: Option<&Path>, question: &Question) -> Result<(), Exit> {
     if let Ok(route) = explanation.route {
         aftermath(&plan, route, &mut out);
     }
-    say(&out)
+    say(&redaction.of(&out))
 }
 
 /// The listener that the URL's port belongs to; where several share it, the first whose sites know the host.

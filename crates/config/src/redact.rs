@@ -1,0 +1,80 @@
+//! redact: what was filled in from outside is shown as it was written: `${env.NAME}`, `${file.PATH}`.
+
+use crate::mistake::Mistake;
+use std::collections::BTreeMap;
+
+/// A shorter value stands in every other text by chance.
+const VALUE_BYTES_MIN: usize = 4;
+/// So many lines of a value are known each by itself.
+const LINES_MAX: usize = 1000;
+
+/// Values that were filled in, with how they were written.
+#[derive(Clone, Debug, Default)]
+pub struct Redaction(BTreeMap<String, String>);
+
+impl Redaction {
+    /// `value` stands where `written` was.
+    pub fn note(&mut self, value: &str, written: &str) {
+        let lines = value.lines().take(LINES_MAX).map(str::trim);
+        for part in std::iter::once(value).chain(lines).filter(|part| part.len() >= VALUE_BYTES_MIN) {
+            self.0.insert(part.to_owned(), written.to_owned());
+            // Names of hosts are read into lower case.
+            self.0.insert(part.to_ascii_lowercase(), written.to_owned());
+        }
+    }
+
+    /// `text` as it may be shown.
+    pub fn of(&self, text: &str) -> String {
+        let mut known: Vec<_> = self.0.iter().collect();
+        known.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        let mut text = text.to_owned();
+        for (value, written) in &known {
+            if text.contains(value.as_str()) {
+                text = text.replace(value.as_str(), written);
+            }
+        }
+        // A long text was cut, and a value with it.
+        if let Some(rest) = text.strip_suffix('…')
+            && let Some(bytes) = known.iter().map(|(value, _)| overlap(rest, value)).max()
+            && bytes >= VALUE_BYTES_MIN
+        {
+            return format!("{}…", rest.get(..rest.len() - bytes).unwrap_or(""));
+        }
+        text
+    }
+
+    /// A mistake as it may be told. Its line is shown as it was written in any case.
+    pub fn mistake(&self, mistake: Mistake) -> Mistake {
+        if self.0.is_empty() {
+            return mistake;
+        }
+        let hint = mistake.hint.map(|hint| self.of(&hint));
+        Mistake { reason: self.of(&mistake.reason), hint, ..mistake }
+    }
+}
+
+/// How many bytes at the end of `text` are the beginning of `value`.
+fn overlap(text: &str, value: &str) -> usize {
+    let most = text.len().min(value.len());
+    (1..=most).rev().find(|&bytes| value.get(..bytes).is_some_and(|start| text.ends_with(start))).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_from_outside_are_shown_as_they_were_written() {
+        let mut redaction = Redaction::default();
+        redaction.note("Secret-7", "${env.A}");
+        redaction.note("Secret-7-and-more", "${env.B}");
+        redaction.note("first line\nsecond line\n", "${file.C}");
+        redaction.note("80", "${env.PORT}");
+        assert_eq!(redaction.of("`Secret-7` at secret-7:80"), "`${env.A}` at ${env.A}:80");
+        assert_eq!(redaction.of("Secret-7-and-more"), "${env.B}");
+        assert_eq!(redaction.of("wrong: `second line`"), "wrong: `${file.C}`");
+        assert_eq!(redaction.of("it is Secret-7-and…"), "it is ${env.A}-and…");
+        assert_eq!(redaction.of("it is Secre…"), "it is …");
+        assert_eq!(redaction.of("nothing…"), "nothing…");
+    }
+}
