@@ -30,7 +30,9 @@ pub(super) const ENTRY: Entry<dyn Filter> = Entry {
             }
         }
         for account in reader.option("user").unwrap_or("").split_ascii_whitespace() {
-            add_account(account, &mut accounts).map_err(|reason| ArgMistake::option("user", reason))?;
+            // It is not said what stands there: it may be a password.
+            let wrong = |reason| ArgMistake::option("user", format!("`user=`: {reason}"));
+            add_account(account, &mut accounts).map_err(wrong)?;
         }
         let realm = reader.option("realm").unwrap_or("Restricted");
         if realm.bytes().any(|byte| !(b' '..0x7f).contains(&byte) || matches!(byte, b'"' | b'\\')) {
