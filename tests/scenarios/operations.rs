@@ -273,6 +273,11 @@ fn a_taken_port_is_exit_code_4() {
     let path = place.write("x.conf", fill(&text, &place, &[]));
     let run = Run::of(["run", "-c", &path.to_string_lossy()]).expect(4);
     assert!(run.stderr.contains(&address.to_string()), "{}", run.stderr);
+    let proxy = Proxy::site("respond 200 old");
+    proxy.write_config(&text);
+    let run = proxy.command(&["reload"]).expect(4);
+    assert!(run.stderr.contains(&format!("cannot listen at {address}")), "{}", run.stderr);
+    assert_eq!(proxy.get("/").expect(200).text(), "old");
 }
 
 #[test]

@@ -14,12 +14,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// `reload`: fine when the new configuration is in force; 3 with the mistakes when it is refused.
+/// `reload`: fine when the new configuration is in force; 3 with the mistakes when it is refused, 4 when it could not listen.
 pub fn reload(config: Option<&Path>, at: &At) -> Result<(), Exit> {
     let answer = call("POST", "/reload", "", config, at)?;
     match answer.status {
         200 => say(&answer.body),
         422 => Err(Exit::config(answer.body)),
+        409 => Err(Exit::listen(answer.body)),
         _ => Err(answer.unexpected()),
     }
 }

@@ -191,6 +191,7 @@ async fn reload(as_json: bool, supervisor: &Arc<Supervisor>) -> Answer {
     let status = match &result {
         Ok(_) => StatusCode::OK,
         Err(Trouble::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(Trouble::Listen(..)) => StatusCode::CONFLICT,
         Err(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };
     match (result, as_json) {

@@ -7,7 +7,7 @@
 //! | `GET /status` | everything at a glance, as JSON |
 //! | `GET /metrics` | the counters, for Prometheus |
 //! | `GET /config` | the configuration in force as JSON, without secrets, with its hash as `ETag` |
-//! | `POST /reload` | 200 when the new configuration is in force, 422 with the mistakes when it is refused |
+//! | `POST /reload` | 200 when the new configuration is in force, 422 with the mistakes when it is refused, 409 when an address cannot be listened at |
 //! | `POST /upgrade` | 200 when the program on disk has taken over, 409 with the reason when it has not |
 //! | `GET /pools` | the pools with their hosts, as in the status, with an `ETag` |
 //! | `GET`, `PUT`, `PATCH`, `DELETE /pools/POOL/hosts/HOST` | see `pools.rs` |
