@@ -145,11 +145,12 @@ impl Answer {
 }
 
 fn call(method: &str, path: &str, body: &str, config: Option<&Path>, at: &At) -> Result<Answer, Exit> {
-    let admin = place(config, at)?;
+    let (admin, doubt) = place(config, at)?;
     let failed = |error: io::Error| {
-        let hint = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "; does it run?",
-            _ => "",
+        let hint = match (error.kind(), &doubt) {
+            (_, Some(why)) => format!("; it may be elsewhere, for the configuration cannot be read: {why}"),
+            (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, None) => "; does it run?".into(),
+            _ => String::new(),
         };
         Exit::failed(format_args!("cannot speak to {}: {error}{hint}", shown(&admin)))
     };
@@ -213,8 +214,8 @@ fn parse(text: &str) -> Option<Answer> {
     Some(Answer { status, body: body.to_owned() })
 }
 
-/// The admin address: as typed, or as configured, or the usual one.
-fn place(config: Option<&Path>, at: &At) -> Result<Admin, Exit> {
+/// The admin address: as typed, or as configured, or the usual one; and why it may be another one.
+fn place(config: Option<&Path>, at: &At) -> Result<(Admin, Option<String>), Exit> {
     let token = match &at.token_file {
         None => None,
         Some(path) => {
@@ -224,14 +225,14 @@ fn place(config: Option<&Path>, at: &At) -> Result<Admin, Exit> {
             Some(Text::plain(text.trim()))
         }
     };
-    let mut place = match &at.admin {
-        Some(written) => typed(written)?,
+    let (mut place, doubt) = match &at.admin {
+        Some(written) => (typed(written)?, None),
         None => configured(config)?,
     };
     if let (Admin::Tcp { token: known, .. }, Some(token)) = (&mut place, token) {
         *known = token;
     }
-    Ok(place)
+    Ok((place, doubt))
 }
 
 fn typed(written: &str) -> Result<Admin, Exit> {
@@ -245,27 +246,33 @@ fn typed(written: &str) -> Result<Admin, Exit> {
 }
 
 /// What the configuration says. A broken one must not keep anybody from the program that still runs: then the line that says `admin`
-/// is enough, and without it the usual socket.
-fn configured(config: Option<&Path>) -> Result<Admin, Exit> {
+/// is enough, and without it the usual socket, in doubt. Where that line cannot be read either, nobody knows where the program is.
+fn configured(config: Option<&Path>) -> Result<(Admin, Option<String>), Exit> {
     let path = match find_config(config) {
         Ok(path) => path,
-        Err(_) if config.is_none() => return Ok(Admin::default()),
+        Err(_) if config.is_none() => return Ok((Admin::default(), None)),
         Err(exit) => return Err(exit),
     };
-    if let Ok(loaded) = Source::File(path.clone()).load(&environment) {
-        return Ok(loaded.plan.settings.admin);
-    }
+    let mistakes = match Source::File(path.clone()).load(&environment) {
+        Ok(loaded) => return Ok((loaded.plan.settings.admin, None)),
+        Err(mistakes) => mistakes,
+    };
     let text = portunus_config::open(&path)
         .and_then(std::io::read_to_string)
         .map_err(|error| Exit::config(format_args!("cannot read {}: {error}", path.display())))?;
-    let line = text.lines().find(|line| line.trim_start().starts_with("admin ")).unwrap_or_default();
-    let text = format!("{line}\n{ANY_SITE}\n");
+    let is_admin = |line: &str| line.trim_start().starts_with("admin ");
+    let Some(before) = text.lines().position(is_admin) else {
+        return Ok((Admin::default(), mistakes.0.first().map(|mistake| mistake.one_line())));
+    };
+    // At the place where it stands, for whoever is told what is wrong with it.
+    let line = text.lines().nth(before).unwrap_or_default();
+    let text = format!("{}{line}\n{ANY_SITE}\n", "\n".repeat(before));
     let alone = Source::Text { name: path.display().to_string(), text };
-    Ok(alone.load(&environment).map(|loaded| loaded.plan.settings.admin).unwrap_or_default())
+    Ok((alone.load(&environment)?.plan.settings.admin, None))
 }
 
 /// Without a site nothing is a configuration.
-const ANY_SITE: &str = "site :80 { respond 404 }";
+const ANY_SITE: &str = "site * { listen 127.0.0.1:0; respond 404 }";
 
 fn shown(admin: &Admin) -> String {
     match admin {
@@ -401,13 +408,21 @@ mod tests {
         ] {
             std::fs::write(folder.join("token"), "from a file\n").unwrap();
             std::fs::write(&path, format!("wrong\n{line}\nsite {{\n")).unwrap();
-            let token = match configured(Some(&path)).unwrap() {
+            let token = match configured(Some(&path)).unwrap().0 {
                 Admin::Tcp { token, .. } => Some(token.value.clone()),
                 Admin::Off => None,
                 Admin::Unix(_) => Some("unix".into()),
             };
             assert_eq!(token.as_deref(), expected, "{line}");
         }
+        std::fs::write(&path, "wrong\n").unwrap();
+        let (usual, doubt) = configured(Some(&path)).unwrap();
+        assert_eq!(usual, Admin::default());
+        assert!(doubt.unwrap().contains("a.conf:1:1: error: "));
+        std::fs::write(&path, "\nadmin 127.0.0.1:9000 token=${env.PORTUNUS_NO_SUCH_VARIABLE}\n").unwrap();
+        let exit = configured(Some(&path)).unwrap_err();
+        let why = "a.conf:2:28: error: the environment has no variable `PORTUNUS_NO_SUCH_VARIABLE`";
+        assert!(exit.text().contains(why), "{}", exit.text());
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
