@@ -281,6 +281,24 @@ fn a_taken_port_is_exit_code_4() {
 }
 
 #[test]
+fn secrets_are_told_by_nobody() {
+    let place = Place::new();
+    place.write("token", "Sekret-0123\n");
+    let check = |text: &str| {
+        let path = place.write("x.conf", text);
+        Run::of(["check", &path.to_string_lossy()])
+    };
+    for statement in ["proxy ${file.token}", "basic-auth file=${file.token}", "basic-auth user=a:Sekret-0123"]
+    {
+        let run = check(&format!("site :18080 {{\n{statement}\nrespond 200 }}")).expect(3);
+        assert!(!run.stderr.to_lowercase().contains("sekret"), "{}", run.stderr);
+    }
+    let path = place.write("x.conf", "site :18080 {\nredirect 302 /${file.token}\n}");
+    let run = Run::of(["explain", "GET", "http://a:18080/", "-c", &path.to_string_lossy()]).expect(0);
+    assert!(run.stdout.contains("${file.token}") && !run.stdout.contains("Sekret"), "{}", run.stdout);
+}
+
+#[test]
 fn a_proxy_without_a_file() {
     let origin = Origin::says("hello");
     let port = Port::free();
