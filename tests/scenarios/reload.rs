@@ -154,6 +154,21 @@ fn watch_applies_what_is_written() {
 }
 
 #[test]
+fn watch_notices_the_first_file_that_an_include_takes_in() {
+    let text = format!("watch\ninclude sites/*.conf\n{}", site("respond 200 one"));
+    let proxy = Proxy::start(&text);
+    let folder = proxy.place().path().join("sites");
+    std::fs::create_dir(&folder).expect("a folder");
+    proxy.wait_for_stderr("is in force");
+    let more = format!("site http://more.test {{ listen {}; respond 200 more }}\n", proxy.address());
+    std::fs::write(folder.join("more.conf"), more).expect("to write");
+    eventually("the new site", SOON, || {
+        let answer = proxy.exchange("GET / HTTP/1.1\r\nHost: more.test\r\nConnection: close\r\n\r\n");
+        (answer.text() == "more").then_some(())
+    });
+}
+
+#[test]
 fn listeners_come_and_go_and_those_that_stay_are_undisturbed() {
     let both = "site * {\n listen @listen\n listen @listen2\n respond 200 both\n}\n";
     let proxy = Proxy::start("site * {\n listen @listen\n respond 200 one\n}\n");

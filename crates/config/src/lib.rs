@@ -37,7 +37,7 @@ pub use fmt::format;
 pub use json::{adapt, schema};
 pub use mistake::{Mistake, Mistakes};
 pub use opened::open;
-pub use outside::Environment;
+pub use outside::{Environment, is_meant};
 pub use providers::{PROVIDERS, SECRETS};
 pub use redact::Redaction;
 pub use reference::reference;
@@ -58,6 +58,8 @@ pub struct Loaded {
     pub warnings: Vec<Mistake>,
     /// Every file that was read, for whoever watches them.
     pub files: Vec<PathBuf>,
+    /// Which files it would have read, too, had they been there: a directory with a pattern for names in it.
+    pub patterns: Vec<PathBuf>,
     /// The certificates of its sites, read.
     pub certificates: Certificates,
     /// What the names of their files are relative to.
@@ -151,9 +153,9 @@ fn finish(
         errors.append(&mut warnings);
         return Err(Mistakes(errors));
     }
-    let (files, directory) = (outside.files(), outside.directory().to_owned());
+    let (files, patterns, directory) = (outside.files(), outside.patterns(), outside.directory().to_owned());
     let Outside { certificates, redaction, .. } = outside;
-    Ok(Loaded { plan, warnings, files, certificates, directory, redaction })
+    Ok(Loaded { plan, warnings, files, patterns, certificates, directory, redaction })
 }
 
 #[cfg(test)]

@@ -53,6 +53,8 @@ pub struct Outside<'a> {
     /// The directory of each configuration file, by its number.
     directories: Vec<PathBuf>,
     read: BTreeSet<PathBuf>,
+    /// What was looked for in directories: the directory with a pattern for names in it.
+    looked: BTreeSet<PathBuf>,
     count: usize,
     bytes: usize,
     /// The certificates that were read. They are watched by themselves: another one is no other configuration.
@@ -68,6 +70,7 @@ impl<'a> Outside<'a> {
             environment,
             directories: Vec::new(),
             read: BTreeSet::new(),
+            looked: BTreeSet::new(),
             count: 0,
             bytes: 0,
             certificates: Certificates::default(),
@@ -83,6 +86,11 @@ impl<'a> Outside<'a> {
     /// All files that were read, once each.
     pub fn files(&self) -> Vec<PathBuf> {
         self.read.iter().cloned().collect()
+    }
+
+    /// Every pattern that was looked for, at the end of the directory in which it was.
+    pub fn patterns(&self) -> Vec<PathBuf> {
+        self.looked.iter().cloned().collect()
     }
 
     /// `path` as configuration file number `file` means it.
@@ -212,7 +220,7 @@ impl<'a> Outside<'a> {
     }
 
     /// The files that `pattern` names, sorted; a name without wildcards names itself.
-    pub fn matching(&self, file: u32, pattern: &str) -> Result<Vec<PathBuf>, Wrong> {
+    pub fn matching(&mut self, file: u32, pattern: &str) -> Result<Vec<PathBuf>, Wrong> {
         let mut found = vec![PathBuf::new()];
         for part in self.resolve(file, pattern).components() {
             let name = part.as_os_str().to_string_lossy();
@@ -223,14 +231,12 @@ impl<'a> Outside<'a> {
             let mut next = Vec::new();
             for directory in found {
                 let place = if directory.as_os_str().is_empty() { Path::new(".") } else { &directory };
+                self.looked.insert(directory.join(&*name));
                 let names = names_in(place).map_err(|error| {
                     let (place, why) = (place.display(), plainly(&error));
                     Wrong::new(format!("cannot read the directory `{place}`: {why}"))
                 })?;
-                let names = names.into_iter().filter(|entry| {
-                    let entry = entry.to_string_lossy();
-                    fits(&name, &entry) && (!entry.starts_with('.') || name.starts_with('.'))
-                });
+                let names = names.into_iter().filter(|entry| is_meant(&name, &entry.to_string_lossy()));
                 next.extend(names.map(|entry| directory.join(entry)));
                 if next.len() > FILES_MAX {
                     return Err(Wrong::new(format!("`{pattern}` fits more than {FILES_MAX} files")));
@@ -259,6 +265,11 @@ fn next_name(text: &str) -> Option<(&str, &str, &str)> {
     let (before, rest) = text.split_once("${")?;
     let (name, after) = rest.split_once('}')?;
     Some((before, name, after))
+}
+
+/// Whether a file of this name is one of those that a pattern of an `include` means.
+pub fn is_meant(pattern: &str, name: &str) -> bool {
+    fits(pattern, name) && (!name.starts_with('.') || pattern.starts_with('.'))
 }
 
 /// Whether `name` fits a pattern in which `*` stands for any text and `?` for any character.

@@ -78,6 +78,8 @@ pub struct Running {
     pub sockets: Sockets,
     /// Every file that was read for it.
     pub files: Vec<PathBuf>,
+    /// What it looked for in directories beside them.
+    pub patterns: Vec<PathBuf>,
     /// The configuration as JSON, without secrets.
     pub json: Arc<str>,
     /// A number for `json`, in hexadecimal.
@@ -604,6 +606,7 @@ impl Running {
             snapshot,
             sockets,
             files: loaded.files,
+            patterns: loaded.patterns,
             directory: loaded.directory,
             json: json.into(),
             hash,
@@ -626,6 +629,7 @@ impl Running {
             snapshot,
             sockets: self.sockets.clone(),
             files: self.files.clone(),
+            patterns: self.patterns.clone(),
             directory: self.directory.clone(),
             json: Arc::clone(&self.json),
             hash: self.hash.clone(),
