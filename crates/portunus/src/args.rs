@@ -25,7 +25,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run with a configuration file
-    Run,
+    Run(File),
     /// Run without a file: pass on everything to one or more servers
     Proxy {
         /// A server: host:port; several share the requests
@@ -49,9 +49,11 @@ pub enum Command {
         /// Show the limits in force, too
         #[arg(long)]
         verbose: bool,
+        #[command(flatten)]
+        file: File,
     },
     /// Print the configuration as JSON
-    Adapt,
+    Adapt(File),
     /// Print the configuration in its usual form, comments kept
     Fmt {
         /// Write it back to the file
@@ -117,6 +119,14 @@ pub enum Command {
     Man,
 }
 
+/// The configuration file, for those who name it without `-c`.
+#[derive(Debug, clap::Args)]
+pub struct File {
+    /// The configuration file, as with -c
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
+}
+
 /// A request to explain.
 #[derive(Debug, clap::Args)]
 pub struct Question {
@@ -179,6 +189,11 @@ mod tests {
         assert!(args.test && args.config.is_some());
         let args = Args::try_parse_from(["portunus", "run", "-c", "x"]).unwrap();
         assert!(args.config.is_some());
+        for command in ["run", "check", "adapt"] {
+            let args = Args::try_parse_from(["portunus", command, "x"]).unwrap();
+            assert!(args.config.is_none());
+            assert!(Args::try_parse_from(["portunus", command, "x", "-c", "y"]).is_err(), "which one?");
+        }
         assert!(Args::try_parse_from(["portunus", "proxy"]).is_err());
         assert!(Args::try_parse_from(["portunus", "explain", "GET", "http://a/", "-H", "X: y"]).is_ok());
     }

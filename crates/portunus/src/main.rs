@@ -19,7 +19,7 @@ mod systemd;
 mod trust;
 mod upgrade;
 
-use args::{Args, Command};
+use args::{Args, Command, File};
 use clap::Parser;
 use exit::Exit;
 use serde_json::json;
@@ -38,11 +38,13 @@ fn perform(args: Args) -> Result<(), Exit> {
     match args.command {
         _ if args.test => check::check(config, false, false),
         None => args::help(),
-        Some(Command::Run) => boot::run(boot::find_config(config)?),
+        Some(Command::Run(File { file })) => boot::run(boot::find_config(file.as_deref().or(config))?),
         Some(Command::Proxy { to, from }) => proxy::proxy(&from, &to),
         Some(Command::Demo { port }) => demo::demo(port),
-        Some(Command::Check { json, verbose }) => check::check(config, json, verbose),
-        Some(Command::Adapt) => check::adapt(config),
+        Some(Command::Check { json, verbose, file: File { file } }) => {
+            check::check(file.as_deref().or(config), json, verbose)
+        }
+        Some(Command::Adapt(File { file })) => check::adapt(file.as_deref().or(config)),
         Some(Command::Fmt { write, file }) => rewrite::format(config, file.as_deref(), write),
         Some(Command::Explain(question)) => explain::explain(config, &question),
         Some(Command::Schema) => output::say(&portunus_config::schema()),
