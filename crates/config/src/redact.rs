@@ -17,9 +17,10 @@ impl Redaction {
     pub fn note(&mut self, value: &str, written: &str) {
         let lines = value.lines().take(LINES_MAX).map(str::trim);
         for part in std::iter::once(value).chain(lines).filter(|part| part.len() >= VALUE_BYTES_MIN) {
-            self.0.insert(part.to_owned(), written.to_owned());
-            // Names of hosts are read into lower case.
-            self.0.insert(part.to_ascii_lowercase(), written.to_owned());
+            // Names of hosts are read into lower case; texts are shown with their signs escaped.
+            for form in [part.to_owned(), part.to_ascii_lowercase(), part.escape_debug().to_string()] {
+                self.0.insert(form, written.to_owned());
+            }
         }
     }
 
@@ -70,6 +71,8 @@ mod tests {
         redaction.note("Secret-7-and-more", "${env.B}");
         redaction.note("first line\nsecond line\n", "${file.C}");
         redaction.note("80", "${env.PORT}");
+        redaction.note("say \"friend\"", "${env.D}");
+        assert_eq!(redaction.of(&format!("respond 200 {:?}", "say \"friend\"")), "respond 200 \"${env.D}\"");
         assert_eq!(redaction.of("`Secret-7` at secret-7:80"), "`${env.A}` at ${env.A}:80");
         assert_eq!(redaction.of("Secret-7-and-more"), "${env.B}");
         assert_eq!(redaction.of("wrong: `second line`"), "wrong: `${file.C}`");
