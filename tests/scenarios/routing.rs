@@ -118,6 +118,41 @@ fn explain_says_what_happens() {
     assert!(run.stdout.contains("/users/7") && run.stdout.contains("/users/*"), "{}", run.stdout);
 }
 
+#[test]
+fn explain_says_what_the_filters_make_of_it() {
+    let proxy = Proxy::site(
+        "route /no { access allow 10.0.0.0/8; access deny all; proxy :1 }\n \
+         route /old { redirect 308 /new; proxy :1 }\n \
+         route ~^/v1/ { rewrite ~^/v1/(.*) /$1; proxy :1 }",
+    );
+    let explain = |path: &str, client: &str| {
+        let url = format!("http://{}{path}", proxy.address());
+        proxy.command(&["explain", "GET", &url, "--client", client]).expect(0).stdout
+    };
+    let refused = explain("/no", "192.0.2.1");
+    assert!(refused.contains(": answers 403, refused\n"), "{refused}");
+    assert!(!refused.contains("\npool "), "{refused}");
+    let let_in = explain("/no", "10.1.2.3");
+    assert!(!let_in.contains("answers") && let_in.contains("\npool "), "{let_in}");
+    let old = explain("/old", "192.0.2.1");
+    assert!(old.contains(": answers 308, ") && old.contains("/new") && !old.contains("\npool "), "{old}");
+    let v1 = explain("/v1/a?b", "192.0.2.1");
+    assert!(v1.contains(": goes on as /a?b\n") && v1.contains("\npool "), "{v1}");
+}
+
+#[test]
+fn explain_heeds_port_and_scheme() {
+    let proxy = Proxy::site("respond 200 ok");
+    let address = proxy.address();
+    for url in ["http://a.test:1/".to_owned(), format!("https://{address}/"), "https://a.test/".to_owned()] {
+        let run = proxy.command(&["explain", "GET", &url]).expect(1);
+        assert!(run.stderr.contains(&format!("there is http at {address}")), "{url}: {}", run.stderr);
+    }
+    for url in [format!("http://{address}/"), format!("{address}/"), "http://a.test/".to_owned()] {
+        proxy.command(&["explain", "GET", &url]).expect(0);
+    }
+}
+
 /// How many requests of `count` each origin gets.
 fn shares(proxy: &Proxy, count: usize, lines: impl Fn(usize) -> String) -> HashMap<String, usize> {
     let mut client = proxy.client();

@@ -5,11 +5,16 @@ use crate::check;
 use crate::exit::Exit;
 use crate::output::say;
 use portunus_config::Loaded;
-use portunus_message::{FieldName, FieldValue, Method, Request, Scheme, duration};
+use portunus_message::{
+    FieldName, FieldValue, Fields, Known, Method, Peer, Request, RequestId, Scheme, Tick, duration,
+};
+use portunus_relay::context::{self, Answer, Bounds, Context};
 use portunus_relay::dispatch::{Explanation, Table};
-use portunus_relay::filter;
+use portunus_relay::filter::{self, Flow, password::verify};
 use portunus_relay::plan::{Directive, Listen, Plan, PoolPlan, RouteHedge, RoutePlan, Split, Urgency};
+use std::collections::HashSet;
 use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 /// Prints the decision for the request of `question`.
@@ -17,48 +22,79 @@ pub fn explain(config: Option<&Path>, question: &Question) -> Result<(), Exit> {
     let Loaded { plan, redaction, .. } = check::load(config)?;
     let table = Table::compile(&plan)
         .map_err(|mistakes| Exit::from(portunus_control::apply::Trouble::Compile(mistakes)))?;
-    let (request, port) = request(question)?;
-    let (listen, explanation) = asked(&plan, &table, &request, port, question)?;
+    let (mut request, way) = request(question)?;
+    let (listen, explanation) = asked(&plan, &table, &request, way, question)?;
     let mut out =
         format!("{} {}{}", request.method, request.target.authority(), request.target.path_and_query());
     let _ = writeln!(out, " at {listen}\n{}", explanation.to_string().trim_end());
     if let Ok(route) = explanation.route {
-        aftermath(&plan, route, &mut out);
+        aftermath(&plan, route, &mut request, question.client, &mut out);
     }
     say(&redaction.of(&out))
 }
 
-/// The listener that the URL's port belongs to; where several share it, the first whose sites know the host.
+/// How a URL says that its server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    /// Over TLS or not, where it says that.
+    scheme: Option<Scheme>,
+    /// At this port, where it says that.
+    port: Option<u16>,
+}
+
+impl Way {
+    fn is_at(self, listen: &Listen, port: u16) -> bool {
+        matches!(listen, Listen::Tcp(address) if address.port() == port)
+    }
+
+    /// Whether a request comes to `listen` in this way.
+    fn leads_to(self, listen: &Listen, scheme: Scheme) -> bool {
+        self.scheme.is_none_or(|asked| asked == scheme)
+            && self.port.is_none_or(|port| self.is_at(listen, port))
+    }
+}
+
+/// The listener that the URL leads to; where several share its port, the first whose sites know the host. Without a port it is the
+/// usual one of the scheme, and where nothing listens there, any: there may be a firewall in front that maps it.
 fn asked<'a>(
     plan: &Plan,
     table: &'a Table,
     request: &Request,
-    port: u16,
+    way: Way,
     question: &Question,
 ) -> Result<(&'a Listen, Explanation), Exit> {
-    let fits = |listen: &Listen| matches!(listen, Listen::Tcp(address) if address.port() == port);
-    let any = table.listens().iter().any(fits);
-    let listens = table.listens().iter().enumerate().filter(|(_, listen)| !any || fits(listen));
+    let secure: HashSet<&Listen> =
+        plan.sites.iter().filter_map(|site| site.tls.as_ref()).flat_map(|tls| &tls.listen).collect();
+    let scheme = |listen: &Listen| if secure.contains(listen) { Scheme::Https } else { Scheme::Http };
+    let led = || table.listens().iter().enumerate().filter(|(_, one)| way.leads_to(one, scheme(one)));
+    let usual = way.port.unwrap_or(way.scheme.unwrap_or(Scheme::Http).default_port());
+    let any = led().any(|(_, listen)| way.is_at(listen, usual));
+    let listens = led().filter(|(_, listen)| !any || way.is_at(listen, usual));
     let mut explained: Vec<_> =
         listens.map(|(at, listen)| (listen, table.explain(plan, at, request, question.client))).collect();
     let found = explained.iter().position(|(_, explanation)| explanation.site.is_some()).unwrap_or(0);
     if explained.is_empty() {
-        return Err(Exit::failed("the configuration listens nowhere"));
+        let there = table.listens().iter().map(|listen| format!("{} at {listen}", scheme(listen).as_str()));
+        let there = match there.collect::<Vec<_>>().join(", ") {
+            nothing if nothing.is_empty() => "the configuration listens nowhere".to_owned(),
+            there => format!("there is {there}"),
+        };
+        return Err(Exit::failed(format_args!("nothing listens for `{}`; {there}", question.url)));
     }
     Ok(explained.swap_remove(found))
 }
 
-/// The request, and the port its URL names.
-fn request(question: &Question) -> Result<(Request, u16), Exit> {
+/// The request, and the way that its URL names.
+fn request(question: &Question) -> Result<(Request, Way), Exit> {
     let method = Method::parse(question.method.as_bytes()).ok_or_else(|| no_method(&question.method))?;
     let mut request = Request { method, ..Request::default() };
     let (scheme, rest) = match question.url.split_once("://") {
-        Some(("http", rest)) => (Scheme::Http, rest),
-        Some(("https", rest)) => (Scheme::Https, rest),
+        Some(("http", rest)) => (Some(Scheme::Http), rest),
+        Some(("https", rest)) => (Some(Scheme::Https), rest),
         Some((other, _)) => {
             return Err(Exit::usage(format_args!("{other}:// is neither http:// nor https://")));
         }
-        None => (Scheme::Http, question.url.as_str()),
+        None => (None, question.url.as_str()),
     };
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if authority.is_empty() {
@@ -69,10 +105,10 @@ fn request(question: &Question) -> Result<(Request, u16), Exit> {
         |what: &str, name: &str| Exit::usage(format_args!("`{what}` is not {name} that a request may have"));
     let field_wrong =
         |field: &str| Exit::usage(format_args!("`{field}` is not a header field; write `Name: value`"));
-    request.target.scheme = scheme;
+    request.target.scheme = scheme.unwrap_or(Scheme::Http);
     request.target.set_authority(authority.as_bytes()).map_err(|_| wrong(authority, "a host"))?;
     request.target.set_path(path.as_bytes()).map_err(|_| wrong(path, "a path"))?;
-    let port = request.target.port().unwrap_or(scheme.default_port());
+    let way = Way { scheme, port: request.target.port() };
     for field in &question.headers {
         let (name, value) = field.split_once(':').ok_or_else(|| field_wrong(field))?;
         if name.eq_ignore_ascii_case("host") {
@@ -86,7 +122,7 @@ fn request(question: &Question) -> Result<(Request, u16), Exit> {
         let value = FieldValue::new(value.as_bytes()).ok_or_else(|| field_wrong(field))?;
         request.fields.add(&name, value);
     }
-    Ok((request, port))
+    Ok((request, way))
 }
 
 /// Methods are told apart by letter case, which whoever types one may not know.
@@ -100,12 +136,77 @@ fn no_method(typed: &str) -> Exit {
 }
 
 /// What happens on the route with this number.
-fn aftermath(plan: &Plan, number: u32, out: &mut String) {
+fn aftermath(plan: &Plan, number: u32, request: &mut Request, client: IpAddr, out: &mut String) {
     let routes = plan.sites.iter().flat_map(|site| &site.routes);
     let Some(route) = routes.into_iter().nth(number as usize) else { return };
-    for filter in &route.filters {
-        let _ = writeln!(out, "filter {}", described(filter));
+    if filtered(route, request, client, out) {
+        forwarded(plan, route, out);
     }
+}
+
+/// What the filters do, each with what comes of it; whether the request goes on to a server.
+fn filtered(route: &RoutePlan, request: &mut Request, client: IpAddr, out: &mut String) -> bool {
+    let limits = &route.limits;
+    let mut bounds = Bounds {
+        request: None,
+        first_byte: limits.first_byte,
+        upstream_idle: limits.upstream_idle,
+        body_bytes: limits.body_bytes,
+        conversation: false,
+        hurried: false,
+    };
+    let mut later = Fields::new();
+    let here = SocketAddr::new(client, 0);
+    let mut cx = Context {
+        peer: Peer::seen(here, here),
+        proof: None,
+        client_ip: client,
+        id: RequestId(0),
+        now: Tick(0),
+        bounds: &mut bounds,
+        upstream: None,
+        later: &mut later,
+        access_granted: false,
+    };
+    let mut goes_on = true;
+    for directive in &route.filters {
+        let entry = filter::LIST.iter().find(|entry| entry.name == directive.name);
+        let Some(filter) = entry.and_then(|entry| (entry.build)(&directive.args).ok()) else {
+            let _ = writeln!(out, "filter {}", written(directive));
+            continue;
+        };
+        let _ = write!(out, "filter {}", filter.describe());
+        if !goes_on {
+            out.push_str(": not reached\n");
+            continue;
+        }
+        let target = request.target.path_and_query().to_owned();
+        let mut flow = filter.request(request, &mut cx);
+        if let Flow::Ask(context::Question::Password { hash, password }) = &flow {
+            let answer = if verify(hash, password) { Answer::Yes } else { Answer::No };
+            flow = filter.answered(answer, request, &mut cx);
+        }
+        let now = request.target.path_and_query();
+        let _ = match &flow {
+            Flow::Next if now != target => writeln!(out, ": goes on as {now}"),
+            Flow::Next | Flow::Ask(_) => writeln!(out),
+            Flow::Wait(time) => writeln!(out, ": goes on after {}", duration::text(*time)),
+            Flow::Answer(response) => {
+                let location = response.fields.get(Known::LOCATION).map(String::from_utf8_lossy);
+                let location = location.map(|location| format!(", {location}")).unwrap_or_default();
+                writeln!(out, ": answers {}{location}", response.status.code())
+            }
+            Flow::Fail(error) => {
+                writeln!(out, ": answers {}, {}", error.crime.status().code(), error.crime.word())
+            }
+        };
+        goes_on = !matches!(flow, Flow::Answer(_) | Flow::Fail(_));
+    }
+    goes_on
+}
+
+/// Who may get the request.
+fn forwarded(plan: &Plan, route: &RoutePlan, out: &mut String) {
     if let Some(split) = &route.split {
         let _ = match split {
             Split::Cookie { name, .. } => writeln!(out, "split by cookie {name}"),
@@ -159,13 +260,6 @@ fn again(route: &RoutePlan, pool: &PoolPlan, out: &mut String) {
     }
 }
 
-/// In the filter's own words, where it can be built.
-fn described(directive: &Directive) -> String {
-    let entry = filter::LIST.iter().find(|entry| entry.name == directive.name);
-    let built = entry.and_then(|entry| (entry.build)(&directive.args).ok());
-    built.map_or_else(|| written(directive), |filter| filter.describe())
-}
-
 /// As it stands in the configuration.
 fn written(directive: &Directive) -> String {
     let mut text = directive.name.clone();
@@ -190,12 +284,14 @@ mod tests {
     #[test]
     fn a_question_becomes_a_request() {
         let headers = ["X-Version: 2", "host: other.example"];
-        let (request, port) =
+        let (request, way) =
             request(&question("GET", "https://Api.Example.com:8443/a/../b?c", &headers)).unwrap();
-        assert_eq!((request.target.authority(), port), ("other.example", 8443));
+        assert_eq!((request.target.authority(), way.port), ("other.example", Some(8443)));
+        assert_eq!(way.scheme, Some(Scheme::Https));
         assert_eq!(request.target.path_and_query(), "/b?c");
         assert_eq!(request.fields.len(), 1);
-        assert_eq!(super::request(&question("GET", "example.com", &[])).unwrap().1, 80);
+        let bare = super::request(&question("GET", "example.com", &[])).unwrap().1;
+        assert_eq!(bare, Way { scheme: None, port: None });
         for (method, url, field) in [
             ("get", "a", "A: b"),
             ("GET", "ftp://a", "A: b"),
