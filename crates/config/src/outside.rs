@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_read_is_told() {
-        let outside = Outside::new(Environment { variable: &|_| None, has_providers: true });
+        let mut outside = Outside::new(Environment { variable: &|_| None, has_providers: true });
         for nothing in ["/nonexistent/*.conf", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml/*")] {
             assert_eq!(outside.matching(0, nothing), Ok(Vec::new()));
         }
