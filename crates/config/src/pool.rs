@@ -490,7 +490,8 @@ mod tests {
         let text = "pool plain { server 127.0.0.1:1 }\n\
                     pool secure { server 127.0.0.1:1; tls insecure }\n\
                     pool h2 { server 127.0.0.1:1; protocol http2 }\n\
-                    pool h2c { server h2c://127.0.0.1:1 }\n";
+                    pool h2c { server h2c://127.0.0.1:1 }\n\
+                    site :8080 { respond 200 }\n";
         let environment = Environment { variable: &|_| None, has_providers: false };
         let Loaded { plan, .. } = load_text("test", text, &environment).unwrap();
         let is_taken = |pool: &str, address: &str| {
