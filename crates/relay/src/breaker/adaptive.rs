@@ -80,6 +80,8 @@ pub struct Adaptive {
     rare_since: Option<Tick>,
     /// The most of them while answers took no longer than usual, slowly falling.
     usual_rate: f64,
+    /// What the bound was before it was doubled for a pause.
+    unpaused: Option<f64>,
     /// Whether answers took longer at the last look.
     is_slow: bool,
     /// How many requests there were, and how many answers a second, when it was first made less.
@@ -105,6 +107,7 @@ impl Default for Adaptive {
             is_slow: false,
             late_since: None,
             rare_since: None,
+            unpaused: None,
             before: None,
             useless: 0,
         }
@@ -142,8 +145,8 @@ impl Adaptive {
 
     /// Hears that somebody found no room, when perhaps nothing is answered at all; gives the bound.
     pub fn hear_full(&mut self, now: Tick) -> u32 {
-        if now.since(self.heard) >= self.silence && self.limit < f64::from(BLIND_MOST) {
-            self.limit = (self.limit * 2.0).min(f64::from(BLIND_MOST));
+        if now.since(self.heard) >= self.silence {
+            self.wait_out();
             self.heard = now;
         }
         self.limit()
@@ -172,17 +175,21 @@ impl Adaptive {
             now.since(since) < PAUSE
         };
         if pauses {
-            if most >= self.limit * 0.8 && self.limit < f64::from(BLIND_MOST) {
-                self.limit = (self.limit * 2.0).min(f64::from(BLIND_MOST));
+            if most >= self.limit * 0.8 {
+                self.wait_out();
             }
         } else if low > fine {
+            // Of what there was room for in a pause, not much more than was used is still needed: a bound far above that would never be made less.
+            if let Some(limit) = self.unpaused.take() {
+                self.limit = self.limit.min(limit.max(most * 1.5));
+            }
             let since = *self.late_since.get_or_insert(self.seen_since);
             if outrun || now.since(since) >= LATE {
                 self.take_away(low, fine, most, rate);
             }
         } else {
             (self.late_since, self.rare_since) = (None, None);
-            self.before = None;
+            (self.before, self.unpaused) = (None, None);
             if most >= self.limit * 0.8 {
                 self.limit *= if outrun { GROWS_OUTRUN } else { GROWS };
             }
@@ -201,6 +208,14 @@ impl Adaptive {
         self.silence = Duration::from_micros(low as u64 * 2).max(WINDOW.0);
         // When it was made less, long enough to see requests that began under the new bound.
         self.next = now + if self.before.is_some() { self.silence.min(WINDOW.1) } else { WINDOW.0 };
+    }
+
+    /// A pause: so many more may wait for its end.
+    fn wait_out(&mut self) {
+        if self.limit < f64::from(BLIND_MOST) {
+            self.unpaused.get_or_insert(self.limit);
+            self.limit = (self.limit * 2.0).min(f64::from(BLIND_MOST));
+        }
     }
 
     /// Answers take too long. It is made less, unless that has been of no use: a server that is overloaded answers as
@@ -344,6 +359,22 @@ mod tests {
         let then = server.run(&mut adaptive, 20_000, 10_000, 3.0);
         assert!(first.shed < 10_000, "{} of 30000 shed at first", first.shed);
         assert!(then.shed < 300, "{} of 30000 shed then", then.shed);
+    }
+
+    #[test]
+    fn one_window_with_few_answers_does_not_hide_an_overload() {
+        let mut adaptive = Adaptive::default();
+        let mut hear = |at: u64, count: u32, ms: u64, most: u32| {
+            let mut spread = Spread::default();
+            (0..count).for_each(|_| spread.add(Duration::from_millis(ms)));
+            adaptive.hear(&spread, most, false, Tick(at * 100_000))
+        };
+        (0..20).for_each(|at| _ = hear(at, 20, 20, 2));
+        (20..25).for_each(|at| _ = hear(at, 20, 20, 250)); // the bound rises
+        // Three hundred, who ask again as soon as they are answered; in one window by chance only half as many are.
+        let count = |at: u64| if matches!(at, 27 | 28) { 8 } else { 20 };
+        let limit = (25..80).map(|at| hear(at, count(at), 1_500, 300)).last();
+        assert!(limit.is_some_and(|limit| limit < 100), "{limit:?}");
     }
 
     #[test]
