@@ -39,7 +39,9 @@ fn run(stage: &Stage) -> Row {
         let run = proxy.command(&["reload"]);
         slowest = slowest.max(begun.elapsed());
         let says_where = run.stderr.contains("portunus.conf:") || run.stderr.contains(".inc:");
-        if run.code == 3 && (says_where || line == busy) && hash(proxy) == before {
+        let is_busy = line == busy;
+        let code = if is_busy { 4 } else { 3 };
+        if run.code == code && (says_where || is_busy) && hash(proxy) == before {
             refused += 1;
         } else {
             wrong.push(format!("{line:?}: exit code {}, {}", run.code, run.stderr.trim()));
