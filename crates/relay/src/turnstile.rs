@@ -20,9 +20,11 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// How long it is "lately".
 const LATELY: Duration = Duration::from_secs(10);
 
-/// How many requests of a connection are served in a row once its turn has come. What a connection is made of has left the processor's
+/// How many requests of a connection are served in a row once its turn has come, at most. What a connection is made of has left the processor's
 /// caches while it stood in line, so that the first of them costs up to twice as much as the others.
 const IN_A_ROW: u8 = 8;
+/// They are fewer where the others would have to wait for longer than about this.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// Where exchanges that need an upstream wait for their turn, connection by connection, first come, first served. A worker that keeps
 /// up with what comes has nobody waiting here.
@@ -63,7 +65,7 @@ impl Turnstile {
             0 => &self.outer,
             _ => &self.inner,
         };
-        *ahead = ahead.checked_sub(1).unwrap_or(IN_A_ROW - 1);
+        *ahead = ahead.checked_sub(1).unwrap_or_else(|| self.in_a_row() - 1);
         line.wait(&self.bell).await;
         clock.refresh();
         true
@@ -72,6 +74,12 @@ impl Turnstile {
     /// How long whoever comes now has to wait.
     pub fn delay(&self) -> Duration {
         self.turn.get().mul_f64((self.inner.length() + self.outer.length()) as f64 / f64::from(EACH_TURN))
+    }
+
+    /// How many requests in a row a connection has whose turn comes now; at least one.
+    fn in_a_row(&self) -> u8 {
+        let rounds = ROUND.as_secs_f64() / self.delay().as_secs_f64();
+        rounds.clamp(1.0, f64::from(IN_A_ROW)) as u8
     }
 
     /// How long a turn takes of late: so much later than it came, what comes is looked at.
@@ -249,6 +257,11 @@ mod tests {
             assert!(pass.as_mut().poll(&mut cx).is_ready(), "{turn}");
         }
         assert_eq!(ahead, 0);
+        turnstile.turn.set(Duration::from_millis(50));
+        while turnstile.delay() < ROUND / 2 {
+            _ = begins(&turnstile, &clock);
+        }
+        assert_eq!(turnstile.in_a_row(), 2, "nobody waits for much longer than a second");
         let mut pass = Box::pin(turnstile.pass(&clock, MOST, &mut ahead));
         assert!(pass.as_mut().poll(&mut cx).is_pending());
         turnstile.call();
