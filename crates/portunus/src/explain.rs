@@ -146,15 +146,7 @@ fn aftermath(plan: &Plan, number: u32, request: &mut Request, client: IpAddr, ou
 
 /// What the filters do, each with what comes of it; whether the request goes on to a server.
 fn filtered(route: &RoutePlan, request: &mut Request, client: IpAddr, out: &mut String) -> bool {
-    let limits = &route.limits;
-    let mut bounds = Bounds {
-        request: None,
-        first_byte: limits.first_byte,
-        upstream_idle: limits.upstream_idle,
-        body_bytes: limits.body_bytes,
-        conversation: false,
-        hurried: false,
-    };
+    let mut bounds = Bounds::of(&route.limits);
     let mut later = Fields::new();
     let here = SocketAddr::new(client, 0);
     let mut cx = Context {

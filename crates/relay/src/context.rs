@@ -1,6 +1,6 @@
 //! Context: what a filter may see beside the message, and the bounds it may set.
 
-use portunus_message::{Fields, Peer, Proof, Request, RequestId, Response, Tick};
+use portunus_message::{Fields, Limits, Peer, Proof, Request, RequestId, Response, Tick};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -42,6 +42,20 @@ pub struct Bounds {
     pub body_bytes: u64,
     /// Whether the client may be silent in the middle of its body as long as in a tunnel: both sides speak in turns.
     pub conversation: bool,
+}
+
+impl Bounds {
+    /// Those of a route's limits.
+    pub fn of(limits: &Limits) -> Bounds {
+        Bounds {
+            request: None,
+            hurried: false,
+            first_byte: limits.first_byte,
+            upstream_idle: limits.upstream_idle,
+            body_bytes: limits.body_bytes,
+            conversation: false,
+        }
+    }
 }
 
 /// A question that a filter cannot answer by itself.

@@ -533,14 +533,7 @@ fn compile_route(
     let mistake = |reason: String| CompileMistake { place: format!("route {}", plan.name), reason };
     let chain = Chain::compile(&plan.filters).map_err(&mistake)?;
     let limits = shared.limits(&plan.limits);
-    let bounds = Bounds {
-        request: None,
-        first_byte: limits.first_byte,
-        upstream_idle: limits.upstream_idle,
-        body_bytes: limits.body_bytes,
-        conversation: false,
-        hurried: false,
-    };
+    let bounds = Bounds::of(&limits);
     let split = compile_split(plan, pools, previous).map_err(&mistake)?;
     let mirror = plan.mirror.as_ref().map(|mirror| Ok((pools.find(&mirror.pool)?, mirror.share)));
     let mirror = mirror.transpose().map_err(&mistake)?;
