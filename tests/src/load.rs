@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 /// Clients that ask one request after the other until they are told to stop.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    asked: Arc<AtomicUsize>,
+    /// How many requests each client has finished.
+    asked: Arc<[AtomicUsize]>,
     threads: Vec<JoinHandle<Vec<Outcome>>>,
 }
 
@@ -33,10 +34,11 @@ impl Load {
     pub fn start(address: SocketAddr, clients: usize, request: fn(&str) -> String) -> Load {
         static LOADS: AtomicUsize = AtomicUsize::new(0);
         let load = LOADS.fetch_add(1, SeqCst);
-        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked: Arc<[AtomicUsize]> = (0..clients).map(|_| AtomicUsize::new(0)).collect();
         let threads = (0..clients).map(|client| {
             let (stop, asked) = (stop.clone(), asked.clone());
-            thread::spawn(move || run(address, &format!("{load}-{client}"), request, &stop, &asked))
+            thread::spawn(move || run(address, &format!("{load}-{client}"), request, &stop, &asked[client]))
         });
         let threads = threads.collect();
         Load { stop, asked, threads }
@@ -44,7 +46,7 @@ impl Load {
 
     /// How many requests have been finished.
     pub fn asked(&self) -> usize {
-        self.asked.load(SeqCst)
+        self.asked.iter().map(|asked| asked.load(SeqCst)).sum()
     }
 
     /// Waits until `count` more requests have been finished.
@@ -53,6 +55,14 @@ impl Load {
         let goal = self.asked() + count;
         crate::eventually("the load's requests", Duration::from_secs(60), || {
             (self.asked() >= goal).then_some(())
+        });
+    }
+
+    /// Waits until every client has had an answer: each has its connection then.
+    #[track_caller]
+    pub fn wait_for_everybody(&self) {
+        crate::eventually("an answer for each client", Duration::from_secs(60), || {
+            self.asked.iter().all(|asked| asked.load(SeqCst) > 0).then_some(())
         });
     }
 
