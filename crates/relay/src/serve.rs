@@ -133,8 +133,9 @@ async fn follow(call: &mut Call<'_>, route: &Route) -> Result<(), Error> {
 
 /// Whether the answer would tell a client of HTTP/2 that there is a tunnel, as any 2xx does (RFC 8441 §5), where there is none.
 fn opens_nothing(call: &Call<'_>) -> bool {
-    let success = (200..300).contains(&call.x.response.status.code());
-    success && call.x.request.websocket && call.client.link.is_stream()
+    call.x.request.websocket
+        && call.client.link.is_stream()
+        && (200..300).contains(&call.x.response.status.code())
 }
 
 /// Asks an upstream.
