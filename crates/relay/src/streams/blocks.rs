@@ -126,14 +126,13 @@ impl Streams {
             (begin.give)(place);
             return Err(Wrong::Connection(Code::COMPRESSION_ERROR));
         }
+        let cost = taking.cost();
         let taken = taking.finish(block.ends);
         let window_in = incoming.window_each;
         let stream = Rc::new(Stream::new(block.id, block.ends, window_in, inner.outgoing.window_each));
         let request = place.request();
         stream.owed.set(request.body.length.filter(|_| !block.ends && !request.websocket));
-        if !block.ends {
-            stream.head_cost.set((request.fields.len(), request.fields.cost()));
-        }
+        stream.head_cost.set(cost);
         inner.open.push(Rc::clone(&stream));
         Ok(Some(Event::Request(Head { stream, place, taken })))
     }

@@ -16,7 +16,7 @@ pub struct Stream {
     pub(super) ended: Cell<bool>,
     /// How much of the body is still to come, where that was declared.
     pub(super) owed: Cell<Option<u64>>,
-    /// How many fields the request's head had, and what they cost, where others may follow its body.
+    /// How many fields the request's head had, and what they cost: those behind its body count with them.
     pub(super) head_cost: Cell<(usize, usize)>,
     /// What the client may still send.
     pub(super) window_in: Cell<i64>,

@@ -102,6 +102,11 @@ impl<'a> Taking<'a> {
         self.crime = taken.err();
     }
 
+    /// How many fields there have been, and what they cost: trailers count with them (attack A35).
+    pub fn cost(&self) -> (usize, usize) {
+        (self.count, self.cost)
+    }
+
     fn pseudo(&mut self, field: &Field<'_>) -> Result<(), Crime> {
         let value = field.value;
         if self.is_past_pseudo || !field.is_value {
