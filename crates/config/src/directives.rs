@@ -691,7 +691,7 @@ pub const FORMS: &[Form] = &[
                 "length",
                 Place::Option,
                 Kind::Number,
-                "How many requests may wait. Unless written 1000, or as many as are served in time where the bound is `adaptive`.",
+                "How many requests may wait. Unless written 1000, or up to 10,000 that are served in time where the bound is `adaptive`.",
             ),
             param(
                 "wait",

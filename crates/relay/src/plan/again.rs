@@ -152,7 +152,7 @@ pub enum NonIdempotent {
 pub struct Queue {
     /// Requests on the pool at one time.
     pub max_in_flight: InFlight,
-    /// Requests that may wait for room; none: a thousand, and with an adaptive bound as many as are going to be served in time.
+    /// Requests that may wait for room; none: a thousand, and with an adaptive bound up to 10,000 that are served in time.
     pub length: Option<u32>,
     /// How long each may wait; none: a second, and hardly at all while the queue does not get empty.
     #[serde(with = "portunus_message::duration::optional")]
