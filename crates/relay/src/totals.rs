@@ -1,11 +1,11 @@
-//! Ledger: what each worker has counted, by its own hand; it stays when the worker has ended, so that no counter goes back.
+//! Totals: what each worker has counted, by its own hand; it stays when the worker has ended, so that no counter goes back.
 
 use crate::stats::Stats;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A page for each worker.
 #[derive(Debug)]
-pub struct Ledger(Vec<Mutex<Page>>);
+pub struct Totals(Vec<Mutex<Page>>);
 
 #[derive(Debug, Default)]
 struct Page {
@@ -13,10 +13,10 @@ struct Page {
     is_closed: bool,
 }
 
-impl Ledger {
+impl Totals {
     /// With so many empty pages.
-    pub fn of(workers: usize) -> Ledger {
-        Ledger((0..workers).map(|_| Mutex::default()).collect())
+    pub fn of(workers: usize) -> Totals {
+        Totals((0..workers).map(|_| Mutex::default()).collect())
     }
 
     /// What a worker has counted so far.
@@ -65,19 +65,19 @@ mod tests {
 
     #[test]
     fn what_a_worker_counted_stays_when_it_has_ended_and_what_it_had_does_not() {
-        let ledger = Ledger::of(2);
-        ledger.write(0, stats(3));
-        ledger.write(1, stats(4));
-        assert_eq!((ledger.sum().connections, ledger.sum().active, ledger.first_at_work()), (7, 2, Some(0)));
-        ledger.close(0, stats(5));
-        let sum = ledger.sum();
-        assert_eq!((sum.connections, ledger.first_at_work()), (9, Some(1)));
+        let totals = Totals::of(2);
+        totals.write(0, stats(3));
+        totals.write(1, stats(4));
+        assert_eq!((totals.sum().connections, totals.sum().active, totals.first_at_work()), (7, 2, Some(0)));
+        totals.close(0, stats(5));
+        let sum = totals.sum();
+        assert_eq!((sum.connections, totals.first_at_work()), (9, Some(1)));
         assert_eq!((sum.active, sum.connections_open, sum.handshakes_open), (1, 1, 1));
         let (_, pool) = &sum.pools[0];
         let (_, host) = &pool.hosts[0];
         assert_eq!((pool.requests, pool.queued, pool.limit), (9, 1, 1));
         assert_eq!((host.connects, host.idle, host.in_flight), (9, 1, 1));
-        ledger.close(1, stats(4));
-        assert_eq!((ledger.sum().connections, ledger.first_at_work()), (9, None));
+        totals.close(1, stats(4));
+        assert_eq!((totals.sum().connections, totals.first_at_work()), (9, None));
     }
 }

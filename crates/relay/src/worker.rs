@@ -7,7 +7,6 @@ use crate::census::{self, Census};
 use crate::client::Active;
 use crate::clock::Clock;
 use crate::deadlines::Deadlines;
-use crate::ledger::Ledger;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::pressure::Level;
@@ -16,6 +15,7 @@ use crate::seats::{NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use crate::stock::Stock;
+use crate::totals::Totals;
 use crate::turnstile::Turnstile;
 use portunus_message::{Limits, Peer, Tick};
 use std::cell::{Cell, RefCell};
@@ -94,7 +94,7 @@ pub struct Shared {
     /// The way to each worker.
     pub mail: Vec<mpsc::UnboundedSender<Message>>,
     /// What each worker has counted, as it was when it last wrote that down; it stays when a worker has ended.
-    pub ledger: Ledger,
+    pub totals: Totals,
     handed_over: AtomicUsize,
 }
 
@@ -420,13 +420,13 @@ impl Worker {
     /// Writes down what it has counted.
     pub fn count_up(&self) {
         // What is on a host is counted by all workers together; one of them tells it.
-        let tells = self.shared.ledger.first_at_work() == Some(self.index);
-        self.shared.ledger.write(self.index, self.stats(tells));
+        let tells = self.shared.totals.first_at_work() == Some(self.index);
+        self.shared.totals.write(self.index, self.stats(tells));
     }
 
     /// Writes down for the last time what it has counted: nothing is under way on it any more.
     pub fn count_out(&self) {
-        self.shared.ledger.close(self.index, self.stats(false));
+        self.shared.totals.close(self.index, self.stats(false));
     }
 
     fn stats(&self, tells_in_flight: bool) -> Stats {
@@ -481,8 +481,8 @@ impl Worker {
 impl Shared {
     /// For workers that are reached by `mail`.
     pub fn new(mail: Vec<mpsc::UnboundedSender<Message>>, limits: &Limits) -> Shared {
-        let (seats, ledger) = (Seats::new(mail.len(), limits), Ledger::of(mail.len()));
-        Shared { seats, mail, ledger, handed_over: AtomicUsize::new(0) }
+        let (seats, totals) = (Seats::new(mail.len(), limits), Totals::of(mail.len()));
+        Shared { seats, mail, totals, handed_over: AtomicUsize::new(0) }
     }
 }
 

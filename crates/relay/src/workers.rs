@@ -67,7 +67,7 @@ impl Workers {
     /// who has not answered by then counts as it did when it was last asked.
     pub fn stats(&self) -> Stats {
         self.ask(Duration::from_secs(1));
-        self.shared.ledger.sum()
+        self.shared.totals.sum()
     }
 
     /// Stops accepting and lets what runs come to its end, within the bounds of `farewell`. The caller drops its own [`Sockets`] first.
@@ -186,7 +186,7 @@ async fn live(
         }
     }
     worker.recorder.borrow_mut().flush();
-    // Before the mailbox goes: whoever waits for an answer finds it in the ledger.
+    // Before the mailbox goes: whoever waits for an answer finds it in the totals.
     worker.count_out();
 }
 
