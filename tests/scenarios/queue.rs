@@ -115,16 +115,16 @@ fn a_pool_never_has_more_than_it_may_have_and_all_are_served() {
 #[test]
 fn who_finds_the_queue_full_is_told_at_once() {
     let busy = Busy::start();
-    let proxy = of(&busy, "max-in-flight 1; queue length=2 wait=20s");
+    let proxy = of(&busy, "max-in-flight 1; queue length=2 wait=60s");
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| proxy.get("/").expect(200));
         }
         wait_for_queued(&proxy, 2.0);
-        let begun = Instant::now();
         let answer = proxy.get("/").expect(503);
-        assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
         assert!(answer.fields.one("retry-after").is_some());
+        // Those who came before it are waiting all the same.
+        assert_eq!(queued(&proxy), 2.0);
         busy.open();
     });
     let line = proxy.expect_reason("queue-full");
@@ -141,8 +141,7 @@ fn who_has_waited_long_enough_is_told_so() {
         busy.wait_for(1);
         let begun = Instant::now();
         let answer = proxy.get("/").expect(503);
-        let waited = begun.elapsed();
-        assert!(waited >= Duration::from_millis(300) && waited < Duration::from_secs(1), "{waited:?}");
+        assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
         assert!(answer.fields.one("retry-after").is_some());
         busy.open();
     });
@@ -292,7 +291,7 @@ fn urgent_requests_go_first_and_others_make_room_for_them() {
     let order: Vec<_> =
         busy.origin.requests().iter().filter_map(|request| request.query("id").map(str::to_owned)).collect();
     assert_eq!(order, ["first", "health", "more-health", "second"]);
-    assert_eq!(proxy.errors("queue-full"), 2.0);
+    proxy.wait_for_errors("queue-full", 2.0);
 }
 
 #[test]
