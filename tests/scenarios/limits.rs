@@ -11,10 +11,11 @@ fn limited(limits: &str) -> (Origin, Proxy) {
     (origin, proxy)
 }
 
-/// That `client` gets `status` or is only closed, and when.
+/// That what is `sent` gets `status` or is only closed, and not at once.
 #[track_caller]
-fn ends(client: &mut Client, status: u16, between: std::ops::Range<u64>) {
+fn ends(client: &mut Client, sent: &str, status: u16) {
     let begun = Instant::now();
+    client.send(sent);
     match client.try_response("GET") {
         Ok(answer) => {
             assert_eq!(answer.status, status);
@@ -22,29 +23,25 @@ fn ends(client: &mut Client, status: u16, between: std::ops::Range<u64>) {
         }
         Err(fault) => assert!(matches!(fault, Fault::Closed | Fault::Reset), "{fault:?}"),
     }
-    let took = begun.elapsed().as_millis() as u64;
-    assert!(between.contains(&took), "after {took} ms");
+    assert!(begun.elapsed() >= Duration::from_millis(150), "after {:?}", begun.elapsed());
 }
 
 #[test]
 fn h1_slow_heads_end_by_their_total_time() {
     let (origin, proxy) = limited("header-time 300ms");
     for start in ["", "G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n"] {
-        let mut client = proxy.client();
-        client.send(start);
-        ends(&mut client, 408, 150..2000);
+        ends(&mut proxy.client(), start, 408);
     }
     // A byte now and then does not help: the whole head has one deadline.
     let mut drip = proxy.client().patience(Duration::from_millis(20));
     let begun = Instant::now();
     while drip.try_response("GET") == Err(Fault::Timeout) {
-        assert!(begun.elapsed() < Duration::from_secs(2), "still open");
+        assert!(begun.elapsed() < Duration::from_secs(8), "still open");
         let _ = drip.try_send("X");
     }
     let mut kept = proxy.client();
     kept.get("/").expect(200);
-    kept.send("GET / HT");
-    ends(&mut kept, 408, 150..2000);
+    ends(&mut kept, "GET / HT", 408);
     assert_eq!(proxy.expect_reason("head-timeout")["status"], 408);
     assert_eq!(origin.count(), 1);
 }
@@ -78,13 +75,12 @@ fn h2_heads_have_a_size_a_count_and_a_line() {
 
 #[test]
 fn h2_an_endless_head_is_cut_at_once() {
-    let (origin, proxy) = limited("");
+    let (origin, proxy) = limited("header-time 60s");
     for start in ["GET /", "GET / HTTP/1.1\r\nHost: a\r\nX: ", "GET / HTTP/1.1\r\nHost: a\r\n", ""] {
         let mut client = proxy.client();
         let _ = client.try_send(start);
         let piece = if start.ends_with("Host: a\r\n") { "X: y\r\n".repeat(1000) } else { "x".repeat(6000) };
         // Refused by size, long before any time is up.
-        let begun = Instant::now();
         for _ in 0..200 {
             if client.try_send(&piece).is_err() {
                 break;
@@ -94,7 +90,6 @@ fn h2_an_endless_head_is_cut_at_once() {
             Ok(answer) => assert!(matches!(answer.status, 400 | 414 | 431 | 501), "{}", answer.status),
             Err(fault) => assert!(matches!(fault, Fault::Reset | Fault::Closed), "{fault:?}"),
         }
-        assert!(begun.elapsed() < Duration::from_secs(5));
     }
     assert_eq!(origin.count(), 0);
 }
@@ -120,20 +115,19 @@ fn a_body_has_a_size() {
 fn h1_a_body_must_get_on() {
     let (_origin, proxy) = limited("body-idle 300ms");
     let mut client = proxy.client();
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello");
-    ends(&mut client, 408, 150..2000);
+    ends(&mut client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello", 408);
     assert_eq!(proxy.expect_reason("body-timeout")["side"], "client");
 }
 
 #[test]
 fn h1_a_dripping_body_is_too_slow() {
-    let (_origin, proxy) = limited("body-idle 5s; body-rate 500; body-rate-after 300ms");
+    let (_origin, proxy) = limited("body-idle 20s; body-rate 500; body-rate-after 300ms");
     // A byte each 50 ms is 20 a second.
     let mut client = proxy.client().patience(Duration::from_millis(50));
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
     let begun = Instant::now();
     while client.try_response("POST") == Err(Fault::Timeout) {
-        assert!(begun.elapsed() < Duration::from_secs(4), "still open");
+        assert!(begun.elapsed() < Duration::from_secs(8), "still open");
         let _ = client.try_send("x");
     }
     proxy.expect_reason("body-timeout");
@@ -159,23 +153,41 @@ fn a_slow_but_steady_reader_is_not_dropped() {
         "limits {{ response-idle 500ms; response-rate 500; response-rate-after 500ms }}\n{}",
         site(&format!("proxy {origin}"))
     ));
-    let mut client = Client::narrow(proxy.address(), 64 << 10);
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    client.response_head();
-    for _ in 0..48 {
-        std::thread::park_timeout(Duration::from_millis(40));
-        client.exactly(64 << 10);
-    }
+    // Whether all of it came, and the longest time that the reader was not steady for.
+    let read = || -> (bool, Duration) {
+        let mut client = Client::narrow(proxy.address(), 64 << 10);
+        let mut last = Instant::now();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.response_head();
+        let mut longest = Duration::ZERO;
+        for _ in 0..48 {
+            std::thread::park_timeout(Duration::from_millis(40));
+            let came = client.try_exactly(64 << 10);
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+            if came.is_err() {
+                return (false, longest);
+            }
+        }
+        (true, longest)
+    };
+    eventually("a reader that was steady", Duration::from_secs(60), || {
+        let (whole, longest) = read();
+        assert!(
+            whole || longest > Duration::from_millis(250),
+            "dropped, though it was never slower than {longest:?}"
+        );
+        whole.then_some(())
+    });
 }
 
 #[test]
 fn idle_connections_are_closed_quietly() {
     let (_origin, proxy) = limited("keep-alive 300ms");
-    let mut client = proxy.client();
+    let (begun, mut client) = (Instant::now(), proxy.client());
     client.get("/").expect(200);
-    let begun = Instant::now();
     client.expect_close();
-    assert!(begun.elapsed() > Duration::from_millis(150) && begun.elapsed() < Duration::from_secs(3));
+    assert!(begun.elapsed() > Duration::from_millis(150));
     proxy.wait_for_errors("idle", 1.0);
 }
 
@@ -193,9 +205,8 @@ fn a_connection_has_a_number_of_requests_and_an_age() {
     );
     client.expect_close();
     let (_origin, proxy) = limited("age 300ms");
-    let mut client = proxy.client();
-    let begun = Instant::now();
-    let closed = eventually("the close", Duration::from_secs(5), || {
+    let (begun, mut client) = (Instant::now(), proxy.client());
+    let closed = eventually("the close", Duration::from_secs(10), || {
         let answer = client.get("/").expect(200);
         answer
             .fields
@@ -220,12 +231,14 @@ fn connections_are_limited_and_come_back() {
         Ok(answer) => assert_eq!(answer.status, 503),
         Err(fault) => assert!(matches!(fault, Fault::Closed | Fault::Reset), "{fault:?}"),
     }
-    assert!(proxy.metric("portunus_connections_refused_total", &[]) >= 1.0);
+    eventually("the refusal in the metrics", Duration::from_secs(10), || {
+        (proxy.metric("portunus_connections_refused_total", &[]) >= 1.0).then_some(())
+    });
     for client in &mut clients {
         client.get("/").expect(200);
     }
     clients.truncate(5);
-    eventually("room", Duration::from_secs(5), || {
+    eventually("room", Duration::from_secs(10), || {
         let mut client = Client::try_connect(proxy.address())?;
         let _ = client.try_send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
         client.try_response("GET").ok().filter(|answer| answer.status == 200)
@@ -247,9 +260,14 @@ fn upstreams_have_bounds_too() {
             connection.until_closed();
         }
     });
-    let limits =
-        "first-byte 300ms; upstream-idle 300ms; upstream-header-bytes 2KiB; upstream-header-count 20";
-    let proxy = Proxy::start(&format!("limits {{ {limits} }}\n{}", site(&format!("proxy {origin}"))));
+    // Bounds of time where they are to be reached, and nowhere else.
+    let proxy = Proxy::start(&format!(
+        "limits {{ upstream-header-bytes 2KiB; upstream-header-count 20 }}\n{}",
+        site(&format!(
+            "route /silent {{ limits {{ first-byte 300ms }}; proxy {origin} }}\n\
+             route /stalls {{ limits {{ upstream-idle 300ms }}; proxy {origin} }}\n proxy {origin}"
+        ))
+    ));
     proxy.get("/fields").expect(502);
     proxy.get("/bytes").expect(502);
     proxy.wait_for_errors("bad-response", 2.0);

@@ -155,6 +155,11 @@ impl Client {
         self.wire.exactly(count).unwrap_or_else(|fault| panic!("{count} bytes: {fault:?}"))
     }
 
+    /// Exactly `count` bytes, or why they did not come.
+    pub fn try_exactly(&mut self, count: usize) -> Result<Vec<u8>, Fault> {
+        self.wire.exactly(count)
+    }
+
     /// One chunk's data.
     #[track_caller]
     pub fn chunk(&mut self) -> Vec<u8> {
