@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+const SOON: Duration = Duration::from_secs(20);
+
 /// Answers at once, until it is told to say nothing any more.
 fn moody() -> (Origin, Arc<AtomicBool>) {
     let silent = Arc::new(AtomicBool::new(false));
@@ -60,9 +62,8 @@ fn a_slow_host_is_overtaken_and_let_go() {
     // While it was warming up, some were won, too: against a server that had just lost the processor.
     let (ended_before, won_before) = (moody.ended(), won());
     for number in 0..20 {
-        let begun = Instant::now();
+        // The other one never answers, and nothing else ends the wait for it.
         assert_eq!(proxy.get(&format!("/?id={number}")).expect(200).text(), "good");
-        assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
     }
     assert!(proxy.metric("portunus_hedges_total", &[]) >= won());
     let won = won() - won_before;
@@ -81,28 +82,36 @@ fn a_slow_host_is_overtaken_and_let_go() {
 #[test]
 fn a_hedge_that_was_won_counts_for_as_long_as_the_client_has_waited() {
     let (slow, good) = (late(), Origin::says("good"));
-    let proxy = proxy(&[&slow, &good], "hedge p75 max=100ms; retry budget=100%");
-    let ask = || {
-        let mut client = proxy.client();
-        let all = (0..60).map(|_| {
-            let begun = Instant::now();
-            client.get("/").expect(200);
-            begun.elapsed()
-        });
-        all.skip(50).max().unwrap_or_default()
-    };
     // If only the second host's time counted, three of four answers would begin at once, and everybody slow would be hedged at once.
-    let slowest = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
-        all.into_iter().map(|one| one.join().expect("a client")).max()
+    eventually("times without a pause", SOON * 3, || {
+        let proxy = proxy(&[&slow, &good], "hedge p75 max=100ms; retry budget=100%");
+        let ask = || {
+            let mut client = proxy.client();
+            let time = |_| {
+                let begun = Instant::now();
+                client.get("/").expect(200);
+                begun.elapsed()
+            };
+            (0..60).map(time).collect::<Vec<_>>()
+        };
+        let all: Vec<Vec<Duration>> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+            all.into_iter().map(|one| one.join().expect("a client")).collect()
+        });
+        let slowest = all.iter().flat_map(|one| one.iter().skip(50)).max();
+        // A pause of the machine is learned from, too.
+        let pause = all.iter().flatten().max();
+        let is_late = slowest >= Some(&Duration::from_millis(90));
+        assert!(is_late || pause > Some(&Duration::from_millis(500)), "{slowest:?}");
+        is_late.then_some(())
     });
-    assert!(slowest >= Some(Duration::from_millis(90)), "{slowest:?}");
 }
 
 #[test]
 fn only_what_may_be_repeated_and_has_no_body_is_hedged() {
     let ((moody, silent), good) = (moody(), Origin::says("good"));
-    let proxy = proxy(&[&moody, &good], "hedge p50 max=50ms; retry budget=100% per-try=400ms on=connect");
+    let proxy =
+        proxy(&[&moody, &good], "hedge p50 max=50ms; retry budget=100% per-try=400ms on=connect; eject off");
     silent.store(true, SeqCst);
     for number in 0..6 {
         let post = proxy.client().post(&format!("/?id=post-{number}"), "body");
@@ -115,7 +124,10 @@ fn only_what_may_be_repeated_and_has_no_body_is_hedged() {
         }
     }
     assert_eq!(proxy.metric("portunus_hedges_total", &[]), 0.0);
-    assert_eq!(proxy.get("/").expect(200).text(), "good");
+    eventually("a GET that is hedged", SOON, || {
+        proxy.get("/");
+        (proxy.metric("portunus_hedges_won_total", &[]) > 0.0).then_some(())
+    });
 }
 
 #[test]
@@ -124,11 +136,15 @@ fn hedges_share_the_budget_of_further_attempts() {
     let proxy = proxy(&[&one, &two], "hedge p95 max=30ms; retry budget=0% per-try=200ms");
     silent_one.store(true, SeqCst);
     silent_two.store(true, SeqCst);
-    for _ in 0..3 {
+    let mut asked = 0;
+    // Where the machine stands still, an attempt may be over before it is its hedge's time.
+    eventually("refused hedges", SOON, || {
         proxy.get("/").expect(504);
-    }
-    assert_eq!(one.count() + two.count(), 3);
-    assert_eq!(proxy.metric("portunus_hedges_refused_total", &[]), 3.0);
+        asked += 1;
+        (proxy.metric("portunus_hedges_refused_total", &[]) >= 3.0).then_some(())
+    });
+    eventually("all of them", SOON, || (one.count() + two.count() >= asked).then_some(()));
+    assert_eq!(one.count() + two.count(), asked);
     assert_eq!(proxy.metric("portunus_hedges_total", &[]), 0.0);
 }
 
@@ -137,10 +153,21 @@ fn a_bad_answer_does_not_win_while_a_better_one_may_come() {
     let slow = late();
     let sick = Origin::serve(|_| Answer::status(503, b"sick"));
     let proxy = proxy(&[&slow, &sick], "hedge p95 max=50ms; retry budget=100%");
-    let mut texts: Vec<String> = (0..4).map(|_| proxy.get("/").text()).collect();
-    texts.sort();
-    // Asked first, the sick one answers before anybody else is asked.
-    assert_eq!(texts, ["late", "late", "sick", "sick"]);
+    let (mut number, mut hedged, mut alone) = (0, 0, 0);
+    eventually("both ways", SOON, || {
+        number += 1;
+        let path = format!("/?id={number}");
+        let text = proxy.get(&path).text();
+        match proxy.log_of(&path)["tries"].as_u64() {
+            Some(2) => {
+                assert_eq!(text, "late");
+                hedged += 1;
+            }
+            // Asked first, the sick one answers before anybody else is asked.
+            _ => alone += usize::from(text == "sick"),
+        }
+        (hedged >= 2 && alone >= 2).then_some(())
+    });
 }
 
 #[test]
@@ -158,26 +185,22 @@ fn when_both_fail_the_client_is_told_and_when_one_fails_the_other_answers() {
 #[test]
 fn a_route_asks_for_it_and_another_does_not() {
     let ((moody, silent), good) = (moody(), Origin::says("good"));
-    let servers = format!(
-        "pool p {{\n server {moody}\n server {good}\n retry budget=100% per-try=700ms on=timeout; eject off\n}}\n"
-    );
-    let routes =
-        "route /warm { hedge p95; proxy p }\n route /quick { hedge p90 max=100ms; proxy p }\n proxy p";
+    let servers = format!("pool p {{\n server {moody}\n server {good}\n retry budget=100%; eject off\n}}\n");
+    // Only a hedge ends the wait for who is silent on the second route, and only the bound on the third.
+    let routes = "route /warm { hedge p95; proxy p }\n route /quick { hedge p90 max=100ms; proxy p }\n \
+                  route /plain { retry per-try=300ms on=timeout; proxy p }";
     let proxy = Proxy::start(&format!("{servers}{}", site(routes)));
     warm(&proxy);
     silent.store(true, SeqCst);
-    let took = |path: &str| {
-        let all = (0..6).map(|number| {
-            let begun = Instant::now();
-            proxy.get(&format!("{path}?id={number}")).expect(200);
-            begun.elapsed()
-        });
-        all.max().unwrap_or_default()
-    };
-    let (hedged, plain) = (took("/quick"), took("/plain"));
-    assert!(
-        hedged < Duration::from_millis(600) && plain >= Duration::from_millis(700),
-        "{hedged:?} {plain:?}"
-    );
-    assert!(proxy.metric("portunus_hedges_won_total", &[]) >= 3.0);
+    let (before, count) = (proxy.metric("portunus_hedges_won_total", &[]), moody.count());
+    (0..6).for_each(|_| _ = proxy.get("/quick").expect(200));
+    eventually("hedges that were won", SOON, || {
+        (proxy.metric("portunus_hedges_won_total", &[]) >= before + 3.0).then_some(())
+    });
+    let (hedges, quick) = (proxy.metric("portunus_hedges_total", &[]), moody.count());
+    assert!(quick >= count + 3);
+    let begun = Instant::now();
+    (0..6).for_each(|_| assert!(matches!(proxy.get("/plain").status, 200 | 504)));
+    assert!(begun.elapsed() >= Duration::from_millis(3 * 300) && moody.count() >= quick + 3);
+    assert_eq!(proxy.metric("portunus_hedges_total", &[]), hedges);
 }
