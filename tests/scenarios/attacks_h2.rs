@@ -507,8 +507,12 @@ fn b18_b19_many_rounds_cost_no_more_than_few() {
         began.elapsed()
     };
     round(2);
-    let (few, many) = (round(10), round(60));
-    assert!(many < few * 6 * 4, "{few:?} for 10 rounds, {many:?} for 60");
+    // The quickest of some: what else the machine does is in the others.
+    let mut quickest = |of: u32| (0..of).map(|_| round(5)).min().unwrap_or_default();
+    let early = quickest(3);
+    quickest(6);
+    let late = quickest(5);
+    assert!(late < early * 4, "{early:?} for five of the first rounds, {late:?} for five of the last");
 }
 
 #[test]
