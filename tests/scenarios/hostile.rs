@@ -369,7 +369,7 @@ fn judge(kinds: Vec<Kind>, method: &'static str) {
             }
         }
     });
-    let limits = "limits { first-byte 2s; upstream-idle 2s }\n";
+    let limits = "limits { first-byte 20s; upstream-idle 20s }\n";
     let proxy = Proxy::start(&format!("{limits}{}", portunus_tests::proxy::site(&format!("proxy {origin}"))));
     let mut wrong = Vec::new();
     for (number, kind) in kinds.iter().enumerate() {
@@ -387,7 +387,7 @@ fn judge_one(origin: &Origin, proxy: &Proxy, kind: &Kind, number: usize, method:
     let target = format!("/?kind={number}");
     let length = if method == "POST" { "Content-Length: 4\r\n" } else { "" };
     let body = if method == "POST" { "body" } else { "" };
-    let mut client = Client::connect(proxy.address()).patience(Duration::from_secs(5));
+    let mut client = Client::connect(proxy.address()).patience(Duration::from_secs(10));
     client.send(format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{length}\r\n{body}"));
     let came = match client.try_response(method) {
         Ok(answer) => answer.status.to_string(),
@@ -398,7 +398,7 @@ fn judge_one(origin: &Origin, proxy: &Proxy, kind: &Kind, number: usize, method:
     let Some(fitting) = fitting else { return Err(format!("{came} instead of {}", kind.outcome)) };
     for fence in 0..2 {
         let target = format!("/fence?{number}.{fence}");
-        let mut client = Client::connect(proxy.address()).patience(Duration::from_secs(5));
+        let mut client = Client::connect(proxy.address()).patience(Duration::from_secs(10));
         client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
         match client.try_response("GET") {
             Ok(answer) if answer.status == 200 && answer.text() == target => {}

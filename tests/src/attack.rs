@@ -5,7 +5,6 @@ use crate::message::{Request, Response};
 use crate::origin::{Answer, Origin};
 use crate::proxy::{Proxy, site};
 use crate::wire::Fault;
-use std::time::Duration;
 
 /// The bytes of one attack and what must become of them.
 pub struct Payload {
@@ -58,7 +57,7 @@ impl Ground {
 
     fn stands_against(&mut self, payload: &Payload) -> Result<(), String> {
         let before = self.origin.count();
-        let mut client = Client::connect(self.proxy.address()).patience(Duration::from_secs(4));
+        let mut client = Client::connect(self.proxy.address());
         let _ = client.try_send(&payload.bytes);
         let answers = answers(&mut client, payload)?;
         drop(client);
@@ -70,7 +69,7 @@ impl Ground {
     fn fence(&mut self, before: usize, from_origin: usize) -> Result<(), String> {
         self.fences += 1;
         let target = format!("/fence?number={}", self.fences);
-        let mut client = Client::connect(self.proxy.address()).patience(Duration::from_secs(4));
+        let mut client = Client::connect(self.proxy.address());
         let _ = client.try_send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
         match client.try_response("GET") {
             Ok(answer) if answer.status == 200 && answer.text() == format!("GET {target} 0") => {}
