@@ -114,7 +114,7 @@ fn the_proxy_keeps_a_deadline_by_itself() {
     let stream = client.ask(&fields, true);
     client.outcome(stream).expect(200);
     let line = proxy.expect_reason("deadline");
-    assert!(line["total"].as_f64().is_some_and(|ms| (300.0..5000.0).contains(&ms)), "{line}");
+    assert!(line["total"].as_f64().is_some_and(|ms| (300.0..20_000.0).contains(&ms)), "{line}");
 }
 
 #[test]
