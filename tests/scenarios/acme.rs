@@ -75,10 +75,10 @@ fn a_start_waits_for_no_ca_and_an_outage_is_visible_and_loses_nothing() {
     Client::connect(proxy.further_address(1)).exchange(get("a.test")).expect(200);
     proxy.wait_for_stderr("a.test gets no certificate: localhost");
     wait_for_error(&proxy, "no connection");
-    assert!(proxy.metric("portunus_certificate_tries_total", &["result=\"failed\""]) >= 1.0);
+    proxy.wait_for_metric("portunus_certificate_tries_total", &["result=\"failed\""], 1.0);
     let refused = Trusting::believing(&include_root(&pebble)).connect(proxy.address(), "a.test");
     assert!(refused.map(|_| ()).unwrap_err().contains("InternalError"));
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"no-certificate\""]), 1.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"no-certificate\""], 1.0);
 
     pebble.start(&temper(&proxy));
     let mut client = secured(&pebble, proxy.address(), "a.test").client;
@@ -109,7 +109,7 @@ fn tls_alpn_01_is_answered_in_the_handshake() {
     let proxy = proxy(&pebble, "challenge tls-alpn-01", "");
     pebble.start(&temper(&proxy));
     secured(&pebble, proxy.address(), "a.test").client.exchange(get("a.test")).expect(200);
-    assert!(proxy.metric("portunus_tls_handshakes_total", &["result=\"challenge\""]) >= 1.0);
+    proxy.wait_for_metric("portunus_tls_handshakes_total", &["result=\"challenge\""], 1.0);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_ca_that_refuses_is_quoted_and_nothing_else_stops() {
     let line = proxy.wait_for_stderr("http://a.test:");
     assert!(line.contains("connection: ") && line.contains("the next try is in"), "{line}");
     wait_for_error(&proxy, "http://a.test:");
-    assert_eq!(proxy.metric("portunus_certificates_wanting", &[]), 1.0);
+    proxy.expect_metric("portunus_certificates_wanting", &[], 1.0);
     Client::connect(proxy.further_address(1)).exchange(get("a.test")).expect(200);
 }
 

@@ -293,7 +293,7 @@ fn an_address_where_nobody_answers_costs_a_moment_and_is_left_out() {
     // Twenty, if it were not left out; some may have waited for the machine.
     assert!((1..=12).contains(&slow), "{slow} requests had to wait");
     assert!(good.ledger().len() == 40 && good.ledger().values().all(|count| *count == 1));
-    assert!(proxy.metric("portunus_upstream_ejections_total", &["reason=\"timeouts\""]) >= 1.0);
+    proxy.wait_for_metric("portunus_upstream_ejections_total", &["reason=\"timeouts\""], 1.0);
     let line = proxy.log("one that had to wait", |line| line["total"].as_f64() > Some(240.0));
     assert_eq!((&line["tries"], &line["upstream"]), (&1.into(), &good.address().to_string().into()));
 }

@@ -76,15 +76,10 @@ fn t21_a_set_is_swapped_under_load_and_dns_dies() {
     assert_eq!(origins[0].count(), left, "who has left gets nothing more");
     proxy.wait_for_stderr("cannot be resolved");
     assert_eq!(proxy.stderr().matches("cannot be resolved").count(), 1, "said once");
-    let failing = |count: f64| {
-        eventually("the metric of names", PATIENCE, || {
-            (proxy.metric("portunus_name_failing", &[]) == count).then_some(())
-        });
-    };
-    failing(1.0);
+    proxy.expect_metric("portunus_name_failing", &[], 1.0);
     names.feel(Mood::Well);
     proxy.wait_for_stderr("is resolved again");
-    failing(0.0);
+    proxy.expect_metric("portunus_name_failing", &[], 0.0);
 }
 
 #[test]

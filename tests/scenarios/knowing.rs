@@ -61,7 +61,7 @@ fn t11_a_killed_origin_is_ejected_at_once_and_back_soon_after_it_is() {
     assert!(while_out <= 4.0, "{while_out} of 200 turns");
     proxy.wait_for_stderr(&format!("{} is ejected for", origins[1]));
     proxy.wait_for_stderr(&format!("{} is back", origins[1]));
-    assert!(proxy.metric("portunus_upstream_ejections_total", &["reason=\"refused\""]) >= 1.0);
+    proxy.wait_for_metric("portunus_upstream_ejections_total", &["reason=\"refused\""], 1.0);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn eject_off_leaves_every_host_in() {
     let proxy = pool(&[&dead, &good], " eject off");
     (0..20).for_each(|_| _ = proxy.get("/").expect(200));
     assert_eq!(state(&proxy, &dead).0, "good");
-    assert!(proxy.metric("portunus_upstream_connect_failures_total", &[]) >= 5.0);
+    proxy.wait_for_metric("portunus_upstream_connect_failures_total", &[], 5.0);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_health_check_takes_a_host_out_and_in_again() {
     eventually("its state in the metrics", PATIENCE, || {
         ((state_of("failing"), state_of("good")) == (1.0, 0.0)).then_some(())
     });
-    assert!(proxy.metric("portunus_health_checks_total", &["result=\"failed\""]) >= 2.0);
+    proxy.wait_for_metric("portunus_health_checks_total", &["result=\"failed\""], 2.0);
     well.store(true, SeqCst);
     wait_for_state(&proxy, &checked, "good");
     proxy.wait_for_stderr("passes its health check again");

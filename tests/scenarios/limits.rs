@@ -231,9 +231,7 @@ fn connections_are_limited_and_come_back() {
         Ok(answer) => assert_eq!(answer.status, 503),
         Err(fault) => assert!(matches!(fault, Fault::Closed | Fault::Reset), "{fault:?}"),
     }
-    eventually("the refusal in the metrics", Duration::from_secs(10), || {
-        (proxy.metric("portunus_connections_refused_total", &[]) >= 1.0).then_some(())
-    });
+    proxy.wait_for_metric("portunus_connections_refused_total", &[], 1.0);
     for client in &mut clients {
         client.get("/").expect(200);
     }

@@ -67,7 +67,7 @@ fn no_counter_goes_back_when_a_worker_has_ended_before_the_others() {
     };
     eventually("the end of the other workers", SOON, || (workers() == 1).then_some(()));
     assert_eq!(counters(), before);
-    assert_eq!(proxy.metric("portunus_connections", &[]), 1.0);
+    proxy.expect_metric("portunus_connections", &[], 1.0);
     go.send(()).expect("to go on");
     slow.response().expect(200);
     assert_eq!(proxy.wait_for_exit(SOON).code(), Some(0));

@@ -46,7 +46,7 @@ fn t1_twenty_reloads_lose_nothing() {
         let seen = |origin: &Origin| origin.ledger().get(&outcome.id).copied().unwrap_or(0);
         assert_eq!(seen(&a) + seen(&b), 1, "{}", outcome.id);
     }
-    assert_eq!(proxy.metric("portunus_reloads_total", &["result=\"ok\""]), 20.0);
+    proxy.expect_metric("portunus_reloads_total", &["result=\"ok\""], 20.0);
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn t4_a_bad_reload_is_refused_whole() {
     }
     proxy.signal("HUP");
     proxy.wait_for_stderr("refused");
-    assert!(proxy.metric("portunus_reloads_total", &["result=\"refused\""]) >= 6.0);
-    assert_eq!(proxy.metric("portunus_config_last_reload_successful", &[]), 0.0);
+    proxy.wait_for_metric("portunus_reloads_total", &["result=\"refused\""], 6.0);
+    proxy.expect_metric("portunus_config_last_reload_successful", &[], 0.0);
     proxy.write_config(&site("respond 200 new"));
     proxy.command(&["reload"]).expect(0);
     assert_eq!(proxy.get("/").text(), "new");

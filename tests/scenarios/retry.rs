@@ -22,8 +22,8 @@ fn a_host_that_refuses_is_passed_over() {
     assert!(good.ledger().values().all(|count| *count == 1) && good.ledger().len() == 20);
     let line = proxy.log("a second try", |line| line["tries"] == 2);
     assert_eq!((&line["status"], &line["upstream"]), (&200.into(), &good.address().to_string().into()));
-    assert!(proxy.metric("portunus_retries_total", &[]) >= 1.0);
-    assert!(proxy.metric("portunus_upstream_connect_failures_total", &[]) >= 1.0);
+    proxy.wait_for_metric("portunus_retries_total", &[], 1.0);
+    proxy.wait_for_metric("portunus_upstream_connect_failures_total", &[], 1.0);
 }
 
 /// Takes requests and closes without an answer.

@@ -54,8 +54,8 @@ fn each_name_gets_its_own_certificate_and_its_requests_pass() {
     let mut secured = trusting.must_connect(proxy.address(), "b.test");
     assert_eq!(secured.client.exchange(get("b.test")).fields.one("x-scheme"), Some("https"));
     assert_eq!(origin.last().fields.one("x-forwarded-proto"), Some("https"));
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"full\""]), 3.0);
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"resumed\""]), 2.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"full\""], 3.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"resumed\""], 2.0);
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn d10_an_unknown_name_or_protocol_gets_an_alert_and_no_certificate() {
     let other = Trusting::with(&authority, None, &["imap"]);
     let error = refused(other.connect(proxy.address(), "a.test"));
     assert!(error.contains("NoApplicationProtocol"), "{error}");
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"unknown-name\""]), 2.0);
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"no-protocol\""]), 1.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"unknown-name\""], 2.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"no-protocol\""], 1.0);
 }
 
 #[test]
@@ -124,8 +124,8 @@ fn d15_plain_http_is_told_so_and_what_is_nothing_is_closed() {
     let mut said = Vec::new();
     socket.read_to_end(&mut said).unwrap();
     assert_eq!(said, [21, 3, 3, 0, 2, 2, 50], "a decode_error");
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"not-tls\""]), 1.0);
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"bad-hello\""]), 1.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"not-tls\""], 1.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"bad-hello\""], 1.0);
     assert_eq!(origin.count(), 0);
 }
 
@@ -145,7 +145,7 @@ fn who_does_not_go_on_is_let_go_after_its_time() {
         socket.read_to_end(&mut said).unwrap();
         assert!(said.is_empty() && began.elapsed() > Duration::from_millis(700), "{said:?}");
     }
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"timeout\""]), 2.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"timeout\""], 2.0);
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn t10_a_changed_pair_is_used_within_a_second_and_a_bad_one_never() {
     });
     assert!(handshakes > 100, "{handshakes}");
     assert!(late <= 20, "{late} of a hundred took longer than a second"); // the machine may have paused
-    assert_eq!(proxy.metric("portunus_certificate_changes_total", &["result=\"ok\""]), 100.0);
+    proxy.expect_metric("portunus_certificate_changes_total", &["result=\"ok\""], 100.0);
     assert_eq!(proxy.metric("portunus_reloads_total", &["result=\"ok\""]), 0.0);
     // What does not fit is refused, told once, and the last one goes on; when it fits again it is used.
     let last = shown(&Trusting::new(&authority), &proxy);
@@ -408,13 +408,13 @@ fn t10_a_changed_pair_is_used_within_a_second_and_a_bad_one_never() {
     proxy.place().write("a.key", &other.key);
     proxy.wait_for_stderr("the key `a.key` does not belong to the certificate");
     assert_eq!(shown(&Trusting::new(&authority), &proxy), last);
-    assert_eq!(proxy.metric("portunus_certificate_changes_total", &["result=\"refused\""]), 1.0);
-    assert_eq!(proxy.metric("portunus_certificates_failing", &[]), 1.0);
+    proxy.expect_metric("portunus_certificate_changes_total", &["result=\"refused\""], 1.0);
+    proxy.expect_metric("portunus_certificates_failing", &[], 1.0);
     proxy.place().write("a.pem", &other.certificate);
     eventually("the pair that fits", SOON, || {
         other.is(&shown(&Trusting::new(&authority), &proxy)).then_some(())
     });
-    assert_eq!(proxy.metric("portunus_certificates_failing", &[]), 0.0);
+    proxy.expect_metric("portunus_certificates_failing", &[], 0.0);
 }
 
 #[test]
@@ -508,7 +508,7 @@ fn d8_who_proves_nothing_or_the_wrong_thing_is_turned_away() {
     assert!(refused(&Trusting::new(&authority), "want.test"));
     assert!(refused(&strange, "want.test") && refused(&strange, "ask.test"));
     assert!(!refused(&strange, "no.test"));
-    assert_eq!(proxy.metric("portunus_tls_handshakes_total", &["result=\"client-certificate\""]), 3.0);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"client-certificate\""], 3.0);
 }
 
 #[test]

@@ -165,6 +165,22 @@ impl Proxy {
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
+    /// Waits until a metric is `value`: who is asked while the machine pauses tells what it knew before.
+    #[track_caller]
+    pub fn expect_metric(&self, name: &str, labels: &[&str], value: f64) {
+        eventually(&format!("{name} {labels:?} to be {value}"), PATIENCE, || {
+            (self.metric(name, labels) == value).then_some(())
+        });
+    }
+
+    /// Waits until a metric is `least` at least.
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, labels: &[&str], least: f64) {
+        eventually(&format!("{name} {labels:?} to be {least}"), PATIENCE, || {
+            (self.metric(name, labels) >= least).then_some(())
+        });
+    }
+
     /// How often `reason` has ended an exchange.
     #[track_caller]
     pub fn errors(&self, reason: &str) -> f64 {
