@@ -528,8 +528,9 @@ fn servers_choose_over_tls() {
         let place = Place::new();
         place.write("ca.pem", authority.certificate());
         let pool = format!("server https://{origin}\nprotocol {protocol}\ntls ca=ca.pem");
-        let pool = format!("{pool}\nconnect timeout=20s");
-        let text = format!("pool p {{\n{pool}\n}}\nsite * {{ listen @listen; proxy p }}\n");
+        let text = format!(
+            "limits {{ connect 20s }}\npool p {{\n{pool}\n}}\nsite * {{ listen @listen; proxy p }}\n"
+        );
         let proxy = Proxy::start_in(place, &text);
         let before = origin.connections();
         let mut client = proxy.client();
@@ -572,7 +573,7 @@ fn a_server_that_wants_http_1_1_after_all_gets_it() {
     let place = Place::new();
     place.write("ca.pem", authority.certificate());
     let text = format!(
-        "pool p {{\nserver https://{origin}\nretry off\ntls ca=ca.pem\n}}\nsite * {{ listen @listen; proxy p }}\n"
+        "limits {{ connect 20s }}\npool p {{\nserver https://{origin}\nretry off\ntls ca=ca.pem\n}}\nsite * {{ listen @listen; proxy p }}\n"
     );
     let proxy = Proxy::start_in(place, &text);
     let mut client = proxy.client();

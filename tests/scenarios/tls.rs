@@ -564,8 +564,9 @@ fn a_websocket_passes_over_tls_on_both_sides() {
             }
         }
     });
-    let text =
-        format!("site a.test {{ listen @listen; tls a.pem a.key; proxy https://{origin} ca=ca.pem }}\n");
+    let text = format!(
+        "limits {{ connect 20s }}\nsite a.test {{ listen @listen; tls a.pem a.key; proxy https://{origin} ca=ca.pem }}\n"
+    );
     let proxy = Proxy::start_in(place, &text);
     let mut secured = Trusting::new(&authority).must_connect(proxy.address(), "a.test");
     secured.client.send(

@@ -20,7 +20,11 @@ fn place(authority: &Authority) -> Place {
 }
 
 fn start(place: Place, pool: &str) -> Proxy {
-    Proxy::start_in(place, &format!("pool p {{\n{pool}\n}}\nsite * {{ listen @listen; proxy p }}\n"))
+    // Hands are shaken with a server of this process, which may pause.
+    Proxy::start_in(
+        place,
+        &format!("limits {{ connect 20s }}\npool p {{\n{pool}\n}}\nsite * {{ listen @listen; proxy p }}\n"),
+    )
 }
 
 #[test]
@@ -202,7 +206,9 @@ fn other_rules_make_other_connections() {
     let place = place(&authority);
     place.write("stranger.pem", stranger.certificate());
     let text = |ca: &str| {
-        format!("pool p {{\nserver {origin}\ntls ca={ca}\n}}\nsite * {{ listen @listen; proxy p }}\n")
+        format!(
+            "limits {{ connect 20s }}\npool p {{\nserver {origin}\ntls ca={ca}\n}}\nsite * {{ listen @listen; proxy p }}\n"
+        )
     };
     let proxy = Proxy::start_in(place, &text("ca.pem"));
     let mut client = proxy.client();
