@@ -7,6 +7,7 @@ mod unix;
 pub use sockets::{Given, Listener, Sockets, name_of};
 pub use unix::{Claim, bind_unix};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
@@ -14,6 +15,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -197,6 +199,19 @@ impl Stream {
         })
     }
 
+    /// Whether the peer has ended its half, behind what there is to read. Asks the kernel; what is below TLS is asked there.
+    pub fn has_ended(&self) -> bool {
+        let descriptor = match self {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(_) => return false,
+        };
+        let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut asked = [PollFd::from_borrowed_fd(descriptor, PollFlags::RDHUP)];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().intersects(ended)
+    }
+
     /// How many bytes wait in the kernel to be read.
     pub fn queued(&self) -> usize {
         let queued = match self {
@@ -363,5 +378,25 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_end(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_end_is_seen_behind_what_has_not_been_read() {
+        let (mut client, server) = std::os::unix::net::UnixStream::pair().unwrap();
+        server.set_nonblocking(true).unwrap();
+        let server = Stream::attach(Detached::Unix(server)).unwrap();
+        client.write_all(b"GET / HTTP/1.1").unwrap();
+        assert!(!server.has_ended());
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(server.has_ended());
+        assert_eq!(server.queued(), 14);
+        drop(client);
+        assert!(server.has_ended());
     }
 }

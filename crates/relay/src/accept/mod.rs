@@ -4,8 +4,8 @@ use crate::client::Quiet;
 use crate::decode;
 use crate::net::{Listener, Stream};
 use crate::plan::Listen;
-use crate::seats::NoSeat;
 use crate::worker::{Seat, Worker};
+use gate::Gate;
 use portunus_message::{Crime, Peer};
 use std::future::poll_fn;
 use std::io;
@@ -13,14 +13,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+mod gate;
 mod preface;
 mod refuse;
 mod tls;
 
 /// How many connections are accepted in one go, before the worker turns to those it has.
 const AT_ONCE: u32 = 64;
-/// The part of a worker's work in which connections are refused while there are far too many.
-const REFUSING: f64 = 0.05;
 /// How long accepting rests when the process has no descriptor left (attack H7), or has just refused many.
 const BREATH: Duration = Duration::from_millis(100);
 /// How many connections are refused in one go. The others wait in the kernel's queue, which costs nobody anything: whoever comes while
@@ -29,12 +28,15 @@ const REFUSALS_AT_ONCE: u32 = 32;
 
 /// Accepts connections of one listener for as long as it is wanted.
 pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr, worker: Rc<Worker>) {
-    let (mut refused, mut accepted, mut at_once, mut worked) = (0, 0, AT_ONCE, Duration::ZERO);
+    let (mut refused, mut accepted, mut at_once, mut gate) = (0, 0, AT_ONCE, Gate::default());
     loop {
         if accepted >= at_once {
-            (accepted, at_once) = (0, rest(&listener, &listen, &worker, &mut worked).await);
+            (accepted, at_once) = (0, gate.rest(&listener, &listen, &worker).await);
         }
         match poll_fn(|cx| listener.poll_accept(cx)).await {
+            Ok((stream, _)) if gate.passes_over(&stream, &worker) => {
+                gate::turn_away(stream, &listen, &worker);
+            }
             Ok((stream, client)) => {
                 accepted += 1;
                 if arrive(stream, Peer::seen(client, ours), &listen, &worker) {
@@ -54,30 +56,6 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
             Err(_) => {} // the client has gone before it was accepted
         }
     }
-}
-
-/// Lets everybody else have a turn, and says how many connections may be accepted after that: one now and then, when the worker
-/// has enough to do for those it has. The others wait in the kernel's queue, which costs nobody anything; when that lasts, a
-/// small part of the time is spent on telling them that they wait in vain. `worked` is how long the worker had worked when that was
-/// done last.
-async fn rest(listener: &Listener, listen: &Listen, worker: &Rc<Worker>, worked: &mut Duration) -> u32 {
-    let most = worker.limits().worker_lag;
-    if !worker.turnstile.is_crowded(most) {
-        tokio::task::yield_now().await;
-        return AT_ONCE;
-    }
-    let pause = most / 4;
-    tokio::time::sleep(pause).await;
-    let mut now = worker.clock.worked();
-    let until = now + now.saturating_sub(*worked).min(pause).mul_f64(REFUSING);
-    while now < until && worker.turnstile.is_overrun(worker.clock.refresh(), most) {
-        let Ok((stream, _)) = listener.accept_now() else { break };
-        worker.cells.connections.add(1);
-        refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
-        now = worker.clock.worked();
-    }
-    *worked = now;
-    1
 }
 
 /// Takes what is still in the queue of a listener that is about to be closed.
