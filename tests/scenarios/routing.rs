@@ -1,8 +1,9 @@
 //! routing: which route a request takes, and which host of a pool has it.
 
 use portunus_tests::proxy::site;
-use portunus_tests::{Answer, Origin, Proxy, load};
+use portunus_tests::{Answer, Origin, Proxy, eventually, load};
 use std::collections::HashMap;
+use std::time::Duration;
 
 #[test]
 fn routes_go_by_precedence_not_by_order() {
@@ -207,6 +208,32 @@ fn every_policy_uses_every_host() {
 }
 
 #[test]
+fn round_robin_does_not_wait_for_a_slow_host() {
+    let slow = Origin::script(|connection| {
+        while connection.request().is_some() {
+            connection.until_closed();
+        }
+    });
+    let (a, b) = (Origin::says("a"), Origin::says("b"));
+    // All of its room would be taken by those who wait for the slow one.
+    let proxy = Proxy::start(&format!(
+        "pool p {{\n server {slow}\n server {a}\n server {b}\n max-in-flight 50\n retry off\n}}\n{}",
+        site("proxy p")
+    ));
+    let mut stuck: Vec<_> = (0..180).map(|_| proxy.client()).collect();
+    for client in &mut stuck {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    eventually("each at a host", Duration::from_secs(30), || {
+        (slow.count() + a.count() + b.count() == 180).then_some(())
+    });
+    // Its part of what may be under way and a quarter more: 21; two workers may choose at one time.
+    assert!((16..=24).contains(&slow.count()), "{}", slow.count());
+    let shares = shares(&proxy, 40, |_| String::new());
+    assert_eq!((of(&shares, "a"), of(&shares, "b")), (20, 20));
+}
+
+#[test]
 fn least_requests_avoids_the_busy_host() {
     let slow = Origin::script(|connection| {
         while connection.request().is_some() {
@@ -224,7 +251,7 @@ fn least_requests_avoids_the_busy_host() {
         let mut client = proxy.client();
         client.send("GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n");
         stuck.push(client);
-        portunus_tests::eventually("an arrival", std::time::Duration::from_secs(5), || {
+        eventually("an arrival", Duration::from_secs(5), || {
             (slow.count() + fast.count() >= stuck.len()).then_some(())
         });
     }

@@ -1,8 +1,9 @@
 //! Keyed choice: a key finds its host by a method, and another one while that has far more than its part of the requests.
 
+use super::room::Room;
 use super::{maglev::Maglev, rendezvous, ring::Ring};
 use crate::args::Reader;
-use crate::candidates::{Candidate, Candidates};
+use crate::candidates::Candidate;
 use crate::entry::{ArgMistake, Kind, Param, Place};
 use crate::hosts::{HostId, HostSet, Hosts};
 use portunus_message::Tick;
@@ -28,8 +29,6 @@ pub(super) const BOUNDED: Param = Param {
 
 /// How far a server may be above its part, in percent, unless written.
 const BOUNDED_PERCENT: u32 = 150;
-/// A server with so few requests is never passed over: a key stays where it is as long as nothing is at stake.
-const FEW: u32 = 16;
 /// How often a table is asked before every host is looked at.
 const PROBES: u64 = 16;
 
@@ -91,32 +90,6 @@ impl Keyed {
         found
             .or_else(|| rendezvous::best(candidates.filter(fits), key))
             .or_else(|| rendezvous::best(candidates, key))
-    }
-}
-
-/// How much one host may have while all together have so much.
-#[derive(Clone, Copy)]
-struct Room {
-    requests: u64,
-    shares: u64,
-    percent: u32,
-}
-
-impl Room {
-    fn new(candidates: Candidates<'_>, percent: u32) -> Room {
-        let (mut requests, mut shares) = (1, 0);
-        for one in candidates {
-            requests += u64::from(one.host.in_flight());
-            shares += u64::from(one.share);
-        }
-        Room { requests, shares, percent }
-    }
-
-    /// Whether one more request is within its part, and the allowance.
-    fn is_in(self, one: &Candidate<'_>) -> bool {
-        let in_flight = one.host.in_flight();
-        let most = u128::from(self.percent) * u128::from(self.requests) * u128::from(one.share);
-        in_flight < FEW || u128::from(in_flight) * u128::from(self.shares) * 100 < most
     }
 }
 

@@ -14,6 +14,7 @@ mod maglev;
 mod random_two;
 mod rendezvous;
 mod ring;
+mod room;
 mod round_robin;
 mod two;
 

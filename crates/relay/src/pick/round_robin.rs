@@ -1,5 +1,6 @@
 //! `round-robin`: one host after the other, each as often as its weight says, evenly mixed.
 
+use super::room::{self, Room};
 use super::{Key, Pick};
 use crate::entry::Entry;
 use crate::hosts::{HostId, HostSet, Hosts};
@@ -8,8 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(super) const ENTRY: Entry<dyn Pick> = Entry {
     name: "round-robin",
     manual: "Gives requests to one server after the other. A server with `weight=2` gets twice as many as one with \
-             `weight=1`, evenly mixed and never in a burst. This is the default; it suits servers and requests that are \
-             much alike.",
+             `weight=1`, evenly mixed and never in a burst; one that has a quarter more under way than is its part, and 16 at least, is passed over. This is the default; it suits servers and requests that are much alike.",
     example: "round-robin",
     params: &[],
     answers: false,
@@ -44,16 +44,27 @@ impl Pick for RoundRobin {
             count += 1;
         }
         let total = total.checked_div(u64::from(divisor))?;
+        let of = |turn: u64| {
+            let place = if alike { turn % total } else { mixed(turn % total, total) };
+            match few.get(..count) {
+                Some(all) => at(place, divisor, all.iter().copied()),
+                None => at(place, divisor, candidates.map(|one| (one.id, one.share))),
+            }
+        };
         // Only a first choice takes a turn: a second one would make every host follow on the same one for ever.
-        let turn = if tried.is_empty() { self.turn.fetch_add(1, Relaxed) } else { key.random } % total;
-        let place = if alike { turn } else { mixed(turn, total) };
-        match few.get(..count) {
-            Some(all) => at(place, divisor, all.iter().copied()),
-            None => at(place, divisor, candidates.map(|one| (one.id, one.share))),
+        let first = of(if tried.is_empty() { self.turn.fetch_add(1, Relaxed) } else { key.random })?;
+        if candidates.one(first).is_none_or(|one| room::is_idle(&one)) {
+            return Some(first);
         }
+        let room = Room::new(candidates, PERCENT);
+        let has_room = |id: &HostId| candidates.one(*id).is_some_and(|one| room.is_in(&one));
+        let mut next = (0..count.min(FEW)).filter_map(|_| of(self.turn.fetch_add(1, Relaxed)));
+        Some(first).filter(has_room).or_else(|| next.find(has_room)).or(Some(first))
     }
 }
 
+/// How far a host may be above its part, in percent: one that is slower than the others would gather what all may have.
+const PERCENT: u32 = 125;
 /// So many candidates are remembered between the two looks at them.
 const FEW: usize = 16;
 
@@ -91,7 +102,7 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{hosts, key};
+    use super::super::tests::{hosts, key, put};
     use super::*;
 
     fn turns(weights: &[u32], count: usize) -> String {
@@ -109,6 +120,28 @@ mod tests {
         assert_eq!(turns(&[100, 300], 8), "abbbabbb");
         let many = turns(&[1_000_000, 999_999], 1_000);
         assert!(!many.contains("aaa") && !many.contains("bbb"));
+    }
+
+    #[test]
+    fn a_slow_host_does_not_gather_what_all_have() {
+        let (pick, hosts) = (RoundRobin::default(), hosts(&[1, 1, 1]));
+        let chosen = |in_flight: &[u32]| {
+            put(&hosts, in_flight);
+            let mut counts = [0; 3];
+            (0..30).for_each(|_| {
+                counts[pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0 as usize] += 1
+            });
+            counts
+        };
+        assert_eq!(chosen(&[15, 0, 0]), [10, 10, 10], "few");
+        assert_eq!(chosen(&[18, 14, 16]), [10, 10, 10], "not much more than the others");
+        assert_eq!(chosen(&[40, 10, 10]), [0, 15, 15]);
+        put(&hosts, &[40, 10, 10]);
+        let mut others = HostSet::default();
+        for id in [HostId(1), HostId(2)] {
+            others.insert(id);
+        }
+        assert_eq!(pick.pick(&hosts, &key(), &others), Some(HostId(0)), "there is no other");
     }
 
     #[test]

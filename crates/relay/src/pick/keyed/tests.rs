@@ -1,5 +1,6 @@
 //! Every method: shares by weight, few keys that move, agreement, and the bound.
 
+use super::super::room::FEW;
 use super::super::tests::{hosts, put};
 use super::*;
 use crate::plan::{Args, Text};
