@@ -348,30 +348,31 @@ fn h1_a_stopping_proxy_answers_every_connection_it_took() {
 
 #[test]
 fn what_is_cut_off_gets_its_answer_and_its_record() {
-    for (grace, again) in [("500ms", false), ("30s", true)] {
-        let mut stage = eventually("an end in time", SOON, || {
-            let (origin, go) = patient();
-            let proxy = Proxy::start(&format!("grace {grace}\n{}", site(&format!("proxy {origin}"))));
-            let mut slow = proxy.client();
-            slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
-            origin.wait_for(1);
-            let begun = Instant::now();
-            proxy.signal("TERM");
-            if again {
-                proxy.wait_for_stderr("stopping; what is under way");
-                proxy.signal("TERM");
+    for (grace, how) in [("500ms", "alone"), ("30s", "told twice"), ("500ms", "paused")] {
+        let (origin, _go) = patient();
+        let mut proxy = Proxy::start(&format!("grace {grace}\n{}", site(&format!("proxy {origin}"))));
+        let mut slow = proxy.client();
+        slow.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+        origin.wait_for(1);
+        proxy.signal("TERM");
+        proxy.wait_for_stderr("stopping; what is under way");
+        match how {
+            "told twice" => proxy.signal("TERM"),
+            "paused" => {
+                proxy.signal("STOP");
+                let paused = Instant::now();
+                // Until nothing is left of its time, and of what comes after it.
+                eventually("its time", SOON, || {
+                    (paused.elapsed() > Duration::from_millis(1500)).then_some(())
+                });
+                proxy.signal("CONT");
             }
-            let Ok(answer) = slow.try_response("GET") else {
-                assert!(begun.elapsed() > Duration::from_millis(900), "grace {grace}");
-                return None; // the machine has paused until nothing was left of its time
-            };
-            assert_eq!(answer.status, 503, "grace {grace}");
-            Some((proxy, origin, go))
-        });
-        let proxy = &mut stage.0;
+            _ => {}
+        }
+        assert_eq!(slow.response().status, 503, "{how}");
         proxy.wait_for_exit(SOON);
         let line = proxy.log_of("/slow");
-        assert_eq!((&line["error"], &line["status"]), (&"stopping".into(), &503.into()), "grace {grace}");
+        assert_eq!((&line["error"], &line["status"]), (&"stopping".into(), &503.into()), "{how}");
     }
 }
 

@@ -482,8 +482,8 @@ impl Supervisor {
         workers.drain(farewell);
         let drains = self.running().snapshot.pools().iter().filter_map(|pool| pool.drain).max();
         let longest = farewell.grace.max(farewell.tunnels).max(drains.unwrap_or_default());
-        let until = Instant::now() + longest + CUT_TIME;
-        while !workers.is_finished() && Instant::now() < until {
+        let mut left = TimeLeft::new(longest + CUT_TIME);
+        while !workers.is_finished() && left.is_some_at(Instant::now()) {
             std::thread::sleep(LOOK_PAUSE);
         }
         let complete = workers.is_finished();
@@ -682,6 +682,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// How long the workers need to end what has had all its time, and to tell so.
 const CUT_TIME: Duration = Duration::from_millis(500);
 
+/// Time that is left. A pause of the whole process counts as one look at it: what is owed to the peers is told after it.
+struct TimeLeft {
+    left: Duration,
+    looked: Instant,
+}
+
+impl TimeLeft {
+    fn new(left: Duration) -> TimeLeft {
+        TimeLeft { left, looked: Instant::now() }
+    }
+
+    fn is_some_at(&mut self, now: Instant) -> bool {
+        self.left = self.left.saturating_sub(now.saturating_duration_since(self.looked).min(CUT_TIME / 2));
+        self.looked = now;
+        !self.left.is_zero()
+    }
+}
+
 /// How long a worker that serves needs to answer.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 
@@ -690,3 +708,19 @@ const LOOK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long a log that cannot be written may hold up the end of the program.
 const LOG_CLOSE_TIME: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_of_the_process_counts_as_one_look() {
+        let mut left = TimeLeft::new(Duration::from_secs(1));
+        let begun = left.looked;
+        let mut is_some_after = |ms| left.is_some_at(begun + Duration::from_millis(ms));
+        assert!(is_some_after(100));
+        assert!(is_some_after(60_000), "of which it slept for nearly all");
+        assert!(is_some_after(60_200) && is_some_after(60_400));
+        assert!(!is_some_after(60_650));
+    }
+}
