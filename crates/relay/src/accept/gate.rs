@@ -43,7 +43,12 @@ impl Gate {
         let until = worked + worked.saturating_sub(self.worked).min(pause).mul_f64(REFUSING);
         while worked < until && worker.turnstile.is_overrun(worker.clock.refresh(), most) {
             let Ok((stream, _)) = listener.accept_now() else { break };
-            turn_away(stream, listen, worker);
+            if stream.has_ended() {
+                forget(stream, worker);
+            } else {
+                worker.cells.connections.add(1);
+                refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
+            }
             worked = worker.clock.worked();
         }
         self.worked = worked;
@@ -68,13 +73,9 @@ impl Gate {
     }
 }
 
-/// Tells a client that the worker has enough to do, if it is still there.
-pub(super) fn turn_away(stream: Stream, listen: &Listen, worker: &Rc<Worker>) {
+/// Closes a connection that nobody waits for an answer on.
+pub(super) fn forget(stream: Stream, worker: &Worker) {
     worker.cells.connections.add(1);
-    if stream.has_ended() {
-        let [.., overloaded] = &worker.cells.connections_refused;
-        overloaded.add(1);
-    } else {
-        refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
-    }
+    refuse::count(NoSeat::Overloaded, worker);
+    drop(stream);
 }

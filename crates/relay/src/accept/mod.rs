@@ -34,9 +34,7 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
             (accepted, at_once) = (0, gate.rest(&listener, &listen, &worker).await);
         }
         match poll_fn(|cx| listener.poll_accept(cx)).await {
-            Ok((stream, _)) if gate.passes_over(&stream, &worker) => {
-                gate::turn_away(stream, &listen, &worker);
-            }
+            Ok((stream, _)) if gate.passes_over(&stream, &worker) => gate::forget(stream, &worker),
             Ok((stream, client)) => {
                 accepted += 1;
                 if arrive(stream, Peer::seen(client, ours), &listen, &worker) {

@@ -20,13 +20,7 @@ const LINGER: Duration = Duration::from_millis(500);
 /// sends yet, because its answer would be lost to a reset otherwise (RFC 9112 §9.6); but not of many at a time: they have no
 /// seats.
 pub fn refuse(mut stream: Stream, listen: &Listen, why: NoSeat, worker: &Rc<Worker>) {
-    let [full, unfair, memory, overloaded] = &worker.cells.connections_refused;
-    match why {
-        NoSeat::Full => full.add(1),
-        NoSeat::UnfairShare => unfair.add(1),
-        NoSeat::LowMemory => memory.add(1),
-        NoSeat::Overloaded => overloaded.add(1),
-    }
+    count(why, worker);
     let mut cx = Context::from_waker(Waker::noop());
     let mut dropped = [0; 1024];
     let is_all =
@@ -52,4 +46,15 @@ pub fn refuse(mut stream: Stream, listen: &Listen, why: NoSeat, worker: &Rc<Work
         let _ = tokio::time::timeout(LINGER, read).await;
         worker.refused_lingering.set(worker.refused_lingering.get().saturating_sub(1));
     });
+}
+
+/// Counts a connection that finds no room.
+pub fn count(why: NoSeat, worker: &Worker) {
+    let [full, unfair, memory, overloaded] = &worker.cells.connections_refused;
+    match why {
+        NoSeat::Full => full.add(1),
+        NoSeat::UnfairShare => unfair.add(1),
+        NoSeat::LowMemory => memory.add(1),
+        NoSeat::Overloaded => overloaded.add(1),
+    }
 }

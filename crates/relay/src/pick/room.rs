@@ -26,13 +26,12 @@ impl Room {
 
     /// Whether one more request is within its part, and the allowance.
     pub(super) fn is_in(self, one: &Candidate<'_>) -> bool {
-        let in_flight = one.host.in_flight();
         let most = u128::from(self.percent) * u128::from(self.requests) * u128::from(one.share);
-        in_flight < FEW || u128::from(in_flight) * u128::from(self.shares) * 100 < most
+        has_few(one) || u128::from(one.host.in_flight()) * u128::from(self.shares) * 100 < most
     }
 }
 
 /// Whether a host has so few that nobody need look at the others.
-pub(super) fn is_idle(one: &Candidate<'_>) -> bool {
+pub(super) fn has_few(one: &Candidate<'_>) -> bool {
     one.host.in_flight() < FEW
 }

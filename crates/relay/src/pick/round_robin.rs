@@ -53,7 +53,7 @@ impl Pick for RoundRobin {
         };
         // Only a first choice takes a turn: a second one would make every host follow on the same one for ever.
         let first = of(if tried.is_empty() { self.turn.fetch_add(1, Relaxed) } else { key.random })?;
-        if candidates.one(first).is_none_or(|one| room::is_idle(&one)) {
+        if candidates.one(first).is_none_or(|one| room::has_few(&one)) {
             return Some(first);
         }
         let room = Room::new(candidates, PERCENT);
