@@ -5,6 +5,8 @@ use portunus_message::Tick;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -30,8 +32,11 @@ const ROUND: Duration = Duration::from_secs(1);
 /// up with what comes has nobody waiting here.
 #[derive(Debug, Default)]
 pub struct Turnstile {
-    /// Begun in this turn.
+    /// How often the worker's runtime has had nothing left to run: a turn is over then, too.
+    rests: Arc<AtomicU32>,
+    /// Begun in this turn, and how many rests there had been.
     begun: Cell<u32>,
+    rested: Cell<u32>,
     /// Those whose connection has its turn, who go first.
     inner: Line,
     outer: Line,
@@ -43,8 +48,17 @@ pub struct Turnstile {
 }
 
 impl Turnstile {
+    /// That of a worker whose runtime counts its rests here.
+    pub fn new(rests: Arc<AtomicU32>) -> Turnstile {
+        Turnstile { rests, ..Turnstile::default() }
+    }
+
     /// Lets an exchange begin, if it need not wait for its turn.
     pub fn passes_at_once(&self) -> bool {
+        let rests = self.rests.load(Relaxed);
+        if self.rested.replace(rests) != rests {
+            self.begun.set(0);
+        }
         let may = self.begun.get() < EACH_TURN && !self.is_needed();
         if may {
             self.begun.set(self.begun.get() + 1);
@@ -237,6 +251,18 @@ mod tests {
         let second = begun.iter().skip(EACH_TURN as usize).take(EACH_TURN as usize);
         assert!(second.into_iter().all(|(_, called)| *called == u64::from(EACH_TURN)));
         assert_eq!(begun.len(), 300);
+    }
+
+    #[test]
+    fn a_turn_is_over_when_nothing_is_left_to_run() {
+        let rests = Arc::new(AtomicU32::new(0));
+        let (turnstile, clock) = (Turnstile::new(Arc::clone(&rests)), Clock::default());
+        let begun = |count| (0..count).filter(|_| begins(&turnstile, &clock) == Some(true)).count();
+        assert_eq!(begun(EACH_TURN - 1), EACH_TURN as usize - 1);
+        rests.fetch_add(1, Relaxed);
+        assert_eq!(begun(EACH_TURN + 1), EACH_TURN as usize, "the last one waits");
+        rests.fetch_add(1, Relaxed);
+        assert_eq!(begun(1), 0, "nobody goes before those who wait");
     }
 
     #[test]

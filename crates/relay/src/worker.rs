@@ -24,7 +24,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
@@ -136,12 +136,13 @@ pub struct Arrival {
 }
 
 impl Worker {
-    /// Worker `index` of those that have `shared` in common, running `snapshot`.
+    /// Worker `index` of those that have `shared` in common, running `snapshot`; its runtime counts in `rests` how often nothing was left to run.
     pub fn new(
         index: usize,
         snapshot: Arc<Snapshot>,
         recorder: Box<dyn Recorder>,
         shared: Arc<Shared>,
+        rests: Arc<AtomicU32>,
     ) -> Worker {
         let buffers = Rc::new(Buffers::default());
         let counters = Counters::default();
@@ -151,7 +152,7 @@ impl Worker {
             deadlines: Rc::default(),
             buffers,
             cells: WorkerCells::default(),
-            turnstile: Turnstile::default(),
+            turnstile: Turnstile::new(rests),
             census: Census::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),

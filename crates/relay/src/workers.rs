@@ -13,6 +13,7 @@ use portunus_message::Limits;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -132,14 +133,17 @@ fn thread(
     mailbox: mpsc::UnboundedReceiver<Message>,
     shared: Arc<Shared>,
 ) {
+    let rests = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&rests);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .max_blocking_threads(4)
         .event_interval(TASKS_BETWEEN_EVENTS)
+        .on_thread_park(move || _ = counted.fetch_add(1, Relaxed))
         .build_local(tokio::runtime::LocalOptions::default());
     let Ok(runtime) = runtime else { return };
-    runtime.block_on(live(index, snapshot, sockets, recorder, mailbox, shared));
+    runtime.block_on(live(index, snapshot, sockets, recorder, mailbox, shared, rests));
     runtime.shutdown_background();
 }
 
@@ -151,8 +155,9 @@ async fn live(
     recorder: Box<dyn Recorder>,
     mut mailbox: mpsc::UnboundedReceiver<Message>,
     shared: Arc<Shared>,
+    rests: Arc<AtomicU32>,
 ) {
-    let worker = Rc::new(Worker::new(index, snapshot, recorder, shared));
+    let worker = Rc::new(Worker::new(index, snapshot, recorder, shared, rests));
     tokio::task::spawn_local(sweep(Rc::clone(&worker)));
     tokio::task::spawn_local(keep_turns(Rc::clone(&worker)));
     let mut doors = Doors::default();
