@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Listening sockets of all workers: one for each worker and TCP address, so that the kernel spreads connections.
@@ -341,13 +342,18 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
 impl Listener {
     /// Accepts one connection and says who is at its other end.
     pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+        // Tokio takes them for readable: they would be read once in vain, with the memory of an exchange. Hardly any client has spoken
+        // when it is accepted, and an event comes in any case.
+        let nothing_yet = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         match self {
-            Listener::Tcp(listener, _) => {
-                listener.poll_accept(cx).map_ok(|(stream, client)| (Stream::Tcp(stream), client))
-            }
-            Listener::Unix(listener) => listener
-                .poll_accept(cx)
-                .map_ok(|(stream, _)| (Stream::Unix(stream), (Ipv4Addr::LOCALHOST, 0).into())),
+            Listener::Tcp(listener, _) => listener.poll_accept(cx).map_ok(|(stream, client)| {
+                _ = stream.try_io(Interest::READABLE, nothing_yet);
+                (Stream::Tcp(stream), client)
+            }),
+            Listener::Unix(listener) => listener.poll_accept(cx).map_ok(|(stream, _)| {
+                _ = stream.try_io(Interest::READABLE, nothing_yet);
+                (Stream::Unix(stream), (Ipv4Addr::LOCALHOST, 0).into())
+            }),
         }
     }
 
