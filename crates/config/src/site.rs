@@ -111,6 +111,9 @@ pub fn read(
     let Names { all: names, secure: wanting } = names(draft, &mut listen, &mut tls, scene);
     let secure = listen.secure(&tls, scene);
     let tls = tls.finish(&names, &wanting, &acme, secure, listen.list.len(), scene);
+    if tls.is_none() {
+        listen.doubt_plain(scene);
+    }
     let redirect = redirect(&listen, tls.as_ref(), &wanting);
     let mut all = Routes::new(labels.unique(label(&names, &listen.list, tls.as_ref())), routes.len() + 1);
     for draft in routes {
@@ -270,6 +273,17 @@ impl Listens {
     fn add(&mut self, listen: Listen) {
         if !self.list.contains(&listen) {
             self.list.push(listen);
+        }
+    }
+
+    /// Warns of the port of HTTPS where no TLS is spoken.
+    fn doubt_plain(&self, scene: &mut Scene<'_, '_>) {
+        for (listen, span) in &self.seen {
+            if matches!(listen, Listen::Tcp(address) if address.port() == 443) && self.marked.is_empty() {
+                let reason = "whoever connects to port 443 speaks TLS, and this site speaks plain HTTP there";
+                let hint = "write `listen :443 tls`, or `tls CERTIFICATE KEY` in the site";
+                scene.findings.warning(*span, reason).hint(hint);
+            }
         }
     }
 
