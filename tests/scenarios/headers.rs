@@ -1,6 +1,7 @@
 //! headers: what the origin is told about the client, and what nobody may pretend (rows F8–F11, A46).
 
-use portunus_tests::{Answer, Origin, Proxy, Request};
+use portunus_tests::h2::head;
+use portunus_tests::{Answer, H2, Origin, Proxy, Request};
 
 fn told(settings: &str, lines: &str) -> Request {
     let origin = Origin::says("ok");
@@ -122,6 +123,27 @@ fn f9_names_with_underscores_are_dropped_and_counted() {
     }
     assert_eq!(request.fields.one("x-fine"), Some("y"));
     assert!(request.fields.has("x.auth.user"), "dots are dropped toward FastCGI only");
+}
+
+#[test]
+fn f9_names_with_underscores_that_are_listed_pass_by_every_version() {
+    let origin = Origin::says("ok");
+    let site = portunus_tests::proxy::site(&format!("proxy {origin}"));
+    let proxy = Proxy::start(&format!("limits {{ underscores Tenant_ID user_id }}\n{site}"));
+    proxy
+        .exchange("GET / HTTP/1.1\r\nHost: a\r\ntenant_id: 1\r\nuser_id: 2\r\nuser_ids: 3\r\n\r\n")
+        .expect(200);
+    let by_h1 = origin.last();
+    let mut client = H2::connect(proxy.address());
+    let mut fields = head("GET", "/").to_vec();
+    fields.extend([("tenant_id", "1"), ("user_id", "2"), ("user_ids", "3")]);
+    let stream = client.ask(&fields, true);
+    assert_eq!(client.outcome(stream).status, 200);
+    for (request, version) in [(by_h1, "HTTP/1.1"), (origin.last(), "HTTP/2")] {
+        assert_eq!(request.fields.one("tenant_id"), Some("1"), "{version}");
+        assert_eq!(request.fields.one("user_id"), Some("2"), "{version}");
+        assert!(!request.fields.has("user_ids"), "{version}");
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn they_pass_from_http_1_to_http_1() {
     for _ in 0..2 {
         client.send(POST.replace("Host: a\r\n", "Host: a\r\nTE: trailers\r\nConnection: TE\r\n"));
         client.response_head().expect(200);
-        let end = b"5\r\nworld\r\n0\r\nX-Answer: 8\r\n\r\n";
+        let end = b"5\r\nworld\r\n0\r\nX-Answer: 8\r\nX_Under: 1\r\n\r\n";
         assert_eq!(client.exactly(end.len()), end);
         let (request, asked) = told.recv().expect("a request");
         assert_eq!(asked, ASKED);
@@ -76,7 +76,7 @@ fn they_pass_between_http_2_and_http_1() {
     assert_eq!(asked.to_ascii_lowercase(), ASKED.to_ascii_lowercase());
     let (ends, trailers) = &blocks[1];
     assert_eq!(*ends, 1);
-    assert!(trailers.len() < 20, "one of four may be any: {trailers:x?}");
+    assert!((10..40).contains(&trailers.len()), "two of four may be any: {trailers:x?}");
 }
 
 #[test]

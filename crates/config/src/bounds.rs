@@ -5,8 +5,10 @@ use crate::directives::Scope;
 use crate::draft::Draft;
 use crate::findings::Span;
 use crate::mistake::did_you_mean;
+use crate::outside::Wrong;
 use crate::values;
-use portunus_message::{Limits, duration};
+use portunus_message::name::{is_claim, is_token_byte};
+use portunus_message::{Known, Limits, duration};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -144,6 +146,9 @@ fn value(draft: &Draft, old: &Value, scene: &mut Scene<'_, '_>) -> Option<Value>
         scene.findings.error(draft.span, format!("`{}` takes no block", draft.name));
         return None;
     }
+    if old.is_array() {
+        return names(draft, scene);
+    }
     let [word] = draft.words.as_slice() else {
         let span = draft.words.get(1).map_or(draft.span, |second| second.span);
         let example = written(&draft.name, old);
@@ -166,6 +171,33 @@ fn value(draft: &Draft, old: &Value, scene: &mut Scene<'_, '_>) -> Option<Value>
     Some(new)
 }
 
+/// A limit that is a list of names.
+fn names(draft: &Draft, scene: &mut Scene<'_, '_>) -> Option<Value> {
+    if draft.words.is_empty() {
+        let reason = format!("`{}` takes one or more names", draft.name);
+        scene.findings.error(draft.span, reason).hint(format!("write it like `{} tenant_id`", draft.name));
+        return None;
+    }
+    let name =
+        |text: &str| name_mistake(text).map_or_else(|| Ok(Value::from(text)), |wrong| Err(Wrong::new(wrong)));
+    let names: Vec<Option<Value>> = draft.words.iter().map(|word| scene.parse(word, name)).collect();
+    names.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+}
+
+/// Why a field of this name cannot be let through with its underscore.
+fn name_mistake(name: &str) -> Option<String> {
+    if name.is_empty() || name.len() > 256 || !name.bytes().all(is_token_byte) {
+        return Some(format!("`{name}` is not a field name"));
+    }
+    if !name.contains('_') {
+        return Some(format!("`{name}` has no underscore, and passes in any case"));
+    }
+    let twin = name.replace('_', "-");
+    let known = Known::find(twin.as_bytes());
+    let has_meaning = known != Known::OTHER || is_claim(known, twin.as_bytes());
+    has_meaning.then(|| format!("`{name}` cannot pass: many servers take it for `{twin}`"))
+}
+
 /// What is wrong with some limits.
 pub fn mistakes(limits: &Limits) -> Vec<String> {
     fields(limits).iter().filter_map(|(name, value)| mistake(name, value)).collect()
@@ -180,6 +212,7 @@ fn mistake(name: &str, value: &Value) -> Option<String> {
             return nothing(name);
         }
         value if value.as_u64() == Some(0) => return nothing(name),
+        Value::Array(names) => return names.iter().filter_map(Value::as_str).find_map(name_mistake),
         _ => {}
     }
     value
@@ -201,6 +234,10 @@ fn fields(limits: &Limits) -> Map<String, Value> {
 
 /// A limit's value as it would be written.
 fn written(name: &str, value: &Value) -> String {
+    if let Some(names) = value.as_array() {
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        return if names.is_empty() { "none".to_owned() } else { names.join(" ") };
+    }
     let Some(number) = value.as_u64() else { return value.as_str().unwrap_or("").to_owned() };
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let unit = units.into_iter().find(|(_, shift)| number > 0 && number % (1 << shift) == 0);

@@ -37,6 +37,8 @@ pub struct Limits {
     pub header_name: usize,
     /// Fields of a request, each cookie counted.
     pub header_count: usize,
+    /// Names with an underscore that a request's fields may have; those with another one are dropped.
+    pub underscores: Vec<Box<str>>,
     /// The request target.
     pub url_bytes: usize,
     /// A request's body.
@@ -179,6 +181,7 @@ impl Default for Limits {
             header_line: 16 << 10,
             header_name: 256,
             header_count: 100,
+            underscores: Vec::new(),
             url_bytes: 8 << 10,
             body_bytes: 100 << 20,
             replay_bytes: 64 << 10,

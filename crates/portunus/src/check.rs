@@ -123,6 +123,10 @@ fn limits(
             let value = match (name.as_str(), value) {
                 ("connections", value) if *value == 0 => "from the descriptor limit".to_owned(),
                 (_, serde_json::Value::String(text)) => text.clone(),
+                (_, serde_json::Value::Array(names)) if names.is_empty() => "none".to_owned(),
+                (_, serde_json::Value::Array(names)) => {
+                    names.iter().filter_map(serde_json::Value::as_str).collect::<Vec<_>>().join(" ")
+                }
                 (name, value) => sized(name, value),
             };
             let _ = writeln!(out, "{place} {name} {value}");

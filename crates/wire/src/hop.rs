@@ -176,9 +176,10 @@ pub fn has_underscore(name: &[u8]) -> bool {
     memchr(b'_', name).is_some()
 }
 
-/// Whether a field is dropped for the underscore in its name (attack F9). A framing field in this disguise is refused (attack A3).
+/// Whether a field is dropped for the underscore in its name, which is none of `passing` (attack F9). A framing field in this
+/// disguise is refused (attack A3).
 #[inline]
-pub fn is_dropped(name: &[u8]) -> Result<bool, Crime> {
+pub fn is_dropped(name: &[u8], passing: &[Box<str>]) -> Result<bool, Crime> {
     if !has_underscore(name) {
         return Ok(false);
     }
@@ -190,7 +191,7 @@ pub fn is_dropped(name: &[u8]) -> Result<bool, Crime> {
     if is_twin_of(Known::TRANSFER_ENCODING) || is_twin_of(Known::CONTENT_LENGTH) {
         return Err(Crime::BadFraming);
     }
-    Ok(true)
+    Ok(!passing.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(name)))
 }
 
 /// More `Connection` lines that name fields than this no head may have.

@@ -297,7 +297,8 @@ impl Chunks {
                 self.count_trailer(byte).map(|()| State::TrailerValue)
             }
             (State::TrailerEnd, b'\n') => {
-                self.kept.iter_mut().for_each(|kept| kept.end_line());
+                let side = self.bounds.side;
+                self.kept.iter_mut().for_each(|kept| kept.end_line(side));
                 Ok(State::Trailer)
             }
             _ => Err(Crime::BadTrailer),
@@ -342,10 +343,12 @@ impl Chunks {
 
 impl Kept {
     /// Takes the line over, if such a field may be handed on (attacks A34, F9).
-    fn end_line(&mut self) {
+    fn end_line(&mut self, side: Side) {
         let (name, value) = self.line.split_at_checked(self.name_len).unwrap_or_default();
         let known = Known::find(name);
-        let may_pass = crate::hop::may_trail(known, name) && !crate::hop::has_underscore(name);
+        // An upstream's names are its own affair, as in its heads.
+        let may_pass = crate::hop::may_trail(known, name)
+            && (side == Side::Upstream || !crate::hop::has_underscore(name));
         if may_pass && let Some(value) = FieldValue::new(value.trim_ascii()) {
             self.fields.push(known, name, value);
         }

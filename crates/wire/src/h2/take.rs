@@ -174,7 +174,7 @@ impl<'a> Taking<'a> {
             return Err(Crime::MalformedHead);
         };
         if known == Known::OTHER {
-            if hop::is_dropped(name)? {
+            if hop::is_dropped(name, &limits.underscores)? {
                 self.underscores_dropped += 1;
             } else {
                 self.request.fields.push(known, name, plain);

@@ -145,7 +145,7 @@ fn gather<'a>(fields: &'a [u8], request: &mut Request, limits: &Limits) -> Resul
         {
             return Err(Crime::HeadTooLarge);
         }
-        if gathered.meet(&line)? && !line.index(&mut request.fields, at) {
+        if gathered.meet(&line, &limits.underscores)? && !line.index(&mut request.fields, at) {
             return Err(Crime::HeadTooLarge);
         }
     }
@@ -158,11 +158,11 @@ fn gather<'a>(fields: &'a [u8], request: &mut Request, limits: &Limits) -> Resul
 }
 
 impl<'a> Gathered<'a> {
-    /// Takes note of one line; says whether it crosses.
-    fn meet(&mut self, line: &Line<'a>) -> Result<bool, Crime> {
+    /// Takes note of one line; says whether it crosses. The names of `passing` may have an underscore.
+    fn meet(&mut self, line: &Line<'a>, passing: &[Box<str>]) -> Result<bool, Crime> {
         let known = line.known;
         if known == Known::OTHER {
-            let dropped = hop::is_dropped(line.name)?;
+            let dropped = hop::is_dropped(line.name, passing)?;
             self.underscores_dropped += u32::from(dropped);
             return Ok(!dropped);
         }

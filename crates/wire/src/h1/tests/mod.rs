@@ -11,10 +11,13 @@ use portunus_message::{Crime, Fields, Known, Limits, Method, Request, Response, 
 
 /// Scans and parses a request head on a plain listener.
 fn read(bytes: &[u8]) -> Result<(Request, RequestHead), Crime> {
-    let limits = Limits::default();
-    let end = Scan::new().advance(bytes, &HeadBounds::request(&limits))?.expect("the head is whole");
+    read_by(bytes, &Limits::default())
+}
+
+fn read_by(bytes: &[u8], limits: &Limits) -> Result<(Request, RequestHead), Crime> {
+    let end = Scan::new().advance(bytes, &HeadBounds::request(limits))?.expect("the head is whole");
     let mut request = Request::default();
-    let head = parse::request(&bytes[..end], &mut request, Scheme::Http, &limits)?;
+    let head = parse::request(&bytes[..end], &mut request, Scheme::Http, limits)?;
     Ok((request, head))
 }
 

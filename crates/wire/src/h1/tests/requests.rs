@@ -375,6 +375,11 @@ fn f9_names_with_underscores_are_dropped_and_counted() {
     let (request, head) = read(&with("X_Auth_User: a\r\nX-Auth-User: b\r\n_: c\r\nHost_: d\r\n")).unwrap();
     assert_eq!(kept(&request.fields), ["X-Auth-User: b"]);
     assert_eq!(head.underscores_dropped, 3);
+    let limits = Limits { underscores: vec!["tenant_id".into(), "Host_".into()], ..Limits::default() };
+    let lines = with("Tenant_ID: a\r\nTenant_IDs: b\r\nhost_: c\r\n");
+    let (request, head) = read_by(&lines, &limits).unwrap();
+    assert_eq!(kept(&request.fields), ["Tenant_ID: a", "host_: c"]);
+    assert_eq!(head.underscores_dropped, 1);
 }
 
 #[test]
