@@ -121,6 +121,17 @@ fn t4_a_bad_reload_is_refused_whole() {
 }
 
 #[test]
+fn what_a_refused_file_might_have_kept_is_a_warning_in_the_log_beside_its_errors() {
+    let proxy = Proxy::site("respond 200 old");
+    proxy.write_config("site * {\n listen 127.0.0.1:443\n respnd 200 new\n}\n");
+    proxy.signal("HUP");
+    for (text, level) in [("is refused", "error"), ("at port 443", "warning"), ("respnd", "error")] {
+        let line = proxy.wait_for_stderr(text);
+        assert!(line.contains(&format!(" {level}  ")), "{level}: {line}");
+    }
+}
+
+#[test]
 fn t4_huge_garbage_is_refused_quickly() {
     let proxy = Proxy::site("respond 200 old");
     for text in [

@@ -280,7 +280,7 @@ impl Listens {
     fn doubt_plain(&self, scene: &mut Scene<'_, '_>) {
         for (listen, span) in &self.seen {
             if matches!(listen, Listen::Tcp(address) if address.port() == 443) && self.marked.is_empty() {
-                let reason = "whoever connects to port 443 speaks TLS, and this site speaks plain HTTP there";
+                let reason = "clients speak TLS at port 443, and this site speaks plain HTTP there";
                 let hint = "write `listen :443 tls`, or `tls CERTIFICATE KEY` in the site";
                 scene.findings.warning(*span, reason).hint(hint);
             }

@@ -245,7 +245,7 @@ impl Supervisor {
             }
             Err(trouble) => {
                 log::error("the new configuration is refused, the old one goes on");
-                trouble.lines().iter().for_each(log::error);
+                trouble.report();
             }
         }
         result
@@ -652,6 +652,22 @@ impl Trouble {
             Trouble::Workers(error) => vec![format!("cannot start the workers: {error}")],
             Trouble::Bug => vec!["loading the configuration has panicked; this is a bug of Portunus".into()],
             Trouble::Stopping => vec!["the program is stopping".into()],
+        }
+    }
+
+    /// Says it in the log, each line by its weight: beside what is wrong stands what could have stayed.
+    fn report(&self) {
+        match self {
+            Trouble::Config(mistakes) => {
+                for mistake in &mistakes.0 {
+                    if mistake.warning {
+                        log::warn(mistake.one_line())
+                    } else {
+                        log::error(mistake.one_line())
+                    }
+                }
+            }
+            other => other.lines().iter().for_each(log::error),
         }
     }
 
