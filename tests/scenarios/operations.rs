@@ -296,6 +296,12 @@ fn secrets_are_told_by_nobody() {
     let path = place.write("x.conf", "site :18080 {\nredirect 302 /${file.token}\n}");
     let run = Run::of(["explain", "GET", "http://a:18080/", "-c", &path.to_string_lossy()]).expect(0);
     assert!(run.stdout.contains("${file.token}") && !run.stdout.contains("Sekret"), "{}", run.stdout);
+    let origin = Origin::says("ok");
+    let pool = format!("pool p {{\nserver {origin}\nhealth /live/${{file.token}}\n}}\n");
+    let proxy = Proxy::start_in(place, &format!("{pool}{}", site("proxy p")));
+    let shown = proxy.admin("GET", "/config").expect(200).text();
+    assert!(shown.contains("/live/${file.token}") && !shown.contains("Sekret"), "{shown}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).expect("JSON")["pools"][0]["name"], "p");
 }
 
 #[test]

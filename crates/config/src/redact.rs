@@ -1,6 +1,7 @@
 //! redact: what was filled in from outside is shown as it was written: `${env.NAME}`, `${file.PATH}`.
 
 use crate::mistake::Mistake;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A shorter value stands in every other text by chance.
@@ -44,6 +45,25 @@ impl Redaction {
         text
     }
 
+    /// A JSON document as it may be shown: each text in it, and no number or name.
+    pub fn of_json(&self, document: String) -> String {
+        if self.0.is_empty() {
+            return document;
+        }
+        let mut value: Value = serde_json::from_str(&document).unwrap_or_default();
+        self.clean(&mut value);
+        serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
+    }
+
+    fn clean(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.of(text),
+            Value::Array(list) => list.iter_mut().for_each(|one| self.clean(one)),
+            Value::Object(map) => map.values_mut().for_each(|one| self.clean(one)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
     /// A mistake as it may be told. Its line is shown as it was written in any case.
     pub fn mistake(&self, mistake: Mistake) -> Mistake {
         if self.0.is_empty() {
@@ -79,5 +99,16 @@ mod tests {
         assert_eq!(redaction.of("it is Secret-7-and…"), "it is ${env.A}-and…");
         assert_eq!(redaction.of("it is Secre…"), "it is …");
         assert_eq!(redaction.of("nothing…"), "nothing…");
+    }
+
+    #[test]
+    fn json_keeps_its_form() {
+        let mut redaction = Redaction::default();
+        let document = r#"{"true": [true, "so true", {"true": "x"}], "1234": 1234}"#;
+        assert_eq!(redaction.of_json(document.to_owned()), document);
+        redaction.note("true", "${env.A}");
+        redaction.note("1234", "${env.B}");
+        let shown: Value = serde_json::from_str(&redaction.of_json(document.to_owned())).unwrap();
+        assert_eq!(shown, serde_json::json!({"true": [true, "so ${env.A}", {"true": "x"}], "1234": 1234}));
     }
 }

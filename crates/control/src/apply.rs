@@ -583,7 +583,7 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The plan as it may be shown: `adapt` prints texts as they were written, but a token may have been written out (attack I2).
+/// The plan as it may be shown, but for what came from outside: a token may have been written out (attack I2).
 fn redacted(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     if let Admin::Tcp { token, .. } = &mut plan.settings.admin {
@@ -598,7 +598,7 @@ impl Running {
         sockets: Sockets,
         unheeded: Vec<String>,
     ) -> Running {
-        let json = portunus_config::adapt(&redacted(&loaded.plan));
+        let json = loaded.redaction.of_json(portunus_config::adapt(&redacted(&loaded.plan)));
         let mut warnings: Vec<_> = loaded.warnings.iter().map(|warning| warning.one_line()).collect();
         warnings.extend(unheeded);
         let hash = format!("{:016x}", fnv1a(json.as_bytes()));
