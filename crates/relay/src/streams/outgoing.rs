@@ -1,5 +1,6 @@
 //! outgoing: what goes to the client, at the pace of its windows and of its socket.
 
+use super::stream::Turn;
 use super::{Inner, Stream, Streams};
 use crate::net;
 use portunus_message::{Fields, Status};
@@ -22,8 +23,10 @@ pub(super) struct Outgoing {
     pub(super) window: i64,
     /// What may be sent on a new stream.
     pub(super) window_each: i64,
-    /// Streams that have something to send and no room.
+    /// Streams that have something to send and no room: each sends a frame when it is its turn, and stands behind the others again.
     waiting: VecDeque<Rc<Stream>>,
+    /// How many have been called and have not come yet.
+    called: usize,
     /// The stream of the last frame with a head or a body, and where in `out` that frame begins: its flags may still be changed.
     last: Option<(u32, usize)>,
     /// The memory of a head.
@@ -39,6 +42,7 @@ impl Default for Outgoing {
             window: frame::WINDOW_USUAL,
             window_each: frame::WINDOW_USUAL,
             waiting: VecDeque::new(),
+            called: 0,
             last: None,
             spare: Answer::default(),
         }
@@ -94,20 +98,33 @@ impl Outgoing {
         self.encoder.resize(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
-    /// Wakes those that wait, as many as there is room for; each wakes the next when it leaves some.
+    /// Calls those that wait, as many as there is room for a frame of; each calls the next when it leaves some.
     pub(super) fn wake_waiting(&mut self) {
-        let mut room = BUFFERED_MAX.saturating_sub(self.pending());
-        while room > 0 && self.window > 0 {
+        let room = BUFFERED_MAX.saturating_sub(self.pending());
+        let room = if room < PIECE_MIN { 0 } else { room };
+        let room = usize::try_from(self.window).unwrap_or(0).min(room);
+        while self.called * FRAME_MAX < room {
             let Some(stream) = self.waiting.pop_front() else { return };
-            stream.queued.set(false);
+            stream.turn.set(Turn::Called);
+            self.called += 1;
             stream.wake();
-            room = room.saturating_sub(FRAME_MAX);
         }
+    }
+
+    /// A stream that has been called is here; says whether it had been.
+    fn has_come(&mut self, stream: &Stream) -> bool {
+        let called = stream.turn.get() == Turn::Called;
+        if called {
+            stream.turn.set(Turn::None);
+            self.called -= 1;
+        }
+        called
     }
 
     /// Whoever needs no room any more stands in nobody's way.
     fn leave_line(&mut self, stream: &Stream) {
-        if stream.queued.replace(false) {
+        self.has_come(stream);
+        if stream.turn.replace(Turn::None) == Turn::Waits {
             self.waiting.retain(|other| other.id != stream.id);
         }
     }
@@ -152,13 +169,13 @@ impl Outgoing {
 }
 
 /// The longest frame that is sent. Longer ones, where a client takes them, make others wait longer and win nothing.
-const FRAME_MAX: usize = frame::LENGTH_USUAL;
+pub(super) const FRAME_MAX: usize = frame::LENGTH_USUAL;
 /// The flags' place in a frame's head.
 const FLAGS_AT: usize = 4;
 /// How much may wait for the socket until no more of a body is taken.
 const BUFFERED_MAX: usize = 64 << 10;
 /// The least piece of a body that is worth a frame, where there is more of it.
-const PIECE_MIN: i64 = 2 << 10;
+const PIECE_MIN: usize = 2 << 10;
 
 impl Streams {
     /// Sends an informational head at once.
@@ -189,17 +206,25 @@ impl Streams {
         std::mem::take(&mut self.inner.borrow_mut().outgoing.spare)
     }
 
-    /// Takes some of a body over; says how much. Where nothing can be taken, the stream is woken when there is room.
+    /// Takes some of a body over; says how much. Where nothing can be taken, or others wait for room, the stream is woken when it is
+    /// its turn.
     pub fn poll_send(&self, cx: &Context<'_>, stream: &Rc<Stream>, data: &[u8]) -> Poll<usize> {
         let Inner { outgoing, .. } = &mut *self.inner.borrow_mut();
+        let called = outgoing.has_come(stream);
+        let others_wait = outgoing.called > 0 || !outgoing.waiting.is_empty();
+        let most = match (others_wait, called) {
+            (false, _) => data.len(),
+            (true, true) => data.len().min(FRAME_MAX),
+            (true, false) => 0,
+        };
         let mut taken = 0;
-        while let Some(rest) = data.get(taken..).filter(|rest| !rest.is_empty()) {
-            let room = BUFFERED_MAX.saturating_sub(outgoing.pending()) as i64;
+        while let Some(rest) = data.get(taken..most).filter(|rest| !rest.is_empty()) {
+            let room = BUFFERED_MAX.saturating_sub(outgoing.pending());
             let window = stream.window_out.get().min(outgoing.window);
-            let wanted = rest.len().min(FRAME_MAX) as i64;
+            let wanted = rest.len().min(FRAME_MAX);
             // Another small frame is not worth it while the socket has enough to do.
             let room = if room < wanted.min(PIECE_MIN) { 0 } else { room };
-            let count = wanted.min(window).min(room);
+            let count = window.min(wanted.min(room) as i64);
             let Some(piece) = usize::try_from(count).ok().and_then(|count| rest.get(..count)) else { break };
             if piece.is_empty() {
                 break;
@@ -217,8 +242,10 @@ impl Streams {
             if stream.window_out.get() <= 0 {
                 // It is woken when its own window grows; if it was its turn, it is the next one's.
                 outgoing.wake_waiting();
-            } else if !stream.queued.replace(true) {
-                outgoing.waiting.push_back(Rc::clone(stream));
+            } else if stream.turn.replace(Turn::Waits) == Turn::None {
+                // Who was called and has found nothing is the first to be called again.
+                let place = if called { 0 } else { outgoing.waiting.len() };
+                outgoing.waiting.insert(place, Rc::clone(stream));
             }
             return Poll::Pending;
         }
@@ -236,6 +263,10 @@ impl Streams {
         }
         let inner = &mut *self.inner.borrow_mut();
         let outgoing = &mut inner.outgoing;
+        if stream.turn.get() != Turn::None {
+            outgoing.leave_line(stream);
+            outgoing.wake_waiting();
+        }
         match trailers {
             Some(trailers) => outgoing.fields(stream.id, true, |encoder, out| {
                 give::trailers(trailers, encoder, out);

@@ -28,10 +28,22 @@ pub struct Stream {
     pub(super) done: Cell<bool>,
     /// Whether nobody serves it any more.
     pub(super) left: Cell<bool>,
-    /// Whether it stands in line for room to send in.
-    pub(super) queued: Cell<bool>,
+    /// Where it stands in the line for room to send in.
+    pub(super) turn: Cell<Turn>,
     fault: Cell<Option<Fault>>,
     waker: RefCell<Option<Waker>>,
+}
+
+/// Where a stream stands that has something to send and no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Not in the line.
+    #[default]
+    None,
+    /// In the line.
+    Waits,
+    /// It has been called, and may send a frame.
+    Called,
 }
 
 /// What has ended a stream before its time.
@@ -59,7 +71,7 @@ impl Stream {
             window_out: Cell::new(window_out),
             done: Cell::default(),
             left: Cell::default(),
-            queued: Cell::default(),
+            turn: Cell::default(),
             fault: Cell::default(),
             waker: RefCell::default(),
         }

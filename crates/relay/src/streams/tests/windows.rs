@@ -1,9 +1,11 @@
 //! windows: what is sent and taken keeps to them, and costs no memory beyond; nobody who waits for room is forgotten.
 
+use super::super::outgoing::FRAME_MAX;
 use super::*;
 use crate::link::Front;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Counts how often it is woken.
 #[derive(Default)]
@@ -261,4 +263,111 @@ fn b12_nobody_stands_in_line_who_is_gone() {
         said(&streams);
     }
     assert_eq!(streams.inner.borrow().outgoing.in_line(), 0);
+}
+
+/// Streams whose tasks send whatever they may, in the order in which they are woken, as a run queue has it.
+struct Senders {
+    all: Vec<(Rc<Stream>, Waker, usize)>,
+    woken: Arc<Mutex<VecDeque<usize>>>,
+}
+
+/// Puts a task in the run queue.
+struct Task(usize, Arc<Mutex<VecDeque<usize>>>);
+
+impl std::task::Wake for Task {
+    fn wake(self: Arc<Task>) {
+        let mut woken = self.1.lock().unwrap();
+        if !woken.contains(&self.0) {
+            woken.push_back(self.0);
+        }
+    }
+}
+
+impl Senders {
+    fn new(streams: &Streams, count: usize) -> Senders {
+        hear(streams, &made(Kind::Settings, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]));
+        said(streams);
+        let mut senders = Senders { all: Vec::new(), woken: Arc::default() };
+        (0..count).for_each(|_| senders.add(streams));
+        senders
+    }
+
+    fn add(&mut self, streams: &Streams) {
+        let at = self.all.len();
+        let waker = Waker::from(Arc::new(Task(at, Arc::clone(&self.woken))));
+        waker.wake_by_ref();
+        self.all.push((begin(streams, &get(at as u32 * 2 + 1)), waker, 0));
+    }
+
+    fn is_woken(&self, at: usize) -> bool {
+        self.woken.lock().unwrap().contains(&at)
+    }
+
+    /// Sends until nobody has anything to do; how much each has sent in all.
+    fn run(&mut self, streams: &Streams) -> Vec<usize> {
+        loop {
+            let Some(at) = self.woken.lock().unwrap().pop_front() else { break };
+            let (stream, waker, sent) = &mut self.all[at];
+            if stream.left.get() {
+                continue;
+            }
+            let cx = Context::from_waker(waker);
+            while let Poll::Ready(count) = streams.poll_send(&cx, stream, &[b'x'; 40_000]) {
+                *sent += count;
+            }
+            said(streams); // the socket takes it all
+            streams.inner.borrow_mut().outgoing.wake_waiting();
+        }
+        self.all.iter().map(|(.., sent)| *sent).collect()
+    }
+}
+
+#[test]
+fn streams_take_turns_however_small_the_steps_of_the_window_are() {
+    for step in [1_000, 4_000, 10_007, 16_384, 32_768, 60_000, 200_000] {
+        let streams = begun();
+        let mut senders = Senders::new(&streams, 5);
+        senders.run(&streams);
+        let mut given = 65_535;
+        let more = made(Kind::WindowUpdate, 0, 0, &u32::to_be_bytes(step));
+        for _ in 0..100 {
+            hear(&streams, &more);
+            given += step as usize;
+            assert_eq!(senders.run(&streams).iter().sum::<usize>(), given, "{step}: all that may be sent is");
+        }
+        let sent = senders.run(&streams);
+        let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
+        // Who came first had the window that there is at the beginning.
+        assert!(most - least <= 65_535 + 2 * FRAME_MAX, "{step}: {sent:?}");
+        // A newcomer waits for no more than a frame of each of them.
+        senders.add(&streams);
+        let mut waited = 0;
+        while senders.run(&streams)[5] == 0 {
+            hear(&streams, &more);
+            waited += step as usize;
+            assert!(waited <= 6 * FRAME_MAX + step as usize, "{step}");
+        }
+    }
+}
+
+#[test]
+fn who_was_called_and_ends_hands_the_turn_on() {
+    let streams = begun();
+    let mut senders = Senders::new(&streams, 4);
+    senders.run(&streams);
+    let ends: [fn(&Streams, &Stream); 3] = [
+        |streams, stream| streams.leave(stream, 0, Code::INTERNAL_ERROR),
+        |streams, stream| {
+            streams.finish(stream, None);
+            stream.left.set(true);
+        },
+        |streams, stream| streams.leave(stream, 0, Code::NO_ERROR),
+    ];
+    for end in ends {
+        let before: usize = senders.run(&streams).iter().sum();
+        hear(&streams, &made(Kind::WindowUpdate, 0, 0, &[0, 0, 0x10, 0])); // calls the first
+        let at = (0..4).find(|at| senders.is_woken(*at)).expect("one");
+        end(&streams, &senders.all[at].0);
+        assert_eq!(senders.run(&streams).iter().sum::<usize>() - before, 0x1000);
+    }
 }
