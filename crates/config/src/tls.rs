@@ -288,6 +288,7 @@ impl ToServers {
     /// One option; whether it is one of these.
     pub fn option(&mut self, key: &str, value: &Value, scene: &mut Scene<'_, '_>) -> bool {
         match key {
+            "tls" if value.text.value != "insecure" => {} // which has been said
             "tls" => {
                 let reason = "`insecure` believes whoever answers: anybody on the way can read and change what is sent";
                 scene.findings.warning(value.span, reason).hint("`ca=FILE` believes one authority");

@@ -89,6 +89,10 @@ pub struct Limits {
     #[serde(with = "crate::duration")]
     #[schemars(with = "String")]
     pub resets_time: Duration,
+    /// Those that are taken back later than this count for nothing.
+    #[serde(with = "crate::duration")]
+    #[schemars(with = "String")]
+    pub resets_early: Duration,
     /// Requests of an HTTP/2 connection that are so wrong that they are reset.
     pub resets_sent: usize,
     /// Frames of an HTTP/2 connection that carry nothing, in `idle_frames_time`.
@@ -200,6 +204,7 @@ impl Default for Limits {
             connection_window: 1 << 20,
             resets: 100,
             resets_time: seconds(30),
+            resets_early: Duration::from_millis(100),
             resets_sent: 50,
             idle_frames: 100,
             idle_frames_time: seconds(10),

@@ -152,7 +152,7 @@ impl Shared {
         if arrived.head.stream.fault().is_some() {
             let at = arrived.at;
             self.turn_away(arrived, Code::CANCEL);
-            return self.streams.watch.was_reset(at);
+            return self.streams.watch.was_reset(at, self.worker.clock.now());
         }
         self.running.set(self.running.get() + 1);
         runners::serve(arrived, Running(Rc::clone(self)));
@@ -219,7 +219,7 @@ async fn stream(arrived: Arrived, running: Running) {
     }
     let answered = active.client.as_ref().is_none_or(|client| client.answered);
     match active.exchange.error.map(|error| error.crime) {
-        Some(Crime::ClientGone) if !answered => shared.streams.watch.was_reset(worker.clock.now()),
+        Some(Crime::ClientGone) if !answered => shared.streams.watch.was_reset(at, worker.clock.now()),
         // The client has named the host that this connection is for, and it is good for that no more.
         Some(Crime::Misdirected) if shared.is_own_host(&active) => shared.streams.watch.ask_to_go(),
         _ => {}

@@ -192,7 +192,7 @@ fn unpadded<'a>(head: &FrameHead, payload: &'a [u8]) -> Result<&'a [u8], Wrong> 
     Ok(rest.get(..length).unwrap_or(rest))
 }
 
-/// The longest name or value that is unpacked.
-const STRING_MAX: usize = 64 << 10;
+/// A name or a value may be as long as its block, which is bounded: what is too long is answered, not an error of the connection.
+const STRING_MAX: usize = 1 << 30;
 /// In how many frames a block may come.
 const BLOCK_FRAMES_MAX: usize = 8;

@@ -170,10 +170,12 @@ impl Streams {
             .saturating_add(self.limits.response_rate_after)
     }
 
-    /// Ends everything at once.
+    /// Ends everything at once; what was under way has this for a reason.
     pub fn cut(&self, crime: Crime) {
         let code = if crime == Crime::BadFrames { Code::PROTOCOL_ERROR } else { Code::ENHANCE_YOUR_CALM };
-        self.inner.borrow_mut().end(code, Over::Cut);
+        let inner = &mut *self.inner.borrow_mut();
+        inner.end(code, Over::Cut);
+        inner.open.iter().for_each(|stream| stream.fail(Fault::Wrong(crime)));
     }
 
     /// Whether the connection is over, and why.

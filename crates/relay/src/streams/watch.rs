@@ -142,9 +142,10 @@ impl Watch {
         self.in_block.get().map(|(_, since)| since)
     }
 
-    /// Counts a request that was taken back before it was answered (attack B7).
-    pub fn was_reset(&self, now: Tick) {
-        if self.resets.add(now, self.limits.resets_time) > self.limits.resets {
+    /// Counts a request that came at `began` and was taken back before it was answered (attack B7). Whoever takes requests back later than
+    /// at once, because a deadline has passed or somebody has changed his mind, asks for no more than other clients do.
+    pub fn was_reset(&self, began: Tick, now: Tick) {
+        if now.since(began) < self.limits.resets_early && self.resets.add(now, self.limits.resets_time) > self.limits.resets {
             self.judge(Verdict::TooMuch(Crime::TooManyResets));
         }
     }
@@ -177,3 +178,23 @@ impl Watch {
 
 /// How many bytes one word of acknowledgement has to be about.
 const EACH: u64 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b7_only_what_is_taken_back_at_once_is_too_much() {
+        let watch = Watch::new(Rc::default());
+        for number in 0..10_000 {
+            let began = Tick(number * 1000);
+            watch.was_reset(began, began + Duration::from_millis(100));
+        }
+        assert_eq!(watch.verdict(), Verdict::Good);
+        for number in 0..=100 {
+            assert_eq!(watch.verdict(), Verdict::Good, "{number}");
+            watch.was_reset(Tick(20_000_000), Tick(20_099_999));
+        }
+        assert_eq!(watch.verdict(), Verdict::TooMuch(Crime::TooManyResets));
+    }
+}

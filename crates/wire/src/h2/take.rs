@@ -120,7 +120,7 @@ impl<'a> Taking<'a> {
                 self.method.replace(method).is_none()
             }
             // Which of them was used is known better than the client can tell (attack B4).
-            Pseudo::Scheme if !matches!(value, b"http" | b"https") => return Err(Crime::BadTarget),
+            Pseudo::Scheme if !is_scheme(value) => return Err(Crime::BadTarget),
             Pseudo::Scheme => !std::mem::replace(&mut self.has_scheme, true),
             Pseudo::Authority => {
                 self.request.target.set_authority(value).map_err(|_| Crime::BadHost)?;
@@ -192,7 +192,7 @@ impl<'a> Taking<'a> {
             Known::EXPECT if !value.eq_ignore_ascii_case(b"100-continue") => return Err(Crime::BadExpect),
             Known::EXPECT => self.expects_continue = true,
             Known::SEC_WEBSOCKET_VERSION => self.websocket_13 = value == b"13",
-            Known::TE if value == b"trailers" => self.request.trailers = true,
+            Known::TE if value.eq_ignore_ascii_case(b"trailers") => self.request.trailers = true,
             Known::COOKIE => {
                 if !self.cookies.is_empty() && !value.is_empty() {
                     self.cookies.extend_from_slice(b"; ");
@@ -288,6 +288,11 @@ pub fn add_key(request: &mut Request, random: u128) {
     if let Some(key) = FieldValue::new(&key) {
         request.fields.set(Known::SEC_WEBSOCKET_KEY, key);
     }
+}
+
+/// Whether it is a scheme that is served; schemes have no case (RFC 9110 §4.2.3).
+fn is_scheme(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"http") || value.eq_ignore_ascii_case(b"https")
 }
 
 /// A client's trailers that are being taken over.

@@ -131,16 +131,21 @@ impl Drive<'_> {
         streams.watch.is_in(streams.in_block(), worker.clock.now());
     }
 
+    /// Tells the client that the connection ends now, and why.
+    fn cut(&mut self, crime: Crime, now: Tick) -> Look {
+        self.shared.worker.cells.crime(crime);
+        self.cut_at = Some(now + LAST_WORDS);
+        self.shared.streams.cut(crime);
+        Look::Changed
+    }
+
     /// Looks whether the connection may go on, and until when. `flushed`: all that was to be sent has gone.
     fn look(&mut self, flushed: bool) -> Look {
         let Shared { worker, limits, streams, .. } = &**self.shared;
         let watch = &streams.watch;
         let now = worker.clock.refresh();
         if let Verdict::TooMuch(crime) = watch.verdict() {
-            worker.cells.crime(crime);
-            self.cut_at = Some(now + LAST_WORDS);
-            streams.cut(crime);
-            return Look::Changed;
+            return self.cut(crime, now);
         }
         // A client that takes nothing keeps nothing (attack B12); streams have clocks of their own.
         let stalls_at = watch.stalled().map_or(Tick::NEVER, |since| since + limits.response_idle);
@@ -150,8 +155,7 @@ impl Drive<'_> {
         }
         let block_at = watch.in_block().map_or(Tick::NEVER, |since| since + limits.header_time);
         if now >= block_at {
-            worker.cells.crime(Crime::HeadTimeout);
-            return Look::Over;
+            return self.cut(Crime::HeadTimeout, now);
         }
         let mut at = stalls_at.min(block_at).min(self.shared.look_in_line(now));
         let all_served = self.shared.running.get() == 0;
