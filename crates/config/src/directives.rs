@@ -836,7 +836,7 @@ pub const FORMS: &[Form] = &[
                     "curves",
                     Place::Option,
                     Kind::Text,
-                    "How keys may be agreed on, the preferred first: `X25519MLKEM768`, `SecP256r1MLKEM768`, `x25519`, `secp256r1`, `secp384r1`. Without it \
+                    "How keys may be agreed on, with commas between them; the client's order decides: `X25519MLKEM768`, `SecP256r1MLKEM768`, `x25519`, `secp256r1`, `secp384r1`. Without it \
                      `X25519MLKEM768,x25519,secp256r1,secp384r1`; the first of them holds against quantum computers, too.",
                 ),
             ],

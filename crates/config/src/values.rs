@@ -176,7 +176,13 @@ pub fn address(text: &str) -> Result<Address, Wrong> {
             "http" | "h2c" => default_port = Some("80"),
             "https" => default_port = Some("443"),
             _ => {
-                let hint = did_you_mean(scheme, ["http", "https", "h2c", "unix"]);
+                let hint = match scheme {
+                    "grpc" => Some("gRPC goes by `h2c://`, or by `https://` with TLS".to_owned()),
+                    "grpcs" => Some("gRPC with TLS goes by `https://`".to_owned()),
+                    "ws" => Some("WebSockets go by `http://`; nothing has to be written for them".to_owned()),
+                    "wss" => Some("WebSockets with TLS go by `https://`".to_owned()),
+                    _ => did_you_mean(scheme, ["http", "https", "h2c", "unix"]),
+                };
                 return Err(Wrong { hint, ..Wrong::new(format!("has an unknown scheme, `{scheme}`")) });
             }
         }

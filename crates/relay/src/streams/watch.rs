@@ -145,7 +145,9 @@ impl Watch {
     /// Counts a request that came at `began` and was taken back before it was answered (attack B7). Whoever takes requests back later than
     /// at once, because a deadline has passed or somebody has changed his mind, asks for no more than other clients do.
     pub fn was_reset(&self, began: Tick, now: Tick) {
-        if now.since(began) < self.limits.resets_early && self.resets.add(now, self.limits.resets_time) > self.limits.resets {
+        if now.since(began) < self.limits.resets_early
+            && self.resets.add(now, self.limits.resets_time) > self.limits.resets
+        {
             self.judge(Verdict::TooMuch(Crime::TooManyResets));
         }
     }

@@ -128,6 +128,10 @@ pub(super) fn key_of(text: &[u8]) -> Result<PrivateKeyDer<'static>, Flaw> {
             hint: Some("`openssl pkey -in KEY -out NEW` takes the password off".to_owned()),
             ..flaw(Part::Key, "is protected by a password")
         }),
+        Err(pem::Error::NoItemsFound) if contains(text, b"BEGIN CERTIFICATE") => Err(Flaw {
+            hint: Some("the key stands behind the certificate, mostly in a file of its own".to_owned()),
+            ..flaw(Part::Key, "holds a certificate and no private key")
+        }),
         Err(pem::Error::NoItemsFound) => Err(Flaw {
             hint: Some("it has to be PEM, which begins with `-----BEGIN PRIVATE KEY-----`".to_owned()),
             ..flaw(Part::Key, "holds no private key")
@@ -246,7 +250,7 @@ pub(super) mod tests {
         assert_eq!(read(&key, &chain).reason, "holds a key and no certificate");
         assert_eq!(read("hello", &key).reason, "holds no certificate");
         assert_eq!(read(&chain, "hello").reason, "holds no private key");
-        assert_eq!(read(&chain, &chain).reason, "holds no private key");
+        assert_eq!(read(&chain, &chain).reason, "holds a certificate and no private key");
         let broken = chain.replacen("MII", "AII", 1);
         assert_eq!(read(&broken, &key).reason, "holds a broken certificate");
         let cut = chain.replacen("-----END CERTIFICATE-----", "", 1);

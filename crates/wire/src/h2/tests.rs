@@ -41,6 +41,11 @@ fn a_request_is_taken_over() {
     assert_eq!(out.fields.get_all(Known::COOKIE).collect::<Vec<_>>(), [b"a=1; b=2"]);
     assert!(out.trailers && !out.fields.has(Known::TE) && out.body.is_empty());
     assert_eq!(out.fields.len(), 3);
+    // Schemes and codings have no case.
+    assert!(get(&[("te", "Trailers")]).unwrap().trailers);
+    let mut shouted = asks("GET", "/", &[]);
+    shouted.iter_mut().filter(|(name, _)| *name == ":scheme").for_each(|(_, value)| *value = "HTTP");
+    assert!(take(&shouted, true).is_ok());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! # JSON
 //!
 //! One object a line. Always there: `time` (when the exchange ended, RFC 3339 in UTC with milliseconds), `id`,
-//! `client`, `status` (`null` when nothing was sent), `bytes_up`, `bytes_down` (of bodies), `tries`, `total`.
+//! `client`, `status` (that of the reason when nothing was sent: 499 for a client that left; `null` without one), `bytes_up`, `bytes_down` (of bodies), `tries`, `total`.
 //! There when known: `client_port` (absent behind a trusted proxy), `via` (the proxy that has told who the client is by a PROXY header), `method`, `host`, `path` (as asked, before any
 //! rewriting), `protocol`, `websocket` (`true` only), `referer`, `user_agent`, `route`, `pool`, `upstream` (of the last attempt),
 //! `retry` (`refused-by-budget` only), the timers `queue` (head complete → host chosen), `connect` (→ connection there), `first_byte` (→ head of the
@@ -13,7 +13,7 @@
 //! # Combined
 //!
 //! `client - - [time] "method path protocol" status bytes "referer" "user-agent"`, the bytes being those of the
-//! body. When nothing was sent the status is that of the reason (499 for a client that left), or 000.
+//! body. Without a status it is 000.
 //!
 //! # Both
 //!
