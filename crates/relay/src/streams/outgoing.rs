@@ -23,7 +23,7 @@ pub(super) struct Outgoing {
     pub(super) window: i64,
     /// What may be sent on a new stream.
     pub(super) window_each: i64,
-    /// Streams that have something to send and no room: each sends a frame when it is its turn, and stands behind the others again.
+    /// Streams that have something to send and no room: each sends some when it is its turn, and stands behind the others again.
     waiting: VecDeque<Rc<Stream>>,
     /// How many have been called and have not come yet.
     called: usize,
@@ -98,12 +98,12 @@ impl Outgoing {
         self.encoder.resize(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
-    /// Calls those that wait, as many as there is room for a frame of; each calls the next when it leaves some.
+    /// Calls those that wait, as many as there is room for; each calls the next when it leaves some.
     pub(super) fn wake_waiting(&mut self) {
         let room = BUFFERED_MAX.saturating_sub(self.pending());
         let room = if room < PIECE_MIN { 0 } else { room };
         let room = usize::try_from(self.window).unwrap_or(0).min(room);
-        while self.called * FRAME_MAX < room {
+        while self.called * TURN_MAX < room {
             let Some(stream) = self.waiting.pop_front() else { return };
             stream.turn.set(Turn::Called);
             self.called += 1;
@@ -169,9 +169,11 @@ impl Outgoing {
 }
 
 /// The longest frame that is sent. Longer ones, where a client takes them, make others wait longer and win nothing.
-pub(super) const FRAME_MAX: usize = frame::LENGTH_USUAL;
+const FRAME_MAX: usize = frame::LENGTH_USUAL;
 /// The flags' place in a frame's head.
 const FLAGS_AT: usize = 4;
+/// What a stream sends of its body until it is the next one's turn, where others wait: the less, the fairer, and the more often it is woken.
+pub(super) const TURN_MAX: usize = 2 * FRAME_MAX;
 /// How much may wait for the socket until no more of a body is taken.
 const BUFFERED_MAX: usize = 64 << 10;
 /// The least piece of a body that is worth a frame, where there is more of it.
@@ -214,7 +216,7 @@ impl Streams {
         let others_wait = outgoing.called > 0 || !outgoing.waiting.is_empty();
         let most = match (others_wait, called) {
             (false, _) => data.len(),
-            (true, true) => data.len().min(FRAME_MAX),
+            (true, true) => data.len().min(TURN_MAX),
             (true, false) => 0,
         };
         let mut taken = 0;

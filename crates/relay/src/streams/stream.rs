@@ -42,7 +42,7 @@ pub(super) enum Turn {
     None,
     /// In the line.
     Waits,
-    /// It has been called, and may send a frame.
+    /// It has been called, and may send.
     Called,
 }
 

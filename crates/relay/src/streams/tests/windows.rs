@@ -1,6 +1,6 @@
 //! windows: what is sent and taken keeps to them, and costs no memory beyond; nobody who waits for room is forgotten.
 
-use super::super::outgoing::FRAME_MAX;
+use super::super::outgoing::TURN_MAX;
 use super::*;
 use crate::link::Front;
 use std::collections::VecDeque;
@@ -338,14 +338,15 @@ fn streams_take_turns_however_small_the_steps_of_the_window_are() {
         let sent = senders.run(&streams);
         let (least, most) = (sent.iter().min().unwrap(), sent.iter().max().unwrap());
         // Who came first had the window that there is at the beginning.
-        assert!(most - least <= 65_535 + 2 * FRAME_MAX, "{step}: {sent:?}");
-        // A newcomer waits for no more than a frame of each of them.
+        let turn = TURN_MAX.min(step as usize);
+        assert!(most - least <= 65_535 + 2 * turn, "{step}: {sent:?}");
+        // A newcomer waits for no more than a turn of each of them.
         senders.add(&streams);
         let mut waited = 0;
         while senders.run(&streams)[5] == 0 {
             hear(&streams, &more);
             waited += step as usize;
-            assert!(waited <= 6 * FRAME_MAX + step as usize, "{step}");
+            assert!(waited <= 7 * turn + step as usize, "{step}: {waited}");
         }
     }
 }
