@@ -7,8 +7,8 @@ use crate::findings::Span;
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::values;
-use portunus_message::name::{is_claim, is_token_byte};
-use portunus_message::{Known, Limits, duration};
+use portunus_message::name::is_claim;
+use portunus_message::{FieldName, Known, Limits, duration};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -186,7 +186,7 @@ fn names(draft: &Draft, scene: &mut Scene<'_, '_>) -> Option<Value> {
 
 /// Why a field of this name cannot be let through with its underscore.
 fn name_mistake(name: &str) -> Option<String> {
-    if name.is_empty() || name.len() > 256 || !name.bytes().all(is_token_byte) {
+    if FieldName::new(name).is_none() {
         return Some(format!("`{name}` is not a field name"));
     }
     if !name.contains('_') {

@@ -598,10 +598,11 @@ impl Running {
         sockets: Sockets,
         unheeded: Vec<String>,
     ) -> Running {
-        let json = loaded.redaction.of_json(portunus_config::adapt(&redacted(&loaded.plan)));
+        let json = portunus_config::adapt(&redacted(&loaded.plan));
         let mut warnings: Vec<_> = loaded.warnings.iter().map(|warning| warning.one_line()).collect();
         warnings.extend(unheeded);
-        let hash = format!("{:016x}", fnv1a(json.as_bytes()));
+        let hash = format!("{:016x}", fnv1a(json.as_bytes())); // another path from outside is another configuration
+        let json = loaded.redaction.of_json(json);
         Running {
             snapshot,
             sockets,
