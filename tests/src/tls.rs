@@ -80,6 +80,16 @@ impl Authority {
 }
 
 impl Pair {
+    /// A certificate for these names that has signed itself and is marked as an authority's, as most tools make it.
+    pub fn of_itself(names: &[&str]) -> Pair {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate").pem();
+        Pair { certificate, key: key.serialize_pem() }
+    }
+
     /// Writes it to `NAME.pem` and `NAME.key`.
     pub fn write(&self, place: &Place, name: &str) {
         place.write(&format!("{name}.pem"), &self.certificate);

@@ -105,10 +105,11 @@ fn configured(
     identity: Option<&Arc<Certificate>>,
 ) -> Result<ClientConfig, Error> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let builder = match roots {
-        Some(roots) => builder.with_root_certificates(Arc::clone(&roots.store)),
-        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider()))),
+    let verifier = match roots {
+        Some(roots) => roots.verifier().map_err(|error| Error::General(error.to_string()))?,
+        None => Arc::new(Anybody(provider())),
     };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     Ok(match identity {
         Some(own) => {
             builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&own.key))))

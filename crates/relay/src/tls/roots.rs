@@ -1,9 +1,9 @@
 //! Roots: whose certificates are believed.
 
 use super::certificate::{Flaw, Part, flaw};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
@@ -49,13 +49,17 @@ impl Roots {
     pub fn client(&self) -> Result<Arc<ClientConfig>, String> {
         let builder = ClientConfig::builder_with_provider(super::provider());
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.store), super::provider());
-        let inner = inner.build().map_err(|error| error.to_string())?;
-        let verifier = Arc::new(OrItself { given: self.given.clone(), inner });
+        let verifier = self.verifier().map_err(|error| error.to_string())?;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+
+    /// Who decides whether a server is believed.
+    pub(super) fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, VerifierBuilderError> {
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(&self.store), super::provider());
+        Ok(Arc::new(OrItself { given: self.given.clone(), inner: inner.build()? }))
     }
 
     /// Whether both believe the same.
@@ -129,10 +133,7 @@ mod tests {
     fn a_certificate_that_was_given_is_believed_for_its_names_and_its_time() {
         let (pem, _) = made(&["a.example"], &rcgen::PKCS_ECDSA_P256_SHA256);
         let (other, _) = made(&["a.example"], &rcgen::PKCS_ECDSA_P256_SHA256);
-        let roots = Roots::read(pem.as_bytes()).unwrap();
-        let inner =
-            WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots.store), crate::tls::provider());
-        let verifier = OrItself { given: roots.given.clone(), inner: inner.build().unwrap() };
+        let verifier = Roots::read(pem.as_bytes()).unwrap().verifier().unwrap();
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
         let verify = |pem: &str, name: &'static str, now| {
             let name = ServerName::try_from(name).unwrap();
