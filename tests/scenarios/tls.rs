@@ -509,6 +509,32 @@ fn d8_who_proves_nothing_or_the_wrong_thing_is_turned_away() {
     assert!(refused(&strange, "want.test") && refused(&strange, "ask.test"));
     assert!(!refused(&strange, "no.test"));
     proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"client-certificate\""], 3.0);
+    let line = proxy.log("the handshake", |line| line["error"] == "client-certificate");
+    assert_eq!(
+        (&line["phase"], &line["side"], &line["status"]),
+        (&"tls".into(), &"client".into(), &().into())
+    );
+    assert!(line["detail"].as_str().is_some_and(|detail| detail.contains("certificate")), "{line}");
+    assert!(["want.test", "ask.test"].contains(&line["host"].as_str().unwrap_or_default()), "{line}");
+}
+
+#[test]
+fn who_says_something_else_than_tls_is_in_the_log_and_who_says_nothing_is_not() {
+    let (proxy, authority, _) = asking();
+    let silent = TcpStream::connect(proxy.address()).unwrap();
+    let nobody = silent.local_addr().unwrap().port();
+    drop(silent);
+    proxy.expect_metric("portunus_tls_handshakes_total", &["result=\"client-gone\""], 1.0);
+    assert!(Trusting::new(&authority).connect(proxy.address(), "unknown.test").is_err());
+    let line = proxy.log("the unknown name", |line| line["error"] == "unknown-name");
+    assert_eq!(line["host"], "unknown.test");
+    let mut plain = TcpStream::connect(proxy.address()).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: no.test\r\n\r\n").unwrap();
+    let port = plain.local_addr().unwrap().port();
+    // The lines are in their order, and the silent one was over before the others came.
+    let line = proxy
+        .log("plain HTTP, or nobody", |line| line["client_port"] == nobody || line["error"] == "not-tls");
+    assert_eq!((&line["error"], &line["client_port"]), (&"not-tls".into(), &port.into()));
 }
 
 #[test]

@@ -66,12 +66,28 @@ fn who_does_not_prove_its_name_gets_nothing() {
         let proxy = start(place(&authority), &format!("server https://{origin}\ntls ca=ca.pem"));
         let answer = proxy.exchange("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nsecret");
         answer.expect(502);
-        proxy.expect_reason("upstream-certificate");
+        let line = proxy.expect_reason("upstream-certificate");
+        let detail = line["detail"].as_str().unwrap_or_default();
+        assert!(detail.starts_with("its certificate: "), "{line}");
+        proxy.wait_for_stderr(&format!("no connection to {}: {detail}", origin.address()));
         assert_eq!(origin.count(), 0);
     }
     // The system believes neither of them.
     let proxy = start(place(&authority), &format!("server https://{wrong_authority}\ntls ca=ca.pem"));
     proxy.get("/").expect(502);
+}
+
+#[test]
+fn a_certificate_that_signs_itself_is_believed_where_it_was_given() {
+    let (own, other) = (Pair::of_itself(&["127.0.0.1"]), Pair::of_itself(&["127.0.0.1"]));
+    let wrong_name = Pair::of_itself(&["other.test"]);
+    for (shown, status) in [(&own, 200), (&other, 502), (&wrong_name, 502)] {
+        let place = Place::new();
+        place.write("ca.pem", &format!("{}{}", own.certificate, wrong_name.certificate));
+        let origin = origin(shown);
+        let proxy = start(place, &format!("server https://{origin}\ntls ca=ca.pem"));
+        proxy.get("/").expect(status);
+    }
 }
 
 #[test]

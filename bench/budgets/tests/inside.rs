@@ -14,7 +14,7 @@ use portunus_relay::plan::{
     PoolPlan, RoutePlan, ServerPlan, SitePlan, SlowStart,
 };
 use portunus_relay::snapshot::Snapshot;
-use portunus_relay::stats::{Names, Recorder};
+use portunus_relay::stats::{Names, Recorder, Unshaken};
 use portunus_relay::worker::Farewell;
 use portunus_relay::workers::Workers;
 use std::collections::BTreeSet;
@@ -143,6 +143,7 @@ struct Nobody;
 
 impl Recorder for Nobody {
     fn record(&mut self, _: &Exchange, _: &Names<'_>) {}
+    fn unshaken(&mut self, _: &Unshaken<'_>) {}
     fn flush(&mut self) {}
 }
 

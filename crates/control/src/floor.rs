@@ -11,7 +11,7 @@ pub fn look(pools: &[Arc<Pool>], below: &mut BTreeSet<String>, now: Tick) -> Vec
     let is_below = |pool: &&Arc<Pool>| !pool.hosts.is_empty() && pool.hosts.is_below_floor(now);
     let found: BTreeSet<String> = pools.iter().filter(is_below).map(|pool| pool.name.to_string()).collect();
     let begins = found.difference(below).map(|name| {
-        (true, format!("pool {name}: fewer servers are good than it keeps; others are used as well"))
+        (true, format!("pool {name}: too few of its servers are good; the others are tried as well"))
     });
     let ends =
         below.difference(&found).map(|name| (false, format!("pool {name}: enough servers are good again")));

@@ -124,6 +124,11 @@ impl Judge {
         }
     }
 
+    /// Somebody has to look at what is known of the hosts.
+    pub fn call(&self) {
+        self.alarm.ring();
+    }
+
     /// Hears that nobody is there.
     pub fn is_silent(&self, host: &Host, now: Tick) {
         if self.plan.on && host.live.standing.ejected_until() == Tick(0) {

@@ -6,6 +6,7 @@ use crate::plan::{Address, PrefaceVersion, Protocol};
 use crate::silence::Silence;
 use crate::standing::Standing;
 use crate::tls::Behind;
+use crate::trouble::Trouble;
 use portunus_message::Tick;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -70,6 +71,8 @@ pub struct Live {
     pub conduct: Conduct,
     /// Whether it has stopped to answer.
     pub silence: Silence,
+    /// Why no connection to it has come about of late.
+    pub trouble: Trouble,
     /// How quick it has been, for policies that ask.
     pub latency: Latency,
     /// How long it keeps idle connections open, in milliseconds, once that is known; 0 until then.

@@ -55,6 +55,7 @@ mod tally;
 pub mod template;
 pub mod tls;
 pub mod totals;
+pub mod trouble;
 pub mod turnstile;
 pub mod values;
 pub mod worker;

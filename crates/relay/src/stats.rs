@@ -1,6 +1,8 @@
 //! Stats: what the workers have counted, as plain data that can be added up.
 
-use portunus_message::{Crime, Exchange};
+use portunus_message::{Crime, Exchange, Peer, Side};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Upper bounds of the duration buckets, in seconds, as OpenTelemetry's HTTP conventions advise.
 pub const BUCKETS: [f64; 14] =
@@ -42,6 +44,21 @@ pub enum Handshake {
     Stopping,
     /// The client broke the rules of TLS.
     Other,
+}
+
+impl Handshake {
+    /// The word in logs and metrics.
+    pub fn word(self) -> &'static str {
+        HANDSHAKES.get(self as usize).copied().unwrap_or_default()
+    }
+
+    /// Whose doing it is.
+    pub fn side(self) -> Side {
+        match self {
+            Handshake::NoCertificate | Handshake::Stopping => Side::Proxy,
+            _ => Side::Client,
+        }
+    }
 }
 
 /// The words for them in metrics, in their order.
@@ -303,16 +320,33 @@ impl Histogram {
     }
 }
 
+/// A handshake with a client that came to nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Unshaken<'a> {
+    /// Who it was.
+    pub peer: Peer,
+    /// The host that was asked for, as the client wrote it; none when it named none, or did not get so far.
+    pub name: Option<&'a str>,
+    /// How it has ended.
+    pub end: Handshake,
+    /// The words of the TLS library, where it has some.
+    pub detail: Option<&'a str>,
+    /// How long it took.
+    pub lasted: Duration,
+}
+
 /// Hears of every exchange when it is over, on the worker that served it. It must not block.
 pub trait Recorder {
     /// The exchange is complete; the names belong to its labels.
     fn record(&mut self, exchange: &Exchange, names: &Names<'_>);
+    /// A client has said something, and hands were not shaken with it (TLS).
+    fn unshaken(&mut self, unshaken: &Unshaken<'_>);
     /// Called now and then, when the worker has nothing else to do.
     fn flush(&mut self);
 }
 
 /// The words behind the labels of an exchange.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Names<'a> {
     /// The route.
     pub route: Option<&'a str>,
@@ -320,6 +354,8 @@ pub struct Names<'a> {
     pub pool: Option<&'a str>,
     /// The host of the last attempt.
     pub upstream: Option<&'a str>,
+    /// What is known, beyond the error's word, of why there was no connection to it.
+    pub detail: Option<Arc<str>>,
 }
 
 /// The index of `crime` in [`Crime::ALL`].

@@ -1,4 +1,4 @@
-//! Tally closes every exchange exactly once: its counters, then its record.
+//! Tally closes every exchange exactly once: its counters, then its record; and every handshake that fails.
 
 use crate::canary::Canary;
 use crate::cells;
@@ -9,9 +9,9 @@ use crate::pick::Outcome;
 use crate::pool::HostPool;
 use crate::run::Run;
 use crate::snapshot::Pool;
-use crate::stats::Names;
+use crate::stats::{Handshake, Names, Unshaken};
 use crate::worker::Worker;
-use portunus_message::{Crime, Exchange, Side, Status, Tick};
+use portunus_message::{Crime, Error, Exchange, Phase, Side, Status, Tick};
 
 /// The end of an exchange. Nothing else counts requests or writes records.
 pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
@@ -36,6 +36,15 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
     }
     worker.cells.active.sub(1);
     worker.recorder.borrow_mut().record(x, &names(x, run));
+}
+
+/// A handshake has come to nothing. Of a client that has not said a word there is no record: those are checks of balancers, and
+/// browsers that connect ahead.
+pub fn unshaken(unshaken: &Unshaken<'_>, heard: bool, worker: &Worker) {
+    worker.cells.handshake(unshaken.end);
+    if heard && unshaken.end != Handshake::Challenge {
+        worker.recorder.borrow_mut().unshaken(unshaken);
+    }
 }
 
 /// A route with a canary compares what became of its requests with what became of the others.
@@ -69,6 +78,9 @@ pub fn attempt(
         }
         Some(crime) => {
             host.cells.failures.add(1);
+            if host.host.live.trouble.is_news() {
+                pool.judge.call();
+            }
             // A client that gives its requests next to no time must not be able to take a host from the others.
             if crime == Crime::Deadline && bounds.hurried {
                 return;
@@ -89,7 +101,10 @@ fn names<'a>(x: &Exchange, run: &'a Run) -> Names<'a> {
     let route = x.labels.route.and_then(|at| run.snapshot.route(at)).map(|route| &*route.name);
     let pool = x.labels.pool.and_then(|at| run.snapshot.pool(at));
     let upstream = pool.zip(x.labels.host).and_then(|(pool, at)| pool.hosts.get(HostId(at)));
-    Names { route, pool: pool.map(|pool| &*pool.name), upstream: upstream.map(|host| &*host.name) }
+    let is_of_connect = |error: Error| error.side == Side::Upstream && error.phase == Phase::Connect;
+    let detail =
+        upstream.filter(|_| x.error.is_some_and(is_of_connect)).and_then(|host| host.live.trouble.words());
+    Names { route, pool: pool.map(|pool| &*pool.name), upstream: upstream.map(|host| &*host.name), detail }
 }
 
 /// Whether the exchange ended by the client's doing, so that nobody is left to be answered.

@@ -23,6 +23,7 @@ const NOUNS: &[&str] = &[
     "standing",
     "stats",
     "template",
+    "trouble",
     "values",
 ];
 
@@ -43,7 +44,8 @@ const RELAY: &[(&str, &[&str])] = &[
     ("conduct", &[]),
     ("latency", &[]),
     ("silence", &[]),
-    ("hosts", &["conduct", "latency", "plan", "silence", "standing", "tls"]),
+    ("trouble", &[]),
+    ("hosts", &["conduct", "latency", "plan", "silence", "standing", "tls", "trouble"]),
     ("candidates", &["hosts", "standing"]),
     // what a worker has
     ("members", &["plan", "standing"]),

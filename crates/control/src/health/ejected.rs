@@ -64,7 +64,8 @@ async fn follow(name: Name, host: Arc<Host>, checked: bool, mut bell: watch::Rec
             // One that goes on refusing is told of once, until it is back.
             if !is_out || reason != Reason::Refused {
                 let (word, seconds) = (reason.word(), time.as_secs_f64());
-                log::warn(format_args!("pool {pool}: {what} is ejected for {seconds:.1} s: {word}"));
+                let detail = host.live.trouble.words().map(|words| format!(" ({words})")).unwrap_or_default();
+                log::warn(format_args!("pool {pool}: {what} is ejected for {seconds:.1} s: {word}{detail}"));
             }
             probing = Probing::begin(reason);
             (told, is_out) = (ejections, true);

@@ -6,6 +6,7 @@ mod grpc;
 mod http;
 mod silent;
 mod tcp;
+mod trouble;
 
 use crate::apply::Supervisor;
 use crate::boards::{Checks, Name};
@@ -32,11 +33,13 @@ pub async fn run(supervisor: Arc<Supervisor>) {
     let mut checks = BTreeMap::new();
     let mut ejected = BTreeMap::new();
     let mut looks = silent::Looks::new();
+    let mut told = trouble::Told::new();
     loop {
         let snapshot = Arc::clone(&supervisor.running().snapshot);
         sync_checks(&snapshot, &mut checks, &supervisor);
         ejected::sync(&snapshot, &mut ejected);
         silent::look(&snapshot, &mut looks);
+        trouble::tell(&snapshot, &mut told);
         drop(snapshot);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },

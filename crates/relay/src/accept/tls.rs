@@ -7,7 +7,8 @@ use crate::decode;
 use crate::net::Stream;
 use crate::net::tls::{Layer, version_name};
 use crate::plan::Listen;
-use crate::stats::Handshake;
+use crate::stats::{Handshake, Unshaken};
+use crate::tally;
 use crate::tls::{Front, Secured, identity};
 use crate::worker::{Seat, Worker};
 use portunus_message::{Peer, Proof, Target, Tick};
@@ -29,7 +30,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub async fn greet(arrived: Quiet, worker: Rc<Worker>, seat: Seat) {
     let open = &worker.cells.handshakes_open;
     open.add(1);
-    let done = Greeting { worker: &worker }.shake(arrived).await;
+    let (peer, began) = (arrived.peer, arrived.opened);
+    let mut greeting = Greeting { worker: &worker, heard: false, name: None };
+    let done = greeting.shake(arrived).await;
     open.sub(1);
     match done {
         Ok(quiet) => {
@@ -44,16 +47,37 @@ pub async fn greet(arrived: Quiet, worker: Rc<Worker>, seat: Seat) {
                 tokio::task::spawn_local(connection);
             }
         }
-        Err(why) => worker.cells.handshake(why),
+        Err(Unmet { end, detail }) => {
+            let lasted = worker.clock.now().since(began);
+            let (name, detail) = (greeting.name.as_deref(), detail.as_deref());
+            tally::unshaken(&Unshaken { peer, name, end, detail, lasted }, greeting.heard, &worker);
+        }
     }
 }
 
 struct Greeting<'a> {
     worker: &'a Worker,
+    /// Whether the client has said anything.
+    heard: bool,
+    /// The host that it asks for.
+    name: Option<String>,
+}
+
+/// Why hands are not shaken.
+struct Unmet {
+    end: Handshake,
+    /// The words of the TLS library.
+    detail: Option<String>,
+}
+
+impl From<Handshake> for Unmet {
+    fn from(end: Handshake) -> Unmet {
+        Unmet { end, detail: None }
+    }
 }
 
 impl Greeting<'_> {
-    async fn shake(&self, arrived: Quiet) -> Result<Quiet, Handshake> {
+    async fn shake(&mut self, arrived: Quiet) -> Result<Quiet, Unmet> {
         let Quiet { mut stream, deadline, peer, listen, opened, .. } = arrived;
         let mut read = Vec::new();
         let hello = poll_fn(|cx| {
@@ -63,9 +87,13 @@ impl Greeting<'_> {
                 done => done,
             }
         });
-        let hello = hello.await.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
+        let hello = hello.await;
+        self.heard = !read.is_empty();
+        let mut hello = hello.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
         if let Some(connection) = self.challenge(&hello) {
-            return Err(self.prove(stream, connection, read, opened, &deadline).await);
+            let proved = self.prove(stream, connection, read, opened, &deadline).await;
+            self.name = hello.name.take();
+            return Err(proved.err().unwrap_or_else(|| Handshake::Challenge.into()));
         }
         let found = poll_fn(|cx| {
             deadline.wakes(cx);
@@ -79,16 +107,12 @@ impl Greeting<'_> {
             }
         });
         let found = found.await;
+        self.name = hello.name.take();
         let (name, front) = found.inspect_err(|why| turn_away(&mut stream, *why, &read))?;
         let connection = front.connection(hello.suite, hello.resumes).map_err(|_| Handshake::Other)?;
         let mut layer = Layer::server(stream, connection, read);
         drop(hello);
-        layer.begin().map_err(|error| why(&error))?;
-        poll_fn(|cx| match layer.poll_handshake(cx) {
-            Poll::Ready(done) => Poll::Ready(done.map_err(|error| why(&error))),
-            Poll::Pending => self.patience(opened, &deadline),
-        })
-        .await?;
+        self.finish(&mut layer, opened, &deadline).await?;
         let agreed = layer.agreed();
         let version = version_name(agreed.protocol_version());
         let resumed = agreed.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
@@ -116,16 +140,18 @@ impl Greeting<'_> {
         read: Vec<u8>,
         opened: Tick,
         deadline: &Deadline,
-    ) -> Handshake {
-        let mut layer = Layer::server(stream, connection, read);
-        if let Err(error) = layer.begin() {
-            return why(&error);
-        }
-        let done = poll_fn(|cx| match layer.poll_handshake(cx) {
+    ) -> Result<(), Unmet> {
+        self.finish(&mut Layer::server(stream, connection, read), opened, deadline).await
+    }
+
+    /// What is left when it is known who asks for what.
+    async fn finish(&self, layer: &mut Layer, opened: Tick, deadline: &Deadline) -> Result<(), Unmet> {
+        layer.begin().map_err(|error| why(&error))?;
+        poll_fn(|cx| match layer.poll_handshake(cx) {
             Poll::Ready(done) => Poll::Ready(done.map_err(|error| why(&error))),
-            Poll::Pending => self.patience(opened, deadline),
-        });
-        done.await.err().unwrap_or(Handshake::Challenge)
+            Poll::Pending => self.patience(opened, deadline).map_err(Unmet::from),
+        })
+        .await
     }
 
     /// Whether a certificate for this name may come while the client waits.
@@ -225,17 +251,18 @@ fn turn_away(stream: &mut Stream, why: Handshake, read: &[u8]) {
     let _ = stream.poll_end(&mut cx);
 }
 
-/// Why a handshake has failed, for the counters.
-fn why(error: &io::Error) -> Handshake {
+/// Why a handshake has failed.
+fn why(error: &io::Error) -> Unmet {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
-    match inner {
+    let end = match inner {
         None => Handshake::ClientGone,
         Some(Error::PeerIncompatible(_)) => Handshake::NothingInCommon,
         Some(Error::NoApplicationProtocol) => Handshake::NoProtocol,
         Some(Error::AlertReceived(_)) => Handshake::ClientRefused,
         Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => Handshake::ClientCertificate,
         Some(_) => Handshake::Other,
-    }
+    };
+    Unmet { end, detail: inner.map(Error::to_string) }
 }
 
 /// What a client hears for whom there is no room: the alert `internal_error`, before anything is encrypted (RFC 8446 §6.2).

@@ -42,18 +42,30 @@ pub async fn dial(
     deadline.set(before);
     let failed = |crime| Error::upstream(Phase::Connect, crime, Retry::Untouched);
     match done {
-        Some(Ok(opened)) => Ok(opened),
-        Some(Err(Failed::Handshake(why))) => Err(failed(match why {
-            NoHandshake::Certificate(_) => Crime::UpstreamCertificate,
-            NoHandshake::Other(_) => Crime::UpstreamHandshake,
-        })),
+        Some(Ok(opened)) => {
+            host.live.trouble.over();
+            Ok(opened)
+        }
+        Some(Err(Failed::Handshake(why))) => {
+            host.live.trouble.note(&why.to_string());
+            Err(failed(match why {
+                NoHandshake::Certificate(_) => Crime::UpstreamCertificate,
+                NoHandshake::Other(_) => Crime::UpstreamHandshake,
+            }))
+        }
         Some(Err(Failed::Connect(error))) if is_ours(&error) => {
             let ours = Error::proxy(Phase::Connect, Crime::ConnectFailed);
             Err(Error { retry: Retry::Untouched, ..ours })
         }
-        Some(Err(_)) => Err(failed(Crime::ConnectFailed)),
+        Some(Err(Failed::Connect(error))) => {
+            host.live.trouble.note(&words(&error));
+            Err(failed(Crime::ConnectFailed))
+        }
         None if before <= until => Err(Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never)),
-        None => Err(failed(Crime::ConnectTimeout)),
+        None => {
+            host.live.trouble.note("nothing came of it within the time for a connect");
+            Err(failed(Crime::ConnectTimeout))
+        }
     }
 }
 
@@ -63,6 +75,15 @@ fn is_ours(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory, WouldBlock};
     let kind = matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory | WouldBlock);
     kind || matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS))
+}
+
+/// What the system says, without its number.
+fn words(error: &io::Error) -> String {
+    let mut words = error.to_string();
+    if let Some(at) = words.find(" (os error") {
+        words.truncate(at);
+    }
+    words
 }
 
 /// Why there is no connection.

@@ -3,7 +3,7 @@
 use crate::net::Stream;
 use crate::net::tls::Layer;
 use crate::tls::{Behind, HTTP2};
-use rustls::Error;
+use rustls::{CertificateError, Error, InvalidMessage};
 use std::future::poll_fn;
 use std::io;
 
@@ -30,10 +30,25 @@ pub async fn secure(socket: Stream, behind: &Behind, http1: bool) -> Result<(Str
 fn why(error: &io::Error) -> NoHandshake {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         Some(Error::InvalidCertificate(reason)) => {
-            NoHandshake::Certificate(format!("its certificate: {reason}"))
+            NoHandshake::Certificate(format!("its certificate: {}", said(reason)))
+        }
+        Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            NoHandshake::Other("what it says is not TLS".into())
         }
         Some(other) => NoHandshake::Other(other.to_string()),
         None => NoHandshake::Other(error.to_string()),
+    }
+}
+
+/// The library's own words are its names where most go wrong.
+fn said(reason: &CertificateError) -> String {
+    match reason {
+        CertificateError::UnknownIssuer => "no authority that is trusted has signed it".into(),
+        CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is an authority's own, and not itself trusted".into()
+        }
+        CertificateError::BadSignature => "its signature is wrong".into(),
+        reason => reason.to_string(),
     }
 }
 

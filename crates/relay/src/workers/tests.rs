@@ -7,7 +7,7 @@ use crate::plan::{
     ServerPlan, SitePlan, SlowStart,
 };
 use crate::pressure::Level;
-use crate::stats::Names;
+use crate::stats::{Names, Unshaken};
 use portunus_message::{Crime, Exchange, Limits};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -24,6 +24,7 @@ impl Recorder for Ear {
         self.0.fetch_add(1, SeqCst);
     }
 
+    fn unshaken(&mut self, _: &Unshaken<'_>) {}
     fn flush(&mut self) {}
 }
 

@@ -8,7 +8,11 @@
 //! rewriting), `protocol`, `websocket` (`true` only), `referer`, `user_agent`, `route`, `pool`, `upstream` (of the last attempt),
 //! `retry` (`refused-by-budget` only), the timers `queue` (head complete → host chosen), `connect` (→ connection there), `first_byte` (→ head of the
 //! answer there), and, when the exchange did not come to its natural end, `error` (the reason's word), `side`
-//! (who is at fault) and `phase` (what was being done). Timers are milliseconds with three decimals.
+//! (who is at fault), `phase` (what was being done) and, where no connection came about, `detail` (what is known of why). Timers are milliseconds with three decimals.
+//!
+//! A client that says something and with which no TLS comes about has an object with `time`, `client`, `client_port`, `via`, `host` (the name
+//! that it asked for), `status` (`null`), `total`, `error` (as in `portunus_tls_handshakes_total`), `side`, `phase` (`tls`) and, where
+//! the TLS library has words of its own, `detail`.
 //!
 //! # Combined
 //!
@@ -19,9 +23,10 @@
 //!
 //! Each value is cut at limit `log-field`, then escaped, so that no value can end a line or a quotation (attack I1).
 
-use portunus_message::{Error, Exchange, Known, Phase, Side};
-use portunus_relay::stats::Names;
+use portunus_message::{Error, Exchange, Known, Peer, Phase, Side};
+use portunus_relay::stats::{Names, Unshaken};
 use std::io::Write;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Appends the exchange as a JSON object and a line end; `time` is its end in RFC 3339.
@@ -33,14 +38,8 @@ pub fn json(exchange: &Exchange, names: &Names<'_>, time: &[u8], value_bytes_max
     object.out.extend_from_slice(time);
     object.out.extend_from_slice(b"\",\"id\":\"");
     hexadecimal(exchange.id.0, object.out);
-    let _ = write!(object.out, "\",\"client\":\"{}\"", exchange.client_ip().to_canonical());
-    let peer = exchange.peer.client;
-    if peer.port() != 0 && exchange.client_ip().to_canonical() == peer.ip().to_canonical() {
-        object.number("client_port", peer.port().into());
-    }
-    if let Some(via) = exchange.peer.via {
-        object.word("via", &via.to_canonical().to_string());
-    }
+    object.out.push(b'"');
+    object.client(&exchange.peer, exchange.client_ip());
     let path = path(exchange);
     if !path.is_empty() {
         object.word("method", request.method.as_str());
@@ -78,9 +77,27 @@ pub fn json(exchange: &Exchange, names: &Names<'_>, time: &[u8], value_bytes_max
     }
     if let Some(error) = &exchange.error {
         object.word("error", error.crime.word());
-        object.word("side", side_word(error));
+        object.word("side", side_word(error.side));
         object.word("phase", phase_word(error));
+        object.optional("detail", names.detail.as_deref().map(str::as_bytes));
     }
+    object.out.extend_from_slice(b"}\n");
+}
+
+/// Appends a handshake that came to nothing as a JSON object and a line end; `time` is its end in RFC 3339.
+pub fn unshaken(unshaken: &Unshaken<'_>, time: &[u8], value_bytes_max: usize, out: &mut Vec<u8>) {
+    let mut object = Object { out, value_bytes_max };
+    object.out.extend_from_slice(b"{\"time\":\"");
+    object.out.extend_from_slice(time);
+    object.out.push(b'"');
+    object.client(&unshaken.peer, unshaken.peer.client.ip());
+    object.optional("host", unshaken.name.map(str::as_bytes));
+    object.raw("status", b"null");
+    object.milliseconds("total", unshaken.lasted);
+    object.word("error", unshaken.end.word());
+    object.word("side", side_word(unshaken.end.side()));
+    object.word("phase", "tls");
+    object.optional("detail", unshaken.detail.map(str::as_bytes));
     object.out.extend_from_slice(b"}\n");
 }
 
@@ -135,6 +152,19 @@ impl Object<'_> {
 
     fn number(&mut self, key: &str, value: u64) {
         self.raw(key, itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Who asks: as trusted proxies say, which is not always who is connected.
+    fn client(&mut self, peer: &Peer, ip: IpAddr) {
+        let ip = ip.to_canonical();
+        self.key("client");
+        let _ = write!(self.out, "\"{ip}\"");
+        if peer.client.port() != 0 && ip == peer.client.ip().to_canonical() {
+            self.number("client_port", peer.client.port().into());
+        }
+        if let Some(via) = peer.via {
+            self.word("via", &via.to_canonical().to_string());
+        }
     }
 
     fn milliseconds(&mut self, key: &str, value: Duration) {
@@ -264,8 +294,8 @@ fn hexadecimal(number: u128, out: &mut Vec<u8>) {
     }
 }
 
-const fn side_word(error: &Error) -> &'static str {
-    match error.side {
+const fn side_word(side: Side) -> &'static str {
+    match side {
         Side::Client => "client",
         Side::Upstream => "upstream",
         Side::Proxy => "proxy",
@@ -290,6 +320,7 @@ const fn phase_word(error: &Error) -> &'static str {
 mod tests {
     use super::*;
     use portunus_message::{Crime, FieldValue, Method, RequestId, Retry, Status, Tick};
+    use portunus_relay::stats::Handshake;
 
     fn exchange() -> Exchange {
         let mut exchange = Exchange { id: RequestId(0xabc), ..Exchange::default() };
@@ -316,6 +347,7 @@ mod tests {
         route: Some("api.example.com/users/*"),
         pool: Some("users"),
         upstream: Some("10.0.0.11:8080"),
+        detail: None,
     };
 
     fn json_line(exchange: &Exchange, names: &Names<'_>) -> String {
@@ -365,6 +397,32 @@ mod tests {
         assert_eq!(
             combined_line(&exchange),
             "127.0.0.1 - - [31/Jan/2026:23:59:59 +0000] \"-\" 502 0 \"-\" \"-\"\n"
+        );
+    }
+
+    #[test]
+    fn a_handshake_that_came_to_nothing_has_a_line() {
+        let peer = Peer { client: "[::ffff:192.0.2.7]:4711".parse().unwrap(), ..Peer::default() };
+        let lasted = Duration::from_micros(1500);
+        let end = Handshake::ClientCertificate;
+        let mut failed = Unshaken { peer, name: Some("a\"b"), end, detail: Some("it \"expired\""), lasted };
+        let line = |failed: &Unshaken<'_>| {
+            let mut out = Vec::new();
+            unshaken(failed, b"2026-01-31T23:59:59.123Z", 2048, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            line(&failed),
+            concat!(
+                r#"{"time":"2026-01-31T23:59:59.123Z","client":"192.0.2.7","client_port":4711,"host":"a\"b","#,
+                r#""status":null,"total":1.500,"error":"client-certificate","side":"client","phase":"tls","#,
+                r#""detail":"it \"expired\""}"#,
+                "\n"
+            )
+        );
+        failed = Unshaken { name: None, end: Handshake::NoCertificate, detail: None, ..failed };
+        assert!(
+            line(&failed).ends_with(",\"error\":\"no-certificate\",\"side\":\"proxy\",\"phase\":\"tls\"}\n")
         );
     }
 

@@ -15,7 +15,7 @@ use crate::observe::wall::Wall;
 use output::Output;
 use portunus_message::{Exchange, Limits};
 use portunus_relay::plan::{self, LogFormat, LogTarget};
-use portunus_relay::stats::{Names, Recorder};
+use portunus_relay::stats::{Names, Recorder, Unshaken};
 use queue::{BLOCK_BYTES, Block, LINE_ROOM, Next, Queue};
 use std::io;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
@@ -201,14 +201,31 @@ impl Recorder for LineRecorder {
             JSON => line::json(exchange, names, time, max, &mut self.block.bytes),
             _ => line::combined(exchange, time, max, &mut self.block.bytes),
         }
-        self.block.lines += 1;
-        if self.block.bytes.len() >= BLOCK_BYTES {
-            self.shared.queue.push(&mut self.block);
+        self.end_line();
+    }
+
+    fn unshaken(&mut self, unshaken: &Unshaken<'_>) {
+        // Apache's format has no place for it.
+        if self.shared.form.load(Relaxed) != JSON {
+            return;
         }
+        let max = self.shared.value_bytes_max.load(Relaxed);
+        let time = self.time.of((self.shared.clock)(), JSON);
+        line::unshaken(unshaken, time, max, &mut self.block.bytes);
+        self.end_line();
     }
 
     fn flush(&mut self) {
         self.shared.queue.push(&mut self.block);
+    }
+}
+
+impl LineRecorder {
+    fn end_line(&mut self) {
+        self.block.lines += 1;
+        if self.block.bytes.len() >= BLOCK_BYTES {
+            self.shared.queue.push(&mut self.block);
+        }
     }
 }
 
