@@ -91,6 +91,11 @@ fn calls_of_all_kinds_pass() {
     assert_eq!(came, wanted);
     let line = proxy.log_of("/test.Echo/Talk");
     assert_eq!((line["protocol"].as_str(), line["status"].as_u64()), (Some("HTTP/2"), Some(200)));
+    // Behind messages, and in an answer without any.
+    assert_eq!(
+        (&line["grpc_status"], &proxy.log_of("/test.Echo/Fail")["grpc_status"]),
+        (&0.into(), &9.into())
+    );
 }
 
 #[test]
@@ -169,6 +174,8 @@ fn the_proxys_own_answers_are_answers_to_calls() {
         "{came:?}"
     );
     assert!(came[0].contains("connect-failed"), "{came:?}");
+    let line = proxy.log_of("/test.Echo/Unary");
+    assert_eq!((&line["status"], &line["grpc_status"]), (&200.into(), &14.into()));
     // What is no call gets what it always got.
     proxy.get("/test.Echo/Refuse").expect(429);
 }
@@ -230,6 +237,7 @@ fn pages_call_by_grpc_web() {
     let answer = ask("application/grpc-web-text", b"AAAAAAJoaQ==");
     assert_eq!(answer.fields.one("content-type"), Some("application/grpc-web-text"));
     assert!(answer.text().starts_with("AAAAAAJoaQ==gAAAAC"), "{}", answer.text());
+    assert_eq!(proxy.log_of("/a.B/C")["grpc_status"], 0);
     // A mistake of ours is one of gRPC-Web, too.
     let broken = Proxy::site("grpc-web\nproxy h2c://127.0.0.1:1");
     let answer = broken.exchange(

@@ -69,6 +69,8 @@ pub struct Exchange {
     pub bytes_down: u64,
     /// The status that went out; `None` when nothing did.
     pub sent: Option<Status>,
+    /// The status that a call of gRPC ended with, where it was one and had one.
+    pub call_status: Option<u8>,
     /// What ended it, when it was not its natural end.
     pub error: Option<Error>,
 }
@@ -118,6 +120,7 @@ impl Exchange {
         self.bytes_up = 0;
         self.bytes_down = 0;
         self.sent = None;
+        self.call_status = None;
         self.error = None;
     }
 

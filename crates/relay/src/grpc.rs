@@ -44,6 +44,11 @@ pub fn is_unavailable(response: &Response) -> bool {
     response.body.is_empty() && find(&response.fields, b"grpc-status") == Some(UNAVAILABLE)
 }
 
+/// The status of a call that stands in these fields: those behind its messages, or of an answer without any.
+pub fn status_in(fields: &Fields) -> Option<u8> {
+    std::str::from_utf8(find(fields, b"grpc-status")?).ok()?.parse().ok()
+}
+
 /// Turns an answer of the proxy's own to a call into one of gRPC: the status of the call in the head, and nothing behind it. Fields that
 /// stand there for other reasons stay.
 pub fn translate(request: &Request, response: &mut Response, message: &str) {

@@ -4,6 +4,7 @@ use crate::canary::Canary;
 use crate::cells;
 use crate::context::Bounds;
 use crate::eject::Heard;
+use crate::grpc;
 use crate::hosts::HostId;
 use crate::pick::Outcome;
 use crate::pool::HostPool;
@@ -21,6 +22,9 @@ pub fn close(x: &mut Exchange, run: &Run, worker: &Worker) {
         worker.cells.crime(error.crime);
     }
     let lasted = now.since(x.times.began);
+    if x.call_status.is_none() && grpc::is_call(&x.request) {
+        x.call_status = grpc::status_in(&x.response.fields);
+    }
     if let Some(route) = x.labels.route.and_then(|at| run.route_cells(at)) {
         if let Some(status) = x.sent {
             route.statuses.add(status);

@@ -64,6 +64,7 @@ impl Both<'_> {
         }
         let moved = self.down.poll(cx, self.link, &mut self.client.link, now)?;
         x.bytes_down = self.down.moved;
+        x.call_status = self.down.call_status;
         if moved.is_ready() && (self.up.is_over() || self.up_failed) {
             return Poll::Ready(Ok(()));
         }

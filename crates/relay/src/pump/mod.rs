@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod tunnel;
 
+use crate::grpc;
 use crate::link::Link;
 use crate::pressure::Level;
 use portunus_message::{Crime, Error, Fields, Limits, Phase, Side, Stage, Tick};
@@ -19,6 +20,8 @@ pub struct Transfer {
     /// Whether nobody wants the trailers.
     drops_trailers: bool,
     state: State,
+    /// The status of a call of gRPC that stands behind the body.
+    pub call_status: Option<u8>,
     /// Body bytes taken from the source.
     pub moved: u64,
     /// The most that may be moved.
@@ -244,7 +247,7 @@ impl Transfer {
                 State::Moving if self.source_ended => {
                     let trailers = match &mut self.extra {
                         Some(extra) => extra.trailers(),
-                        None => from.take_trailers(),
+                        None => self.hear(from.take_trailers()),
                     };
                     to.finish(trailers.filter(|_| !self.drops_trailers))?;
                     self.state = State::Flushing;
@@ -252,6 +255,12 @@ impl Transfer {
                 State::Moving => ready!(self.poll_step(cx, from, to, now))?,
             }
         }
+    }
+
+    /// What the source says behind its body.
+    fn hear(&mut self, trailers: Option<Box<Fields>>) -> Option<Box<Fields>> {
+        self.call_status = trailers.as_deref().and_then(grpc::status_in);
+        trailers
     }
 
     /// Takes one piece from the source and hands it on.
@@ -273,8 +282,11 @@ impl Transfer {
         };
         if !more {
             self.source_ended = true;
-            let Some(extra) = &mut self.extra else { return Poll::Ready(Ok(())) };
-            return Poll::Ready(extra.finish(from.take_trailers()));
+            if self.extra.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            let trailers = self.hear(from.take_trailers());
+            return Poll::Ready(self.extra.as_mut().map_or(Ok(()), |extra| extra.finish(trailers)));
         }
         if let Some(extra) = self.extra.as_mut().filter(|extra| !extra.stages.is_empty()) {
             let taken = from.data().len();

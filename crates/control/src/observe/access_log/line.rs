@@ -5,7 +5,7 @@
 //! One object a line. Always there: `time` (when the exchange ended, RFC 3339 in UTC with milliseconds), `id`,
 //! `client`, `status` (that of the reason when nothing was sent: 499 for a client that left; `null` without one), `bytes_up`, `bytes_down` (of bodies), `tries`, `total`.
 //! There when known: `client_port` (absent behind a trusted proxy), `via` (the proxy that has told who the client is by a PROXY header), `method`, `host`, `path` (as asked, before any
-//! rewriting), `protocol`, `websocket` (`true` only), `referer`, `user_agent`, `route`, `pool`, `upstream` (of the last attempt),
+//! rewriting), `protocol`, `websocket` (`true` only), `grpc_status` (of a call), `referer`, `user_agent`, `route`, `pool`, `upstream` (of the last attempt),
 //! `retry` (`refused-by-budget` only), the timers `queue` (head complete → host chosen), `connect` (→ connection there), `first_byte` (→ head of the
 //! answer there), and, when the exchange did not come to its natural end, `error` (the reason's word), `side`
 //! (who is at fault), `phase` (what was being done) and, where no connection came about, `detail` (what is known of why). Timers are milliseconds with three decimals.
@@ -53,6 +53,9 @@ pub fn json(exchange: &Exchange, names: &Names<'_>, time: &[u8], value_bytes_max
     match exchange.sent {
         Some(status) => object.number("status", status.code().into()),
         None => object.raw("status", b"null"),
+    }
+    if let Some(status) = exchange.call_status {
+        object.number("grpc_status", status.into());
     }
     object.number("bytes_up", exchange.bytes_up);
     object.number("bytes_down", exchange.bytes_down);
