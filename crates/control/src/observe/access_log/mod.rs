@@ -137,9 +137,7 @@ impl AccessLog {
         self.shared.queue.close();
         match self.desk().ended.recv_timeout(wait) {
             Ok(dropped) => dropped,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                self.shared.queue.dropped() + self.shared.queue.waiting()
-            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.shared.queue.unwritten(),
         }
     }
 
@@ -328,7 +326,7 @@ impl Writer {
                     self.fail(&error);
                     if self.gives_up() {
                         let lost = rest.iter().filter(|&&byte| byte == b'\n').count();
-                        self.shared.queue.drop_lines(lost as u64);
+                        self.shared.queue.give_up(lost as u64);
                         return;
                     }
                     if self.obey() {

@@ -29,6 +29,8 @@ struct State {
     bytes_max: usize,
     spare: Vec<Vec<u8>>,
     dropped: u64,
+    /// Lines of the block that is being written.
+    writing: u64,
     closed: bool,
     woken: bool,
 }
@@ -73,7 +75,10 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner);
         state.woken = false;
         match state.waiting.pop_front() {
-            Some(block) => Next::Block(block),
+            Some(block) => {
+                state.writing = block.lines;
+                Next::Block(block)
+            }
             None if state.closed => Next::Closed,
             None => Next::Nothing,
         }
@@ -82,6 +87,7 @@ impl Queue {
     /// Takes back the memory of a block that has been written.
     pub fn done(&self, mut block: Block) {
         let mut state = self.lock();
+        state.writing = 0;
         state.bytes = state.bytes.saturating_sub(block.bytes.capacity());
         if state.spare.len() < SPARE_MAX && block.bytes.capacity() <= 2 * BLOCK_BYTES {
             block.bytes.clear();
@@ -94,6 +100,13 @@ impl Queue {
         self.lock().dropped += lines;
     }
 
+    /// Counts the last lines of the block that is being written, which will not be.
+    pub fn give_up(&self, lines: u64) {
+        let mut state = self.lock();
+        state.dropped += lines;
+        state.writing = 0;
+    }
+
     /// How many lines were dropped since the start.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -101,7 +114,13 @@ impl Queue {
 
     /// How many lines wait.
     pub fn waiting(&self) -> u64 {
-        self.lock().waiting.iter().map(|block| block.lines).sum()
+        self.lock().waiting()
+    }
+
+    /// How many lines would be lost if nothing were written any more: those of a block that is half written count as lost.
+    pub fn unwritten(&self) -> u64 {
+        let state = self.lock();
+        state.dropped + state.writing + state.waiting()
     }
 
     /// From now on the queue holds at most `bytes_max`, but two blocks at least.
@@ -132,6 +151,10 @@ impl Queue {
 }
 
 impl State {
+    fn waiting(&self) -> u64 {
+        self.waiting.iter().map(|block| block.lines).sum()
+    }
+
     /// Appends to the last block where there is room, so that many small pushes do not take a whole block each.
     fn take(&mut self, block: &mut Block) {
         if let Some(last) = self.waiting.back_mut()
@@ -209,9 +232,12 @@ mod tests {
         let one = pop(&queue).unwrap();
         queue.push(&mut block(&full));
         assert_eq!(queue.dropped(), 8000, "what is being written counts too");
+        assert_eq!(queue.unwritten(), 8000 + 1000 + 2000);
+        queue.give_up(400);
+        assert_eq!(queue.unwritten(), 8400 + 2000);
         queue.done(one);
         queue.push(&mut block(&full));
-        assert_eq!(queue.dropped(), 8000);
+        assert_eq!(queue.dropped(), 8400);
     }
 
     #[test]
