@@ -133,6 +133,45 @@ fn who_finds_the_queue_full_is_told_at_once() {
 }
 
 #[test]
+fn a_queue_is_no_longer_than_it_may_be_however_many_come_at_once() {
+    for (server, settings) in [(" max-in-flight=2", "max-in-flight off"), ("", "max-in-flight 2")] {
+        let busy = Busy::start();
+        let proxy = proxy(
+            &format!("server {}{server}", busy.origin),
+            &format!("{settings}; queue length=4 wait=60s"),
+        );
+        let statuses = std::thread::scope(|scope| {
+            let clients = scope.spawn(|| side_by_side(120, |_| proxy.get("/").status));
+            proxy.wait_for_errors("queue-full", 114.0);
+            assert_eq!(queued(&proxy), 4.0);
+            busy.open();
+            clients.join().expect("the clients")
+        });
+        assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 6, "{statuses:?}");
+        assert_eq!(busy.most(), 2);
+    }
+}
+
+#[test]
+fn an_adaptive_bound_stays_where_only_one_server_has_its_own() {
+    let (busy, other) = (Busy::start(), Busy::start());
+    let servers = format!("server {}\nserver {} max-in-flight=1 backup", busy.origin, other.origin);
+    let proxy = proxy(&servers, "");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| proxy.get("/").expect(200));
+        }
+        busy.wait_for(3);
+        assert_eq!(proxy.metric("portunus_pool_in_flight", &[]), 3.0);
+        assert_eq!(proxy.metric("portunus_pool_limit", &[]), 256.0);
+        busy.open();
+    });
+    eventually("nothing in flight", Duration::from_secs(10), || {
+        (proxy.metric("portunus_pool_in_flight", &[]) == 0.0).then_some(())
+    });
+}
+
+#[test]
 fn who_has_waited_long_enough_is_told_so() {
     let busy = Busy::start();
     let proxy = of(&busy, "max-in-flight 1; queue wait=300ms");

@@ -165,15 +165,16 @@ impl<'a> Ask<'a> {
     /// Tries hosts of the pool until one answers, within the rule of RFC 9110 §9.2.2: a request is sent again
     /// only when nothing of it was processed, or when it is idempotent and all of its body can be sent again.
     pub async fn until_answered(&mut self) -> Result<Answered, Error> {
-        let room = match door::at_once(self.pool, self.client) {
+        let mut room = match door::at_once(self.pool, self.client) {
             Some(room) => room,
             None => Box::pin(door::room(self)).await?,
         };
         let at_once = if self.pool.bound.per_server { None } else { self.choose() };
-        let mut id = match at_once {
-            Some(id) => id,
+        let (mut id, mut waited_since) = match at_once {
+            Some(id) => (id, None),
             None => self.first(None).await?,
         };
+        room.has_server();
         let mut goes_on = false;
         loop {
             let Some(host) = self.mine.hosts.get(id.0 as usize) else {
@@ -196,7 +197,7 @@ impl<'a> Ask<'a> {
                     // Another worker was quicker to take the last place on the host.
                     self.x.tries -= 1;
                     self.scratch.tried.remove(id);
-                    id = self.first(Some(self.began)).await?;
+                    (id, waited_since) = self.first(waited_since).await?;
                     continue;
                 }
                 // The same host is asked by HTTP/1.1 in the same attempt.

@@ -64,10 +64,11 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// What the operator wants, of a pool whose servers have bounds of their own, or have none.
-    pub fn new(queue: &Queue, per_server: bool) -> Bound {
+    /// What the operator wants, of a pool of so many servers, so many of which have bounds of their own.
+    pub fn new(queue: &Queue, servers: usize, bounded: usize) -> Bound {
+        let per_server = bounded > 0;
         let most = match queue.max_in_flight {
-            InFlight::Adaptive if per_server => InFlight::Unlimited, // a bound has been set
+            InFlight::Adaptive if per_server && bounded == servers => InFlight::Unlimited, // a bound has been set
             most => most,
         };
         let (wait, controlled) = (queue.wait.unwrap_or(WAIT), queue.wait.is_none());
@@ -85,8 +86,8 @@ impl Bound {
         matches!(self.most, InFlight::Adaptive)
     }
 
-    /// Whether requests count to their end; with an adaptive bound they count until their answer begins, so that
-    /// long answers and tunnels take nobody's place.
+    /// Whether somebody has to hear of the end of a request: those who wait for a server, or for room on the pool. With an
+    /// adaptive bound requests count until their answer begins, so that long answers and tunnels take nobody's place.
     pub fn is_held(&self) -> bool {
         self.per_server || matches!(self.most, InFlight::Most(_))
     }
@@ -494,7 +495,7 @@ mod tests {
     const MS: u64 = 1000;
 
     fn bound(length: u32, wait: Option<Duration>) -> Bound {
-        Bound::new(&Queue { max_in_flight: InFlight::Most(2), length: Some(length), wait }, false)
+        Bound::new(&Queue { max_in_flight: InFlight::Most(2), length: Some(length), wait }, 1, 0)
     }
 
     fn turn(place: &Place) -> Turn {
@@ -674,7 +675,7 @@ mod tests {
     #[test]
     fn those_who_only_wait_for_each_other_are_all_served() {
         // Two thousand who ask again as soon as they are answered, in front of one who answers ten of them each millisecond.
-        let bound = Bound::new(&Queue::default(), false);
+        let bound = Bound::new(&Queue::default(), 1, 0);
         let line = Line::default();
         let (mut places, mut asking) = (Vec::new(), 2000);
         for at in 0..4000 {
@@ -695,7 +696,7 @@ mod tests {
 
     #[test]
     fn a_line_has_room_for_more_unless_it_is_written() {
-        let of = |max_in_flight, length| Bound::new(&Queue { max_in_flight, length, wait: None }, false);
+        let of = |max_in_flight, length| Bound::new(&Queue { max_in_flight, length, wait: None }, 1, 0);
         let bounds = [(InFlight::Adaptive, None), (InFlight::Adaptive, Some(7)), (InFlight::Most(9), None)];
         let bounds = bounds.map(|(most, length)| of(most, length).length_most());
         assert_eq!(bounds, [LENGTH_MOST, 7, LENGTH]);

@@ -458,7 +458,8 @@ fn compile_pool(
     let rules = Rules { keep: plan.keep.hosts, slow_start: plan.slow_start.time };
     let hosts = Arc::new(hosts.ruled(rules));
     let judge = Judge::new(plan.eject, Arc::clone(&hosts), Arc::clone(alarm));
-    let bound = Bound::new(&plan.queue, servers.iter().any(|server| server.max_in_flight.is_some()));
+    let bounded = servers.iter().filter(|server| server.max_in_flight.is_some()).count();
+    let bound = Bound::new(&plan.queue, servers.len(), bounded);
     Ok(Arc::new(Pool {
         name: plan.name.as_str().into(),
         hosts,

@@ -21,14 +21,15 @@ impl Ask<'_> {
         choose(self.x, self.scratch, self.pool, self.worker)
     }
 
-    /// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded.
-    pub async fn first(&mut self, mut since: Option<Tick>) -> Result<HostId, Error> {
+    /// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded; and since when it was
+    /// waited for, which whoever was called in vain keeps.
+    pub async fn first(&mut self, mut since: Option<Tick>) -> Result<(HostId, Option<Tick>), Error> {
         let pool = self.pool;
         loop {
             // Whoever comes goes behind those who wait; whoever was called goes before them.
             if since.is_some() || pool.live.gate.servers.is_empty() {
                 if let Some(id) = self.choose() {
-                    return Ok(id);
+                    return Ok((id, since));
                 }
                 let is_bounded = pool.bound.per_server;
                 let now = self.worker.clock.now();

@@ -19,6 +19,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub struct Room<'a> {
     pool: &'a Pool,
     counted: bool,
+    /// Whether a server has been chosen, which has room again when this is over.
+    has_server: bool,
 }
 
 /// The same for as long as an answer takes to its end, whatever becomes of the Snapshot.
@@ -35,7 +37,7 @@ pub fn at_once<'a>(pool: &'a Pool, client: &mut Client) -> Option<Room<'a>> {
         InFlight::Adaptive => client.link.is_all_here(),
         InFlight::Most(_) => true,
     };
-    (!counted || pool.live.gate.enter()).then(|| Room { pool, counted })
+    (!counted || pool.live.gate.enter()).then(|| Room { pool, counted, has_server: false })
 }
 
 /// Room on `pool`, as soon as it is there.
@@ -51,7 +53,7 @@ pub async fn room<'a>(ask: &mut Ask<'a>) -> Result<Room<'a>, Error> {
     pool.live.gate.settle(); // room may have come between the look and the place in the line
     let room = |_: &Waits<'_>| false;
     waits.until_called(ask, room).await?;
-    Ok(Room { pool, counted: true })
+    Ok(Room { pool, counted: true, has_server: false })
 }
 
 /// Waits until one of the pool's servers may have room. `since`: one who was called in vain waits on.
@@ -176,33 +178,43 @@ impl Room<'_> {
         self.counted
     }
 
-    /// The same to the end of the answer, where the pool counts requests to their end; otherwise the room is free now.
+    /// A server has been chosen.
+    pub fn has_server(&mut self) {
+        self.has_server = true;
+    }
+
+    /// The same to the end of the answer, where the pool, or a server of it, counts requests to their end; otherwise the room is free
+    /// now, and that of an adaptive pool is in any case.
     pub fn hold(mut self) -> Option<Held> {
-        if !self.pool.bound.is_held() {
+        let bound = &self.pool.bound;
+        if !bound.is_held() {
             return None;
         }
-        let counted = std::mem::take(&mut self.counted);
+        let counted = !bound.is_adaptive() && std::mem::take(&mut self.counted);
+        self.has_server = false;
         Some(Held { live: Arc::clone(&self.pool.live), counted })
     }
 }
 
 impl Drop for Room<'_> {
     fn drop(&mut self) {
-        leave(&self.pool.live.gate, self.counted);
+        leave(&self.pool.live.gate, self.counted, self.has_server);
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        leave(&self.live.gate, self.counted);
+        leave(&self.live.gate, self.counted, true);
     }
 }
 
-fn leave(gate: &Gate, counted: bool) {
+/// Whoever waits for a server is called when there may be room on one, and not because another has found none: called in
+/// vain, he would go back to his place, which a newcomer has taken meanwhile.
+fn leave(gate: &Gate, counted: bool, had_server: bool) {
     if counted {
         gate.leave();
     }
-    if !gate.servers.is_empty() {
+    if had_server && !gate.servers.is_empty() {
         gate.servers.call_next();
     }
 }

@@ -4,12 +4,12 @@ use super::{Key, Pick};
 use crate::candidates::Candidate;
 use crate::entry::Entry;
 use crate::hosts::{HostId, HostSet, Hosts};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) const ENTRY: Entry<dyn Pick> = Entry {
     name: "least-requests",
     manual: "Gives a request to the server that has the fewest under way, measured against its weight; equal ones take \
-             turns. It suits requests that take very different times.",
+             turns, by their weights. It suits requests that take very different times.",
     example: "least-requests",
     params: &[],
     answers: false,
@@ -21,29 +21,34 @@ pub(super) const ENTRY: Entry<dyn Pick> = Entry {
 
 #[derive(Default)]
 struct LeastRequests {
-    turn: AtomicUsize,
+    turn: AtomicU64,
 }
 
 impl Pick for LeastRequests {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
         let candidates = hosts.candidates_for(tried, key.now, key.random);
-        let candidates = candidates.map(|one| (one.id, Load::with_one_more(&one)));
-        let (mut best, mut equals) = (None::<(HostId, Load)>, 0usize);
+        let candidates = candidates.map(|one| (one.id, Load::of(&one)));
+        let (mut best, mut equal) = (None::<(HostId, Load)>, 0);
         for (id, load) in candidates.clone() {
             match best {
                 Some((_, least)) if least.is_less(load) => {}
-                Some((_, least)) if !load.is_less(least) => equals += 1,
-                _ => (best, equals) = (Some((id, load)), 1),
+                Some((_, least)) if !load.is_less(least) => equal += load.weight,
+                _ => (best, equal) = (Some((id, load)), load.weight),
             }
         }
         let (first, least) = best?;
-        if equals == 1 {
+        if equal <= least.weight {
             return Some(first);
         }
-        let turn = self.turn.fetch_add(1, Relaxed) % equals;
+        let mut turn = self.turn.fetch_add(1, Relaxed) % equal;
         let mut alike = candidates.filter(|(_, load)| !least.is_less(*load));
+        let chosen = alike.find(|(_, load)| {
+            let is_his = turn < load.weight;
+            turn = turn.saturating_sub(load.weight);
+            is_his
+        });
         // The counters go on while we look; when there are fewer equals by now, the first one is as good.
-        alike.nth(turn).map(|(id, _)| id).or(Some(first))
+        chosen.map(|(id, _)| id).or(Some(first))
     }
 }
 
@@ -55,8 +60,8 @@ struct Load {
 }
 
 impl Load {
-    fn with_one_more(one: &Candidate<'_>) -> Load {
-        Load { requests: u64::from(one.host.in_flight()) + 1, weight: u64::from(one.share) }
+    fn of(one: &Candidate<'_>) -> Load {
+        Load { requests: u64::from(one.host.in_flight()), weight: u64::from(one.share) }
     }
 
     fn is_less(self, other: Load) -> bool {
@@ -74,7 +79,7 @@ mod tests {
         let (pick, hosts) = (LeastRequests::default(), hosts(&[1, 1, 2]));
         put(&hosts, &[1, 0, 3]);
         assert_eq!(pick.pick(&hosts, &key(), &HostSet::default()), Some(HostId(1)));
-        put(&hosts, &[1, 1, 2]);
+        put(&hosts, &[1, 1, 1]);
         assert_eq!(pick.pick(&hosts, &key(), &HostSet::default()), Some(HostId(2)));
     }
 
@@ -85,5 +90,15 @@ mod tests {
         let turns: Vec<_> =
             (0..4).map(|_| pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0).collect();
         assert_eq!(turns, [0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn one_client_alone_is_served_by_the_weights() {
+        let (pick, hosts) = (LeastRequests::default(), hosts(&[1, 2, 1]));
+        let mut counts = [0; 3];
+        for _ in 0..40 {
+            counts[pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0 as usize] += 1;
+        }
+        assert_eq!(counts, [10, 20, 10]);
     }
 }
