@@ -1,7 +1,7 @@
 //! Certificate: a chain with its key, proved to fit, and what it says of itself.
 
 use super::provider;
-use portunus_message::{Identity, Target};
+use portunus_message::Target;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -159,32 +159,8 @@ pub(super) fn refused(error: &Error) -> Flaw {
     }
 }
 
-/// Who a client is by a certificate that was verified, as DER. What it says must not be longer than anybody wants to read.
-pub fn identity(certificate: &[u8]) -> Option<Identity> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let names = parsed.subject_alternative_name().ok().flatten();
-    let names = names.map(|names| names.value.general_names.iter().filter_map(shown));
-    let names = names.into_iter().flatten().take(NAMES_MAX).collect();
-    Some(Identity { subject: parsed.subject().to_string(), names })
-}
-
-fn shown(general: &GeneralName<'_>) -> Option<String> {
-    match general {
-        GeneralName::DNSName(text) => Some(format!("DNS:{text}")),
-        GeneralName::RFC822Name(text) => Some(format!("email:{text}")),
-        GeneralName::URI(text) => Some(format!("URI:{text}")),
-        GeneralName::IPAddress(_) => {
-            name(general).map(|text| format!("IP:{}", text.trim_matches(['[', ']'])))
-        }
-        _ => None,
-    }
-}
-
-/// How many names of a client's certificate are kept.
-const NAMES_MAX: usize = 100;
-
 /// A name in the form that hosts are compared in.
-fn name(name: &GeneralName<'_>) -> Option<String> {
+pub(super) fn name(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => {
             let (wild, rest) = match name.strip_prefix("*.") {

@@ -4,15 +4,17 @@ mod back;
 mod certificate;
 mod choices;
 mod front;
+mod identity;
 mod offer;
 mod proof;
 mod roots;
 mod suites;
 
 pub use back::{Back, Behind, HTTP2};
-pub use certificate::{Certificate, Flaw, Part, identity};
+pub use certificate::{Certificate, Flaw, Part};
 pub use choices::Choices;
 pub use front::{Front, Fronts, Policy, Secured};
+pub use identity::identity;
 pub use proof::{PROTOCOL as PROOF_PROTOCOL, Proofs};
 pub use roots::Roots;
 
