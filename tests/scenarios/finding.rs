@@ -125,6 +125,29 @@ fn services_bring_ports_weights_and_backups() {
 }
 
 #[test]
+fn a_target_without_an_address_keeps_its_last_one_and_stops_no_other() {
+    let names = NameServer::start();
+    let origins = [Origin::says("a"), Origin::says("b"), Origin::says("c")];
+    let port = |at: usize| origins[at].address().port();
+    names.set("one.internal", &["127.0.0.1"]);
+    names.set("two.internal", &["127.0.0.1"]);
+    let service = "_http._tcp.users.internal";
+    names.set_services(service, &[(1, 1, port(0), "one.internal"), (1, 1, port(1), "two.internal")]);
+    let proxy = proxy(&names, &format!("srv:{service}"));
+    eventually("both", PATIENCE, || (hosts(&proxy).len() == 2).then_some(()));
+    names.set("two.internal", &[]);
+    names.set_services(
+        service,
+        &[(1, 1, port(0), "one.internal"), (1, 1, port(1), "two.internal"), (1, 1, port(2), "one.internal")],
+    );
+    eventually("the new one beside them", PATIENCE, || (hosts(&proxy).len() == 3).then_some(()));
+    proxy.wait_for_stderr("two.internal.: ");
+    let mut client = proxy.client();
+    (0..6).for_each(|_| _ = client.get("/").expect(200));
+    assert_eq!((origins[0].count(), origins[1].count(), origins[2].count()), (2, 2, 2));
+}
+
+#[test]
 fn an_ejected_host_stays_ejected_when_others_come() {
     let names = NameServer::start();
     let origins = origins(&["127.0.0.21", "127.0.0.22"]);

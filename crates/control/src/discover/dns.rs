@@ -2,7 +2,7 @@
 
 use crate::apply::{Supervisor, Trouble};
 use crate::observe::log;
-use crate::resolve::{Resolver, names, resolve};
+use crate::resolve::{Resolved, Resolver, names, resolve};
 use portunus_relay::members::Found;
 use portunus_relay::plan::{self, Address};
 use std::collections::BTreeMap;
@@ -78,13 +78,20 @@ async fn keep(
         let place = room.acquire().await;
         let result = resolve(&Resolver::new(&settings), &name, &known).await;
         drop(place);
-        supervisor.names().note(&name, result.as_ref().err());
+        let trouble =
+            result.as_ref().map_or_else(|reason| Some(reason), |resolved| resolved.missing.as_ref());
+        supervisor.names().note(&name, trouble);
         let pause = match result {
-            Ok((found, ttl)) => {
-                if failing {
-                    log::info(format_args!("{name} is resolved again"));
+            Ok(Resolved { found, ttl, missing }) => {
+                match &missing {
+                    Some(reason) if !failing => log::warn(format_args!(
+                        "not all of {name} can be resolved: {reason}; its last addresses are kept"
+                    )),
+                    None if failing => log::info(format_args!("{name} is resolved again")),
+                    _ => {}
                 }
-                (failing, failures) = (false, 0);
+                (failing, failures) = (missing.is_some(), 0);
+                let ttl = if missing.is_some() { ttl.min(FAILED_PAUSE_MAX) } else { ttl };
                 if found != known {
                     let texts: Vec<_> = found.iter().map(|found| found.address.to_string()).collect();
                     log::info(format_args!("{name} is at {}", texts.join(", ")));

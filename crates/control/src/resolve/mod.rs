@@ -40,8 +40,8 @@ pub fn first(plan: &Plan, members: &Members) -> Members {
             let mut found = BTreeMap::new();
             let until = tokio::time::Instant::now() + FIRST_TIME;
             while let Ok(Some(Ok((result, name)))) = tokio::time::timeout_at(until, all.join_next()).await {
-                if let Ok((addresses, _)) = result {
-                    found.insert(name, addresses);
+                if let Ok(resolved) = result {
+                    found.insert(name, resolved.found);
                 }
             }
             found
@@ -53,13 +53,21 @@ pub fn first(plan: &Plan, members: &Members) -> Members {
     members
 }
 
-/// The addresses of a name, in a fixed order, and how long they hold. `known` is what it had before.
-pub async fn resolve(
-    resolver: &Resolver,
-    name: &Address,
-    known: &[Found],
-) -> Result<(Vec<Found>, Duration), String> {
+/// What a name stands for.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Its addresses, in a fixed order.
+    pub found: Vec<Found>,
+    /// How long they hold.
+    pub ttl: Duration,
+    /// Why they are not all that it stands for: targets of a service that have no address now.
+    pub missing: Option<String>,
+}
+
+/// The addresses of a name. `known` is what it had before.
+pub async fn resolve(resolver: &Resolver, name: &Address, known: &[Found]) -> Result<Resolved, String> {
     let mut found = BTreeSet::new();
+    let mut missing = None;
     let ttl = match name {
         Address::Name { host, port } => {
             let answer = resolver.addresses(host).await?;
@@ -71,26 +79,48 @@ pub async fn resolve(
             let (services, mut ttl) = resolver.services(name).await?;
             let first =
                 services.iter().map(|service| service.priority).min().ok_or("the service is not there")?;
-            for service in services {
+            let weigh = weighing(services.iter().map(|service| service.weight));
+            let mut orphans = Vec::new();
+            for service in &services {
                 let answer = match resolver.addresses(&service.target).await {
-                    Ok(answer) => answer,
-                    // One target that is gone is no reason to keep the others from being used, unless something better is known.
-                    Err(_) if known.is_empty() => continue,
-                    Err(reason) => return Err(format!("{}: {reason}", service.target)),
+                    Ok(answer) => usable(&answer, known).map(|addresses| (addresses, answer.ttl)),
+                    Err(reason) => Err(reason),
                 };
-                ttl = ttl.min(answer.ttl);
-                let (weight, backup) = (u32::from(service.weight.max(1)), service.priority > first);
-                let one = |ip| Found { address: SocketAddr::new(ip, service.port), weight, backup };
-                found.extend(usable(&answer, known)?.into_iter().map(one));
+                match answer {
+                    Ok((addresses, its)) if !addresses.is_empty() => {
+                        ttl = ttl.min(its);
+                        let (weight, backup) = (weigh(service.weight), service.priority > first);
+                        let one = |ip| Found { address: SocketAddr::new(ip, service.port), weight, backup };
+                        found.extend(addresses.into_iter().map(one));
+                    }
+                    // One target that is gone is no reason to keep the others from being used.
+                    none => {
+                        let reason = none.err().unwrap_or_else(|| "it has no address".into());
+                        missing.get_or_insert(format!("{}: {reason}", service.target));
+                        orphans.push(service.port);
+                    }
+                }
             }
+            // Nor is it one to lose what was known of it, as far as that is not another's.
+            let addresses: BTreeSet<_> = found.iter().map(|found| found.address).collect();
+            let is_orphan =
+                |own: &&Found| orphans.contains(&own.address.port()) && !addresses.contains(&own.address);
+            found.extend(known.iter().filter(is_orphan).cloned());
             ttl
         }
         Address::Socket(_) | Address::Unix(_) => return Err("it is no name".into()),
     };
     if found.is_empty() {
-        return Err("it has no address".into());
+        return Err(missing.unwrap_or_else(|| "it has no address".into()));
     }
-    Ok((found.into_iter().take(ADDRESSES_MAX).collect(), ttl))
+    Ok(Resolved { found: found.into_iter().take(ADDRESSES_MAX).collect(), ttl, missing })
+}
+
+/// The weights of a service's targets. One of 0 gets very little beside others (RFC 2782), and all alike where all have none.
+fn weighing(weights: impl Iterator<Item = u16> + Clone) -> impl Fn(u16) -> u32 {
+    let is_mixed = weights.clone().any(|weight| weight == 0) && weights.clone().any(|weight| weight > 0);
+    let unit = if is_mixed { ZERO_PART } else { 1 };
+    move |weight| (u32::from(weight) * unit).max(1)
 }
 
 /// The addresses of an answer that may be used. Link-local and other special addresses are not believed: a name that suddenly
@@ -127,6 +157,8 @@ fn has_way_to(ip: IpAddr) -> bool {
 }
 
 const ADDRESSES_MAX: usize = 64;
+/// How many times as much as a weight of 0 one of 1 gets.
+const ZERO_PART: u32 = 100;
 const FIRST_TIME: Duration = Duration::from_secs(1);
 const FIRST_MAX: usize = 1000;
 
@@ -145,6 +177,17 @@ mod tests {
         assert!(usable(&answer(&special, None), &[]).is_err());
         let both = usable(&answer(&["127.0.0.1", "169.254.169.254"], None), &[]).unwrap();
         assert_eq!(both, ["127.0.0.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn no_weight_is_very_little_beside_others() {
+        let of = |weights: &[u16]| -> Vec<u32> {
+            let weigh = weighing(weights.iter().copied());
+            weights.iter().map(|weight| weigh(*weight)).collect()
+        };
+        assert_eq!(of(&[0, 3]), [1, 300]);
+        assert_eq!(of(&[0, 0]), [1, 1]);
+        assert_eq!(of(&[5, 3]), [5, 3]);
     }
 
     #[test]
