@@ -226,6 +226,15 @@ fn the_combined_format_and_a_file_that_is_reopened() {
 }
 
 #[test]
+fn a_syslog_that_does_not_run_is_told_of() {
+    let origin = Origin::says("hello");
+    let text = format!("log access json syslog:@dir/none.sock\n{}", site(&format!("proxy {origin}")));
+    let proxy = Proxy::start(&text);
+    proxy.get("/").expect(200);
+    proxy.wait_for_stderr("nobody takes the access log syslog");
+}
+
+#[test]
 fn exit_codes_say_what_was_wrong() {
     Run::of(["run", "--nonsense"]).expect(2);
     Run::of(["nonsense"]).expect(2);

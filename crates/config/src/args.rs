@@ -4,11 +4,12 @@ use crate::draft::{Draft, Value};
 use crate::findings::{Findings, Span};
 use crate::foreign;
 use crate::mistake::did_you_mean;
-use crate::outside::{Outside, Wrong};
+use crate::outside::{self, Outside, Wrong};
 use portunus_relay::entry::{ArgMistake, At, Entry, Kind, Param, Place};
 use portunus_relay::filter::Filter;
 use portunus_relay::pick::Pick;
 use portunus_relay::plan::{Args, Directive, Text};
+use portunus_relay::template::Template;
 
 /// The filters and policies that a configuration may name.
 #[derive(Clone, Copy)]
@@ -71,6 +72,9 @@ impl Scene<'_, '_> {
                 self.findings.error(value.span, format!("`{key}=` stands here twice"));
             }
         }
+        if self.unfilled(draft, params) {
+            return None;
+        }
         let block = if draft.block.is_some() { " { … }" } else { "" };
         for mut mistake in portunus_relay::args::check(params, &args) {
             if mistake.hint.is_none() && mistake.reason.starts_with("`${") {
@@ -87,6 +91,37 @@ impl Scene<'_, '_> {
             self.fill_file(draft, param, &mut args);
         }
         (self.findings.errors() == before).then_some(args)
+    }
+
+    /// Whether something that is never filled in stands where only what the environment and files have is: it would be taken as it stands there, as
+    /// a password among others.
+    fn unfilled(&mut self, draft: &Draft, params: &[Param]) -> bool {
+        let is_template = |is_its: &dyn Fn(&Param) -> bool| {
+            params.iter().any(|param| is_its(param) && matches!(param.kind, Kind::Template | Kind::Regex))
+        };
+        let words = draft.words.iter().filter(|_| !is_template(&|param| !is_option(param)));
+        let options = draft.options.iter().filter(|(key, _)| !is_template(&|param| param.name == &**key));
+        let values = words.chain(options.map(|(_, value)| value));
+        let mut any = false;
+        for value in values {
+            let unknown = |name: &&str| Template::compile(&format!("${{{name}}}")).is_err();
+            let Some(name) = outside::left(value.text.shown()).find(unknown) else { continue };
+            let hint = match name.split_once('.') {
+                Some((env, rest)) if env.eq_ignore_ascii_case("env") => format!("write `${{env.{rest}}}`"),
+                None if name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_') => {
+                    format!("a variable of the environment is written `${{env.{name}}}`")
+                }
+                _ => {
+                    "here `${env.NAME}` and `${file.PATH}` are filled in, when the file is loaded".to_owned()
+                }
+            };
+            self.findings
+                .error(value.span, format!("nothing is filled in for `${{{name}}}` here"))
+                .hint(hint);
+            self.findings.taint(value.span);
+            any = true;
+        }
+        any
     }
 
     /// Warns of what another proxy would fill in.

@@ -267,6 +267,17 @@ fn next_name(text: &str) -> Option<(&str, &str, &str)> {
     Some((before, name, after))
 }
 
+/// What stands in each `${…}` that neither the environment nor a file fills in.
+pub fn left(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    let names = std::iter::from_fn(move || {
+        let (_, name, after) = next_name(rest)?;
+        rest = after;
+        Some(name)
+    });
+    names.filter(|name| !name.starts_with("env.") && !name.starts_with("file."))
+}
+
 /// Whether a file of this name is one of those that a pattern of an `include` means.
 pub fn is_meant(pattern: &str, name: &str) -> bool {
     fits(pattern, name) && (!name.starts_with('.') || pattern.starts_with('.'))

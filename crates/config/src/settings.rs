@@ -214,6 +214,8 @@ fn log_target(text: &str) -> Result<LogTarget, Wrong> {
         }
         "syslog" => Ok(LogTarget::Syslog(PathBuf::from(SYSLOG_SOCKET))),
         _ => match text.strip_prefix("syslog:") {
+            Some(path) if !path.contains('/') => Err(Wrong::new("is not the path of a socket")
+                .hint("the log goes to a local syslog, `syslog` or `syslog:/dev/log`, which can pass it on")),
             Some(path) => values::unix_path(path).map(LogTarget::Syslog),
             None => Ok(LogTarget::File(PathBuf::from(text.strip_prefix("file:").unwrap_or(text)))),
         },

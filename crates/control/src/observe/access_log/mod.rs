@@ -351,12 +351,17 @@ impl Writer {
 
     /// Says it once, waits a little, and opens the target again where that may help.
     fn fail(&mut self, error: &io::Error) {
-        let stalled = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected);
-        if !self.failing
-            && !stalled
-            && let Some(target) = &self.target
-        {
-            log::warn(format_args!("the access log {} cannot be written: {error}", shown(target)));
+        let absent = error.kind() == io::ErrorKind::NotConnected;
+        let stalled = absent || error.kind() == io::ErrorKind::WouldBlock;
+        if let Some(target) = self.target.as_ref().filter(|_| !self.failing && (absent || !stalled)) {
+            let target = shown(target);
+            if absent {
+                log::warn(format_args!(
+                    "nobody takes the access log {target}; lines wait, as far as `log-queue` goes"
+                ));
+            } else {
+                log::warn(format_args!("the access log {target} cannot be written: {error}"));
+            }
         }
         self.failing = true;
         match &self.output {
