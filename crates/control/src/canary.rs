@@ -172,8 +172,10 @@ impl Progress {
         let share = self.live.share();
         let (seen_new, seen_old) = (new.since(&self.new), old.since(&self.old));
         if seen_new.requests >= plan.requests {
-            let broken: Vec<String> =
-                conditions.iter().filter_map(|one| one.broken_by(&seen_new, &seen_old)).collect();
+            let broken: Vec<String> = conditions
+                .iter()
+                .filter_map(|one| one.broken_by(&seen_new, &seen_old, plan.requests))
+                .collect();
             if !broken.is_empty() {
                 let reason = broken.join(" and ");
                 self.live.set_share(Share(0));

@@ -155,10 +155,24 @@ impl Sample {
         if self.requests == 0 { 0.0 } else { self.errors as f64 / self.requests as f64 }
     }
 
+    /// How many took surely longer than `time`.
+    fn slower_than(&self, time: Duration) -> u64 {
+        self.times.iter().skip(class_of(time) + 1).map(|&count| u64::from(count)).sum()
+    }
+
     /// The time that this part of the requests did not exceed, to 9 %; zero when there was none.
     pub fn percentile(&self, part: f64) -> Duration {
-        let all: u64 = self.times.iter().map(|&count| u64::from(count)).sum();
-        let wanted = (all as f64 * part).ceil().max(1.0);
+        self.ranked(self.requests as f64 * part)
+    }
+
+    /// The same, as long as it might be: chance has made it shorter.
+    fn percentile_at_most(&self, part: f64) -> Duration {
+        let all = self.requests as f64;
+        self.ranked((all * part + SURE * (all * part * (1.0 - part)).sqrt()).min(all))
+    }
+
+    fn ranked(&self, rank: f64) -> Duration {
+        let wanted = rank.ceil().max(1.0);
         let mut sum = 0u64;
         for (class, &count) in (0u32..).zip(&self.times) {
             sum += u64::from(count);
@@ -176,6 +190,20 @@ fn class_of(took: Duration) -> usize {
     // What is negative or too large becomes the nearest class.
     ((doublings * f64::from(CLASSES_PER_DOUBLING)) as usize).min(CLASSES - 1)
 }
+
+/// The least and the most that the part of all requests may be of which `of` were seen among `all` (Wilson's interval).
+fn interval(of: u64, all: u64) -> (f64, f64) {
+    if all == 0 {
+        return (0.0, 1.0);
+    }
+    let (all, part, square) = (all as f64, of as f64 / all as f64, SURE * SURE);
+    let middle = part + square / (2.0 * all);
+    let width = SURE * (part * (1.0 - part) / all + square / (4.0 * all * all)).sqrt();
+    ((middle - width) / (1.0 + square / all), (middle + width) / (1.0 + square / all))
+}
+
+/// How many standard deviations what was seen has to be beyond a bound until it is not held to be chance: one look in a thousand errs.
+const SURE: f64 = 3.0;
 
 /// `errors > 1% or p99 > 1.5x or p50 > 200ms`.
 pub fn conditions(text: &str) -> Result<Vec<Condition>, String> {
@@ -206,34 +234,39 @@ fn condition(text: &str) -> Result<Condition, String> {
 }
 
 impl Condition {
-    /// Why the canary must be given up by this condition, if it must; in words with figures.
-    pub fn broken_by(&self, new: &Sample, old: &Sample) -> Option<String> {
-        match (self.measure, self.bound) {
-            (Measure::Errors, bound) => {
-                let most = match bound {
-                    Bound::Share(share) => f64::from(share.0) / f64::from(Share::WHOLE.0),
-                    Bound::Times(times) => old.error_rate() * times,
-                    Bound::Time(_) => return None,
-                };
-                let rate = new.error_rate();
-                let percent = |rate: f64| (rate * 100_000.0).round() / 1000.0;
-                let (now, most_percent) = (percent(rate), percent(most));
-                (rate > most).then(|| format!("errors {now}% > {most_percent}%"))
-            }
-            (Measure::Percentile(part), bound) => {
-                let most = match bound {
-                    Bound::Time(time) => time,
-                    // Without anything to compare it with, nothing can be said.
-                    Bound::Times(_) if old.requests == 0 => return None,
-                    Bound::Times(times) => old.percentile(part).mul_f64(times),
-                    Bound::Share(_) => return None,
-                };
-                let time = new.percentile(part);
-                let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1000.0;
-                let name = (part * 100.0).round();
-                (time > most).then(|| format!("p{name} {} ms > {} ms", ms(time), ms(most)))
-            }
+    /// Why the canary must be given up by this condition, if it must; in words with figures. Few requests prove little: what may be chance
+    /// is none, and others of which fewer than `least` were seen are no measure.
+    pub fn broken_by(&self, new: &Sample, old: &Sample, least: u64) -> Option<String> {
+        match self.measure {
+            Measure::Errors => self.errs(new, old, least),
+            Measure::Percentile(part) => self.is_slow(part, new, old, least),
         }
+    }
+
+    fn errs(&self, new: &Sample, old: &Sample, least: u64) -> Option<String> {
+        let most = match self.bound {
+            Bound::Share(share) => f64::from(share.0) / f64::from(Share::WHOLE.0),
+            Bound::Times(_) if old.requests < least => return None,
+            Bound::Times(times) => interval(old.errors, old.requests).1 * times,
+            Bound::Time(_) => return None,
+        };
+        let percent = |rate: f64| (rate * 100_000.0).round() / 1000.0;
+        let is_broken = interval(new.errors, new.requests).0 > most;
+        is_broken.then(|| format!("errors {}% > {}%", percent(new.error_rate()), percent(most)))
+    }
+
+    fn is_slow(&self, part: f64, new: &Sample, old: &Sample, least: u64) -> Option<String> {
+        let most = match self.bound {
+            Bound::Time(time) => time,
+            // The slowest of a hundred are one.
+            Bound::Times(_) if old.requests < least.max((1.0 / (1.0 - part)).round() as u64) => return None,
+            Bound::Times(times) => old.percentile_at_most(part).mul_f64(times),
+            Bound::Share(_) => return None,
+        };
+        let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1000.0;
+        let is_broken = interval(new.slower_than(most), new.requests).0 > 1.0 - part;
+        let name = (part * 100.0).round();
+        is_broken.then(|| format!("p{name} {} ms > {} ms", ms(new.percentile(part)), ms(most)))
     }
 }
 
@@ -268,9 +301,11 @@ mod tests {
         let all = conditions("errors > 1% or p99 > 1.5x or p50>200ms").unwrap();
         assert_eq!(all.len(), 3);
         let old = seen((0..1000).map(|_| 20), 1);
-        let broken = |new: &Sample| all.iter().filter_map(|one| one.broken_by(new, &old)).collect::<Vec<_>>();
+        let broken =
+            |new: &Sample| all.iter().filter_map(|one| one.broken_by(new, &old, 20)).collect::<Vec<_>>();
         assert!(broken(&seen((0..1000).map(|_| 22), 10)).is_empty());
-        assert_eq!(broken(&seen((0..1000).map(|_| 22), 11)), ["errors 1.1% > 1%"]);
+        assert_eq!(broken(&seen((0..1000).map(|_| 22), 20)), ["errors 2% > 1%"]);
+        assert_eq!(broken(&seen((0..100_000).map(|_| 22), 1100)), ["errors 1.1% > 1%"]);
         assert_eq!(broken(&seen((0..1000).map(|at| if at < 20 { 50 } else { 20 }), 0)).len(), 1);
         assert_eq!(broken(&seen((0..1000).map(|_| 300), 0)).len(), 2);
         for bad in
@@ -279,6 +314,47 @@ mod tests {
             assert!(conditions(bad).is_err(), "{bad}");
         }
         assert!(conditions("errors > 2x").is_ok());
+    }
+
+    #[test]
+    fn chance_is_no_reason() {
+        let all = conditions("errors > 1% or p99 > 1.5x or errors > 2x").unwrap();
+        let broken = |new: &Sample, old: &Sample| {
+            all.iter().filter_map(|one| one.broken_by(new, old, 20)).collect::<Vec<_>>()
+        };
+        let old = seen((0..1000).map(|_| 20), 0);
+        assert!(broken(&seen((0..32).map(|_| 20), 1), &old).is_empty(), "one error of 32");
+        assert!(
+            broken(&seen((0..30).map(|at| if at == 7 { 80 } else { 20 }), 0), &old).is_empty(),
+            "one slow one"
+        );
+        assert_eq!(broken(&seen((0..30).map(|_| 80), 0), &old).len(), 1, "all of 30");
+        assert_eq!(broken(&seen((0..30).map(|_| 20), 15), &old).len(), 2, "half of 30");
+        // Nothing can be said beside others of which there are few.
+        assert!(broken(&seen((0..1000).map(|_| 80), 0), &seen((0..99).map(|_| 20), 0)).is_empty());
+        assert!(broken(&seen((0..1000).map(|_| 20), 5), &seen((0..19).map(|_| 20), 0)).is_empty());
+    }
+
+    #[test]
+    fn two_alike_are_not_told_apart() {
+        // The same spread on both sides, with a long tail: as many looks as a busy day has.
+        let mut state = 7u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as f64 / f64::from(1u32 << 31)
+        };
+        let condition = conditions("p99 > 1.5x").unwrap();
+        let mut given_up = 0;
+        for _ in 0..300 {
+            let mut times = |count: usize| {
+                let all: Vec<u64> =
+                    (0..count).map(|_| (10.0 / (1.0 - random()).sqrt()).min(60_000.0) as u64).collect();
+                seen(all.into_iter(), 0)
+            };
+            let (new, old) = (times(100), times(150));
+            given_up += usize::from(condition[0].broken_by(&new, &old, 20).is_some());
+        }
+        assert!(given_up <= 3, "{given_up} of 300");
     }
 
     #[test]
