@@ -27,6 +27,7 @@ mod redact;
 mod reference;
 mod route;
 mod settings;
+mod shadow;
 mod site;
 mod text;
 mod tls;

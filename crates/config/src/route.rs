@@ -11,6 +11,7 @@ use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::place::{Found, Seen};
 use crate::pool::{self, Pools};
+use crate::shadow;
 use crate::values;
 use portunus_message::target::TargetError;
 use portunus_message::{Limits, Method, Target};
@@ -124,13 +125,20 @@ impl Forwards {
 pub struct Routes {
     site: String,
     plans: Vec<RoutePlan>,
+    /// Where each of them stands.
+    spans: Vec<Span>,
     seen: HashMap<String, Span>,
 }
 
 impl Routes {
     /// None yet, of about so many, in a site that is called so.
     pub fn new(site: String, count: usize) -> Routes {
-        Routes { site, plans: Vec::with_capacity(count), seen: HashMap::with_capacity(count) }
+        Routes {
+            site,
+            plans: Vec::with_capacity(count),
+            spans: Vec::new(),
+            seen: HashMap::with_capacity(count),
+        }
     }
 
     /// Adds a route, unless another one takes all its requests.
@@ -144,6 +152,7 @@ impl Routes {
             return;
         }
         let name = format!("{}{written}", self.site);
+        self.spans.push(span);
         self.plans.push(RoutePlan {
             name,
             matcher,
@@ -160,8 +169,22 @@ impl Routes {
         });
     }
 
-    /// As written.
-    pub fn into_plans(self) -> Vec<RoutePlan> {
+    /// As written. Those that no request gets to are mistakes. Where it is a pattern behind all paths, that is only
+    /// said: elsewhere patterns go first, and what was written there serves all the same.
+    pub fn into_plans(self, scene: &mut Scene<'_, '_>) -> Vec<RoutePlan> {
+        for (at, by) in shadow::shadows(&self.plans) {
+            let (Some(span), Some(first)) = (self.spans.get(at), self.spans.get(by)) else { continue };
+            let reason = "no request gets here: another route of the site goes before it, and takes them all";
+            let path = |at: usize| self.plans.get(at).map(|route| &route.matcher.path);
+            let finding = match (path(at), path(by)) {
+                (Some(PathMatch::Pattern(_)), Some(PathMatch::Prefix(_))) => scene
+                    .findings
+                    .warning(*span, reason)
+                    .hint("a path goes before a pattern: write `route *` for what no other takes, or give the pattern a `priority=`"),
+                _ => scene.findings.error(*span, reason),
+            };
+            finding.earlier(*first);
+        }
         self.plans
     }
 }

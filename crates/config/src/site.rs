@@ -150,7 +150,7 @@ pub fn read(
             listen: listen.list,
             prefaced: listen.prefaced,
             tls,
-            routes: all.into_plans(),
+            routes: all.into_plans(scene),
         },
         redirect,
     }

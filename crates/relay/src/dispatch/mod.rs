@@ -73,6 +73,12 @@ impl Table {
     }
 }
 
+/// Whether the first of two routes of one site, with their indices in it, is asked before the second, where both fit.
+pub fn goes_before(first: (&RoutePlan, usize), second: (&RoutePlan, usize)) -> bool {
+    let rank = |(route, at): (&RoutePlan, usize)| Rank::of(route, u32::try_from(at).unwrap_or(u32::MAX));
+    rank(first) < rank(second)
+}
+
 fn add_names(
     table: &mut HostTable,
     site: &SitePlan,
