@@ -85,13 +85,18 @@ fn hosts_come_and_go_under_load() {
     load.wait_for(50);
     proxy.command(&["add", "p", &two.to_string(), "--weight", "2"]).expect(0);
     two.wait_for(50);
-    proxy.command(&["reload"]).expect(0);
+    let told = format!("pool p: {two} is added, given weight 2 by hand");
+    assert!(proxy.command(&["reload"]).expect(0).stdout.contains(&told));
+    assert!(proxy.command(&["status"]).expect(0).stdout.contains(&told));
+    proxy.wait_for_stderr(&told);
     let seen = two.count();
     two.wait_for(seen + 50);
     proxy.command(&["remove", "p", &one.to_string()]).expect(0);
     eventually("the end of the connections to it", PATIENCE, || {
         (one.ended() == one.connections()).then_some(())
     });
+    let told = format!("pool p: {one} is removed by hand");
+    assert!(proxy.command(&["status"]).expect(0).stdout.contains(&told));
     let left = one.count();
     load.wait_for(100);
     assert_eq!(one.count(), left);

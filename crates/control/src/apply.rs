@@ -3,6 +3,7 @@
 use crate::automatic::Automatic;
 use crate::boards::{Checks, Names, Renewals};
 use crate::canary::Canaries;
+use crate::described;
 use crate::described::fnv1a;
 use crate::kept;
 use crate::legacy::Legacy;
@@ -242,6 +243,7 @@ impl Supervisor {
             Ok(running) => {
                 log::info(format_args!("configuration {} is in force", running.hash));
                 running.warnings.iter().for_each(log::warn);
+                described::by_hand(running.snapshot.members()).iter().for_each(log::info);
             }
             Err(trouble) => {
                 log::error("the new configuration is refused, the old one goes on");

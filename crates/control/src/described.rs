@@ -1,6 +1,6 @@
 //! described: a member of a pool as it can be changed, with a tag of its state; and what a change may depend on (RFC 9110 §13.1).
 
-use portunus_relay::members::{Members, Membership};
+use portunus_relay::members::{Members, Membership, Wish};
 use portunus_relay::plan::{Address, PoolPlan};
 use serde_json::{Value, json};
 
@@ -38,6 +38,23 @@ pub fn described(plan: &PoolPlan, members: &Members, address: &Address) -> Optio
     });
     let tag = tag(page.to_string().as_bytes());
     Some(Described { page, tag })
+}
+
+/// What holds by an operator's word, whatever is written, as a line for each host.
+pub fn by_hand(members: &Members) -> Vec<String> {
+    let hosts = members.wishes.iter().flat_map(|(pool, hosts)| hosts.iter().map(move |host| (pool, host)));
+    let line = |(pool, (address, wish)): (&String, (&Address, &Wish))| {
+        let member = match wish.member {
+            Some(Membership::Removed) => return format!("pool {pool}: {address} is removed by hand"),
+            Some(Membership::Added { .. }) => Some("added".to_owned()),
+            None => None,
+        };
+        let weight = wish.weight.map(|weight| format!("given weight {weight}"));
+        let drain = wish.drain.then(|| "drained".to_owned());
+        let all: Vec<String> = [member, weight, drain].into_iter().flatten().collect();
+        format!("pool {pool}: {address} is {} by hand", all.join(", "))
+    };
+    hosts.filter(|(_, (_, wish))| !wish.is_empty()).map(line).collect()
 }
 
 /// An entity tag for these bytes.

@@ -11,7 +11,7 @@ use portunus_control::apply::{Supervisor, Upgraded, UpgradesWanted};
 use portunus_control::legacy::Legacy;
 use portunus_control::observe::log;
 use portunus_control::source::Source;
-use portunus_control::{admin, certs, discover, health, memory, rounds, watch};
+use portunus_control::{admin, certs, described, discover, health, memory, rounds, watch};
 use portunus_relay::plan::Admin;
 use portunus_relay::worker::{Farewell, TUNNELS_OF_THE_PAST};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -147,6 +147,7 @@ pub fn introduce(supervisor: &Arc<Supervisor>) {
     let (version, hash) = (supervisor.version(), &running.hash);
     log::info(format_args!("portunus {version}, configuration {} ({hash})", supervisor.source()));
     running.warnings.iter().for_each(log::warn);
+    described::by_hand(running.snapshot.members()).iter().for_each(log::info);
     let workers = match supervisor.worker_count() {
         1 => "1 worker".into(),
         count => format!("{count} workers"),

@@ -355,6 +355,9 @@ fn readable(status: &Value) -> String {
             );
         }
     }
+    for line in list(&status["by_hand"]) {
+        let _ = writeln!(out, "{}", word(&line));
+    }
     for canary in list(&status["canaries"]) {
         let reason = canary["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
         let _ = writeln!(

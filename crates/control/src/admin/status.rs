@@ -3,6 +3,7 @@
 use crate::apply::Supervisor;
 use crate::automatic::Known;
 use crate::boards::Found;
+use crate::described;
 use crate::observe::metrics::NameFacts;
 use crate::observe::wall::rfc3339;
 use crate::state::{self, State};
@@ -52,6 +53,7 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "certificates": certificates(supervisor),
         "state_directory": state_directory(supervisor),
         "pools": pools(supervisor, &stats, running.snapshot.hosts()),
+        "by_hand": described::by_hand(running.snapshot.members()),
         "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
