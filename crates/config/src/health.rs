@@ -281,6 +281,10 @@ pub fn mistake_in(health: &Health) -> Option<String> {
     if check.body.as_ref().is_some_and(|body| body.is_empty() || body.len() > 4096) {
         return Some("`body` is empty, or longer than 4 KiB".into());
     }
+    let has_no_body = |&(first, last): &(u16, u16)| first == last && matches!(first, 204 | 304);
+    if check.body.is_some() && check.status.iter().all(has_no_body) {
+        return Some("an answer of this `status` has no body, and `body` wants something in it".into());
+    }
     if let Some(name) = check.headers.keys().find(|name| values::field_name(name).is_err()) {
         return Some(format!("`{name}` is not the name of a header field"));
     }

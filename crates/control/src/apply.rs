@@ -365,6 +365,7 @@ impl Supervisor {
             hosts: running.snapshot.hosts().map(host).collect(),
             memory_level: self.memory_level(),
             names: self.name_facts(&running.snapshot),
+            canaries: self.canaries.facts(running.snapshot.canaries()),
             certificates: certificate_facts(&running.snapshot),
             certificate_changes: self.certificates.counts(),
             certificates_failing: self.certificates.failing().len(),

@@ -1,5 +1,6 @@
 //! canary: moves the share of each canary step by step, and takes it back when the new version does worse.
 
+use crate::observe::metrics::CanaryFacts;
 use portunus_message::Tick;
 use portunus_relay::canary::{Canary, Condition, Live, Sample};
 use portunus_relay::plan::{self, Share};
@@ -117,6 +118,21 @@ impl Canaries {
                 all.insert(route.to_owned(), progress);
             }
         }
+    }
+
+    /// What metrics tell of these.
+    pub fn facts<'a>(&self, canaries: impl Iterator<Item = (&'a str, &'a Canary)>) -> Vec<CanaryFacts> {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |(route, canary): (&str, &Canary)| {
+            let progress = all.get(route).filter(|known| Arc::ptr_eq(&known.live, &canary.live));
+            CanaryFacts {
+                route: route.to_owned(),
+                pool: canary.plan.pool.clone(),
+                share: f64::from(canary.live.share().0) / f64::from(Share::WHOLE.0),
+                given_up: progress.is_some_and(|progress| matches!(progress.state, State::GivenUp(_))),
+            }
+        };
+        canaries.map(one).collect()
     }
 
     /// What `status` tells of these.
@@ -313,6 +329,8 @@ mod tests {
         assert_eq!(canary.live.share(), Share(0));
         let status = canaries.status([("a/*", &canary)].into_iter());
         assert_eq!(status[0]["state"], "given up");
+        let facts = &canaries.facts([("a/*", &canary)].into_iter())[0];
+        assert_eq!((facts.share, facts.given_up), (0.0, true));
         assert!(status[0]["reason"].as_str().unwrap().starts_with("errors"));
     }
 

@@ -53,12 +53,13 @@ impl Seats {
         seats
     }
 
-    /// Takes other limits over. 0 means: what the descriptors allow, two for each exchange, with a tenth kept back for the admin API and for
-    /// upstreams; and what there is memory for.
+    /// Takes other limits over. 0 means: what the descriptors allow, two for each exchange, with a tenth, and 64 at least, kept back for
+    /// the admin API and all that is open anyway; and what there is memory for.
     pub fn heed(&self, limits: &Limits) {
         let max = match limits.connections {
             0 => {
-                let descriptors = net::descriptors_max() / 10 * 9 / 2;
+                let all = net::descriptors_max();
+                let descriptors = (all.saturating_sub(KEPT_MIN.max(all / 10)) / 2).max(1);
                 self.pressure.connections().map_or(descriptors, |memory| memory.min(descriptors))
             }
             limit => limit,
@@ -219,6 +220,8 @@ impl Sources {
 }
 
 const SHARDS: usize = 32;
+/// How many descriptors are kept back at least.
+const KEPT_MIN: usize = 64;
 /// What every source may have, however many there are.
 const SHARE_MIN: usize = 16;
 

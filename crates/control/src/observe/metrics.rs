@@ -39,6 +39,8 @@ pub struct Facts {
     pub hosts: Vec<HostFacts>,
     /// Every name of a server.
     pub names: Vec<NameFacts>,
+    /// Every canary.
+    pub canaries: Vec<CanaryFacts>,
     /// Every certificate, and when it ends, in seconds since 1970.
     pub certificates: Vec<(String, i64)>,
     /// Changed certificates that were taken, and that were refused.
@@ -83,12 +85,26 @@ pub struct NameFacts {
     pub failing: Option<String>,
 }
 
+/// How far a canary has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CanaryFacts {
+    /// Its route.
+    pub route: String,
+    /// Its pool.
+    pub pool: String,
+    /// Its share of the route's requests, 0 to 1.
+    pub share: f64,
+    /// Whether it was given up.
+    pub given_up: bool,
+}
+
 /// The whole page.
 pub fn text(stats: &Stats, facts: &Facts) -> String {
     let mut page = Page { out: String::with_capacity(16 << 10) };
     requests(&mut page, stats);
     upstreams(&mut page, stats);
     hosts(&mut page, facts);
+    canaries(&mut page, facts);
     connections(&mut page, stats);
     tls(&mut page, stats, facts);
     program(&mut page, facts);
@@ -236,6 +252,18 @@ fn hosts(page: &mut Page, facts: &Facts) {
     for known in &facts.names {
         page.sample(name, &[("name", &known.name)], u8::from(known.failing.is_some()));
     }
+}
+
+fn canaries(page: &mut Page, facts: &Facts) {
+    let mut each = |name: &str, help: &str, value: &dyn Fn(&CanaryFacts) -> f64| {
+        page.family(name, "gauge", help);
+        for one in &facts.canaries {
+            page.sample(name, &[("http_route", one.route.as_str()), ("pool", one.pool.as_str())], value(one));
+        }
+    };
+    each("portunus_canary_share", "The canary's share of the route's requests, 0 to 1.", &|one| one.share);
+    let help = "Whether the canary was given up: it did worse than was allowed.";
+    each("portunus_canary_given_up", help, &|one| f64::from(u8::from(one.given_up)));
 }
 
 fn connections(page: &mut Page, stats: &Stats) {
