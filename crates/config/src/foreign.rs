@@ -2,7 +2,15 @@
 
 /// What a directive of another proxy is called here.
 pub fn directive(name: &str) -> Option<&'static str> {
-    DIRECTIVES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours)
+    let comment = ["//", "/*", "--"].iter().any(|begin| name.starts_with(begin));
+    let known = DIRECTIVES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
+    known.or(comment.then_some("a comment begins with `#`"))
+}
+
+/// What to write for a block that is called as a host or an address is.
+pub fn site(name: &str) -> Option<String> {
+    let is_host = name.contains(['.', ':']) || name == "localhost";
+    is_host.then(|| format!("a site is written `site {name} {{ … }}`"))
 }
 
 /// The first variable in `text` that another proxy would fill in, as it stands there, and what it is called here.

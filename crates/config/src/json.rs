@@ -74,7 +74,11 @@ fn refused(file: u32, text: &str, error: &serde_json::Error, findings: &mut Find
     let reason = whole.split(" at line ").next().unwrap_or(&whole);
     let mut quoted = reason.split('`').skip(1).step_by(2);
     let unknown = quoted.next().filter(|_| reason.starts_with("unknown "));
-    let hint = unknown.and_then(|unknown| did_you_mean(unknown, quoted));
+    let hint = unknown.and_then(|unknown| did_you_mean(unknown, quoted)).or_else(|| {
+        // Somebody has put a block around everything, or around the settings.
+        let hint = "a file that begins with `{` is read as JSON; settings, pools and sites stand at the top, with no block around them";
+        (reason == "key must be a string").then(|| hint.to_owned())
+    });
     findings.error(Span::new(file, at, at + 1), reason).maybe_hint(hint);
 }
 

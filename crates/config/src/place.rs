@@ -85,10 +85,13 @@ impl Scene<'_, '_> {
             }
             None => {
                 let here = || did_you_mean(name, self.names(scope));
-                let near = foreign::directive(name).map(str::to_owned).or_else(here).or_else(|| {
-                    let all = [Scope::Top, Scope::Pool, Scope::Site, Scope::Route];
-                    all.into_iter().find_map(|scope| did_you_mean(name, self.names(scope)))
-                });
+                let site =
+                    || (scope == Scope::Top && draft.block.is_some()).then(|| foreign::site(name)).flatten();
+                let near =
+                    foreign::directive(name).map(str::to_owned).or_else(site).or_else(here).or_else(|| {
+                        let all = [Scope::Top, Scope::Pool, Scope::Site, Scope::Route];
+                        all.into_iter().find_map(|scope| did_you_mean(name, self.names(scope)))
+                    });
                 self.findings.error(draft.span, format!("there is no directive `{name}`")).maybe_hint(near);
                 return;
             }

@@ -458,6 +458,16 @@ impl Servers {
             self.tried = true;
             return;
         };
+        let is_address = |value: &Value| values::address(&value.text.value).is_ok();
+        if !is_address(address)
+            && let Some(second) = draft.words.get(1).filter(|second| is_address(second))
+        {
+            let hint = format!("write `server {}`", second.text.shown());
+            scene.findings.error(address.span, "a server has no name besides its address").hint(hint);
+            scene.findings.taint(draft.span);
+            self.tried = true;
+            return;
+        }
         let backup = draft.words.len() > 1;
         let option =
             |key: &str| draft.options.iter().find(|(name, _)| &**name == key).map(|(_, value)| value);

@@ -191,6 +191,10 @@ pub fn address(text: &str) -> Result<Address, Wrong> {
     if rest.starts_with("srv:") {
         return srv(rest.trim_start_matches("srv:")).map(Address::Srv);
     }
+    if let Some((target, _)) = rest.split_once('#').filter(|(target, _)| split_port(target).is_ok()) {
+        let hint = format!("a comment has a space before its `#`: `{target} #…`");
+        return Err(Wrong::new("has a `#` in it, which a target cannot have").hint(hint));
+    }
     if rest.contains(['/', '?', '#']) {
         return Err(Wrong::new("has a path, which a target cannot have")
             .hint("`rewrite` changes the path on its way to the upstream"));
