@@ -78,8 +78,7 @@ async fn keep(
         let place = room.acquire().await;
         let result = resolve(&Resolver::new(&settings), &name, &known).await;
         drop(place);
-        let trouble =
-            result.as_ref().map_or_else(|reason| Some(reason), |resolved| resolved.missing.as_ref());
+        let trouble = result.as_ref().map_or_else(Some, |resolved| resolved.missing.as_ref());
         supervisor.names().note(&name, trouble);
         let pause = match result {
             Ok(Resolved { found, ttl, missing }) => {
