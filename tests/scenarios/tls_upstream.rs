@@ -83,7 +83,7 @@ fn a_certificate_that_signs_itself_is_believed_where_it_was_given() {
     let wrong_name = Pair::of_itself(&["other.test"]);
     for (shown, status) in [(&own, 200), (&other, 502), (&wrong_name, 502)] {
         let place = Place::new();
-        place.write("ca.pem", &format!("{}{}", own.certificate, wrong_name.certificate));
+        place.write("ca.pem", format!("{}{}", own.certificate, wrong_name.certificate));
         let origin = origin(shown);
         let proxy = start(place, &format!("server https://{origin}\ntls ca=ca.pem"));
         proxy.get("/").expect(status);
