@@ -436,6 +436,12 @@ fn look_at_dates(chain: &Value, certificate: &Certificate, scene: &mut Scene<'_,
     if let Some(reason) = untimely(certificate, SystemTime::now()) {
         scene.findings.warning(chain.span, format!("the certificate {} {reason}", chain.shown()));
     }
+    if certificate.must_staple {
+        let reason = format!("the certificate {} wants an answer of OCSP stapled to it", chain.shown());
+        let hint =
+            "none is: clients that heed it refuse the certificate; have it issued without `must-staple`";
+        scene.findings.warning(chain.span, reason).hint(hint);
+    }
 }
 
 /// What is wrong with the dates of a certificate.

@@ -23,6 +23,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// The same as dates, for people.
     pub dates: [String; 2],
+    /// Whether it tells clients to insist on a stapled answer of OCSP (RFC 7633), which is not sent.
+    pub must_staple: bool,
 }
 
 /// Which of the two files is at fault.
@@ -49,9 +51,7 @@ impl Certificate {
     /// Reads a chain and its key, both in PEM.
     pub fn read(chain: &[u8], key: &[u8]) -> Result<Certificate, Flaw> {
         let certificates = read_chain(chain)?;
-        let key = key_of(key)?;
-        let certified = CertifiedKey::from_der(certificates, key, &provider());
-        let key = certified.map_err(|error| refused(&error))?;
+        let key = certified(certificates, key_of(key)?)?;
         let leaf = key.cert.first().map(|leaf| leaf.as_ref()).unwrap_or(&[]);
         let (_, parsed) = X509Certificate::from_der(leaf)
             .map_err(|_| flaw(Part::Certificate, "holds a broken certificate"))?;
@@ -63,6 +63,7 @@ impl Certificate {
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
             dates: [date(validity.not_before), date(validity.not_after)],
+            must_staple: parsed.extensions().iter().any(|one| one.oid.to_id_string() == MUST_STAPLE),
             key: Arc::new(key),
         })
     }
@@ -100,6 +101,27 @@ impl Certificate {
         }
     }
 }
+
+/// The chain with its key, if that belongs to the first of it.
+fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<CertifiedKey, Flaw> {
+    let key = provider().key_provider.load_private_key(key).map_err(|error| refused(&error))?;
+    let fits = |chain: Vec<_>| match CertifiedKey::new(chain, Arc::clone(&key)).keys_match() {
+        Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+        fits => fits,
+    };
+    let first = chain.first().cloned().into_iter().collect();
+    match fits(first) {
+        Ok(()) => Ok(CertifiedKey::new(chain, key)),
+        Err(_) if chain.iter().skip(1).any(|one| fits(vec![one.clone()]).is_ok()) => Err(Flaw {
+            hint: Some("the certificate itself goes first, then those that have signed it".to_owned()),
+            ..flaw(Part::Certificate, "begins with another certificate than that of the key")
+        }),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// The extension that makes a certificate one (RFC 7633 §4.2.3).
+const MUST_STAPLE: &str = "1.3.6.1.5.5.7.1.24";
 
 pub(super) fn flaw(part: Part, reason: impl Into<String>) -> Flaw {
     Flaw { part, reason: reason.into(), hint: None }
@@ -223,6 +245,10 @@ pub(super) mod tests {
         let (_, other) = pair(&["a.example"]);
         let read = |chain: &str, key: &str| Certificate::read(chain.as_bytes(), key.as_bytes()).unwrap_err();
         assert_eq!(read(&chain, &other), flaw(Part::Key, "does not belong to the certificate"));
+        let (another, _) = pair(&["b.example"]);
+        let turned = read(&format!("{another}{chain}"), &key);
+        assert_eq!(turned.reason, "begins with another certificate than that of the key");
+        assert!(Certificate::read(format!("{chain}{another}").as_bytes(), key.as_bytes()).is_ok());
         assert_eq!(read(&key, &chain).reason, "holds a key and no certificate");
         assert_eq!(read("hello", &key).reason, "holds no certificate");
         assert_eq!(read(&chain, "hello").reason, "holds no private key");
@@ -233,5 +259,22 @@ pub(super) mod tests {
         assert_eq!(read(&cut, &key).part, Part::Certificate);
         let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
         assert_eq!(read(&chain, locked).reason, "is protected by a password");
+    }
+
+    #[test]
+    fn it_is_known_whether_it_wants_a_stapled_answer() {
+        let key = KeyPair::generate().unwrap();
+        let must_staple = |must: bool| {
+            let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            if must {
+                let feature = vec![0x30, 3, 2, 1, 5]; // status_request
+                let oid = [1, 3, 6, 1, 5, 5, 7, 1, 24];
+                params.custom_extensions.push(rcgen::CustomExtension::from_oid_content(&oid, feature));
+            }
+            let made = params.self_signed(&key).unwrap();
+            let read = Certificate::read(made.pem().as_bytes(), key.serialize_pem().as_bytes());
+            read.unwrap().must_staple
+        };
+        assert!(must_staple(true) && !must_staple(false));
     }
 }

@@ -164,6 +164,7 @@ mod tests {
                 not_before: 0,
                 not_after: 0,
                 dates: Default::default(),
+                must_staple: false,
             })
         };
         let all: Vec<_> = (0..10_000)
