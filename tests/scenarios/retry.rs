@@ -130,29 +130,51 @@ fn an_answer_that_has_begun_is_never_tried_again() {
     }
 }
 
+/// An origin whose second answer on each connection is this and then the end, beside a good one.
+fn cut_at_the_second(part: &'static str) -> (Origin, Origin, Proxy) {
+    let origin = Origin::script(move |connection| {
+        if connection.request().is_some() {
+            connection.answer(Answer::text("warm"));
+            connection.request();
+            connection.send(part);
+        }
+    });
+    let good = Origin::says("good");
+    let proxy = pool(&[&origin, &good], "balance round-robin");
+    (0..2).for_each(|_| _ = proxy.client().get("/?id=warm").expect(200));
+    (origin, good, proxy)
+}
+
+fn seen(origins: [&Origin; 2]) -> usize {
+    let of =
+        |origin: &Origin| ["0", "1"].iter().filter_map(|id| origin.ledger().get(*id).copied()).sum::<usize>();
+    origins.into_iter().map(of).sum()
+}
+
 #[test]
-fn an_answer_of_which_a_byte_has_come_is_never_tried_again() {
-    // The second request of each connection gets a part of an answer.
-    for part in ["HTTP/1.1 200 OK\r\nContent-Le", "HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n"] {
-        let origin = Origin::script(move |connection| {
-            if connection.request().is_some() {
-                connection.answer(Answer::text("warm"));
-                connection.request();
-                connection.send(part);
-            }
-        });
-        let good = Origin::says("good");
-        let proxy = pool(&[&origin, &good], "balance round-robin");
-        (0..2).for_each(|_| _ = proxy.client().get("/?id=warm").expect(200));
+fn a_head_that_breaks_off_is_asked_for_again_where_that_is_safe() {
+    for part in
+        ["H", "HTTP/1.1 200 O", "HTTP/1.1 200 OK\r\nContent-Le", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r"]
+    {
+        let (origin, good, proxy) = cut_at_the_second(part);
         let statuses: Vec<u16> = (0..2).map(|number| proxy.get(&format!("/?id={number}")).status).collect();
+        assert_eq!(statuses, [200, 200], "{part}");
+        assert_eq!(seen([&origin, &good]), 3, "one of them twice: {part}");
+        let (origin, good, proxy) = cut_at_the_second(part);
+        let post = |number| proxy.client().post(&format!("/?id={number}"), "body").status;
+        let statuses: Vec<u16> = (0..2).map(post).collect();
         assert!(statuses.contains(&502) && statuses.contains(&200), "{statuses:?}");
-        let seen: usize = ["0", "1"]
-            .iter()
-            .flat_map(|id| [&origin, &good].map(|it| it.ledger().get(*id).copied()))
-            .flatten()
-            .sum();
-        assert_eq!(seen, 2, "each once: {part}");
+        assert_eq!(seen([&origin, &good]), 2, "each once: {part}");
+        proxy.expect_reason("truncated");
     }
+}
+
+#[test]
+fn an_answer_of_which_the_client_has_heard_is_never_tried_again() {
+    let (origin, good, proxy) = cut_at_the_second("HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n");
+    let statuses: Vec<u16> = (0..2).map(|number| proxy.get(&format!("/?id={number}")).status).collect();
+    assert!(statuses.contains(&502) && statuses.contains(&200), "{statuses:?}");
+    assert_eq!(seen([&origin, &good]), 2, "each once");
 }
 
 /// Answers and closes without having said so, as soon as it has answered.

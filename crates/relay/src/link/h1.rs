@@ -498,10 +498,10 @@ impl H1 {
     }
 
     fn cut_error(&self) -> Error {
-        // Where an answer has begun, the request was processed.
-        let retry = if self.start < self.end { Retry::Never } else { Retry::IfIdempotent };
+        // Where a head has begun the request was processed, and the connection was alive; but nobody has heard anything of it yet.
+        let crime = if self.start < self.end { Crime::Truncated } else { Crime::UpstreamClosed };
         match self.side {
-            Side::Upstream => Error::upstream(Phase::Wait, Crime::UpstreamClosed, retry),
+            Side::Upstream => Error::upstream(Phase::Wait, crime, Retry::IfIdempotent),
             Side::Client | Side::Proxy => Error::client(Phase::Head, Crime::ClientGone),
         }
     }
