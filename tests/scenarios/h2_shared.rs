@@ -315,3 +315,24 @@ fn small_pieces_that_a_client_does_not_take_are_nothing_to_other_requests() {
         (outcome.body.len() == 65_000).then_some(())
     });
 }
+
+#[test]
+fn t13_connections_that_end_without_a_word_cost_nothing_over_http2_either() {
+    // One answer a connection, and no GOAWAY.
+    let origin = Origin::http2(&[], |peer| {
+        if let Some(asked) = peer.request() {
+            peer.answer(asked.stream, &[(":status", "200")], "one");
+        }
+    });
+    let proxy = Proxy::site(format!("proxy h2c://{origin}"));
+    let mut client = proxy.client();
+    for number in 0..100 {
+        let closed = origin.ended();
+        let answer = match number % 2 {
+            0 => client.get("/"),
+            _ => client.post("/", "body"),
+        };
+        assert_eq!(answer.expect(200).text(), "one");
+        eventually("the close", Duration::from_secs(5), || (origin.ended() > closed).then_some(()));
+    }
+}

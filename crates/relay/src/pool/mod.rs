@@ -174,16 +174,19 @@ impl HostPool {
     /// An idle connection that shows neither a byte nor an end. `careful`: the request must not meet a dead
     /// connection, so only one used a short while ago will do, and the kernel is asked again. `websocket`: it will become a tunnel.
     pub fn take_idle(self: &Rc<HostPool>, now: Tick, careful: bool, websocket: bool) -> Option<Lease> {
+        let distrusts = careful && now < self.distrusted_until.get();
+        let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
+        // Over HTTP/2 a host says that it goes, unless it has been seen to go without a word.
+        let rested = careful.then_some(if distrusts { Duration::ZERO } else { Duration::MAX });
         if self.may_share
             && !self.host.is_full()
-            && let Some(opening) = self.shares.take(websocket)
+            && let Some(opening) = self.shares.take(websocket, now, rested)
         {
             return Some(self.lend_stream(opening, false, Busy::new(self)?, now));
         }
-        if (careful && now < self.distrusted_until.get()) || self.host.is_full() {
+        if distrusts || self.host.is_full() {
             return None;
         }
-        let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
         loop {
             let mut found = self.idle.borrow_mut().pop()?;
             if now.since(found.since) > limit {
@@ -214,6 +217,7 @@ impl HostPool {
     pub fn was_stale(&self, now: Tick) {
         self.cells.stale.add(1);
         self.distrusted_until.set(now + DISTRUST);
+        self.shares.clear_idle(); // those that were made with it are as old
     }
 
     /// A new connection for whom `from` names, or a stream on one. `queue-full`: the host has as many requests as it may have.

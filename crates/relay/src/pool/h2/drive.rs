@@ -42,7 +42,13 @@ const PING_SLOW: Duration = Duration::from_secs(330);
 /// Begins to speak HTTP/2 over `stream`; none: the peer has gone already.
 pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Notify>) -> Option<Rc<Shared>> {
     let (heard, empty) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-    let io = Io { stream, heard: Rc::clone(&heard), passing: Passing::default(), empty: Rc::clone(&empty) };
+    let stream = Rc::new(RefCell::new(stream));
+    let io = Io {
+        stream: Rc::clone(&stream),
+        heard: Rc::clone(&heard),
+        passing: Passing::default(),
+        empty: Rc::clone(&empty),
+    };
     let most = if keeps { bounds.streams } else { 1 };
     let connection = Builder::new()
         .enable_push(false)
@@ -68,6 +74,7 @@ pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Not
         opened: clock::read(),
         requests: Cell::new(0),
         idle_since: Cell::new(clock::read()),
+        stream: RefCell::new(Some(stream)),
         settled: Cell::new(false),
         changed,
     });
@@ -191,7 +198,8 @@ impl Watch {
 
 /// The connection below, which counts what comes.
 struct Io {
-    stream: Stream,
+    /// Shared with those who ask whether something stands there; nobody holds it while he waits.
+    stream: Rc<RefCell<Stream>>,
     heard: Rc<Cell<u64>>,
     passing: Passing,
     empty: Rc<Cell<usize>>,
@@ -205,7 +213,7 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let Io { stream, heard, passing, empty } = self.get_mut();
         let room = buffer.initialize_unfilled();
-        let count = match ready!(stream.poll_read(cx, room)) {
+        let count = match ready!(stream.borrow_mut().poll_read(cx, room)) {
             Ok(count) => count,
             Err(error) => return Poll::Ready(Err(error)),
         };
@@ -221,7 +229,7 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().stream.poll_write(cx, bytes)
+        self.get_mut().stream.borrow_mut().poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -229,7 +237,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().stream.poll_write_vectored(cx, pieces)
+        self.get_mut().stream.borrow_mut().poll_write_vectored(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -237,10 +245,10 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream.poll_flush(cx)
+        self.get_mut().stream.borrow_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().stream.poll_end(cx)
+        self.get_mut().stream.borrow_mut().poll_end(cx)
     }
 }

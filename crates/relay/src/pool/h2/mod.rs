@@ -5,7 +5,7 @@ mod drive;
 use super::{Busy, HostPool, Lease};
 use crate::clock::{self, Clock};
 use crate::deadlines::Deadline;
-use crate::net::Stream;
+use crate::net::{Front, Stream};
 use crate::plan::Protocol;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -86,6 +86,8 @@ struct Shared {
     requests: Cell<u64>,
     /// Since when it has none.
     idle_since: Cell<Tick>,
+    /// What it goes by, to ask whether something stands there; gone when no streams are opened any more.
+    stream: RefCell<Option<Rc<RefCell<Stream>>>>,
     /// Whether the peer's first SETTINGS have come: what it can do is known.
     settled: Cell<bool>,
     changed: Rc<Notify>,
@@ -124,10 +126,17 @@ impl Shares {
     }
 
     /// Room for a stream on a connection that there is; the first that has room, so that those which are not needed become idle.
-    /// `websocket`: only on one whose host has said that it takes such (RFC 8441 §3).
-    pub fn take(&self, websocket: bool) -> Option<Opening> {
+    /// `websocket`: only on one whose host has said that it takes such (RFC 8441 §3). `rested`: the request must not meet a dead connection, so
+    /// those that have had no stream for longer are closed, and the kernel is asked about the others.
+    pub fn take(&self, websocket: bool, now: Tick, rested: Option<Duration>) -> Option<Opening> {
         let mut list = self.list.borrow_mut();
-        list.retain(|one| one.takes_more());
+        list.retain(|one| {
+            let stays = one.takes_more() && rested.is_none_or(|rested| one.is_trusted(now, rested));
+            if !stays {
+                one.retire();
+            }
+            stays
+        });
         list.iter().find_map(|one| one.open(websocket))
     }
 
@@ -177,12 +186,17 @@ impl Shares {
     /// Closes those that have had no stream for so long.
     pub fn sweep(&self, now: Tick, limit: Duration) {
         self.list.borrow_mut().retain(|one| {
-            let stays = one.takes_more() && (one.open.get() > 0 || now.since(one.idle_since.get()) <= limit);
+            let stays = one.takes_more() && one.is_rested(now, limit);
             if !stays {
                 one.retire();
             }
             stays
         });
+    }
+
+    /// Closes those that have no stream now.
+    pub fn clear_idle(&self) {
+        self.sweep(clock::read(), Duration::ZERO);
     }
 
     /// None of them gets a further stream; each is closed after its last one.
@@ -248,6 +262,7 @@ impl Shared {
         let good = sender.as_mut().is_some_and(|it| matches!(it.poll_ready(&mut cx), Poll::Ready(Ok(()))));
         if !good {
             *sender = None;
+            *self.stream.borrow_mut() = None;
         }
         good
     }
@@ -268,8 +283,23 @@ impl Shared {
         Some((sender, Place(Rc::clone(self))))
     }
 
+    /// Whether it has streams, or has had some within this time.
+    fn is_rested(&self, now: Tick, limit: Duration) -> bool {
+        self.open.get() > 0 || !limit.is_zero() && now.since(self.idle_since.get()) <= limit
+    }
+
+    /// Whether it has streams, or had some a short while ago and neither a byte nor an end stands at its front.
+    fn is_trusted(&self, now: Tick, rested: Duration) -> bool {
+        let is_quiet = || {
+            let stream = self.stream.borrow();
+            stream.as_ref().is_some_and(|stream| stream.borrow_mut().front_now() == Front::Quiet)
+        };
+        self.is_rested(now, rested) && (self.open.get() > 0 || is_quiet())
+    }
+
     fn retire(&self) {
         *self.sender.borrow_mut() = None;
+        *self.stream.borrow_mut() = None;
     }
 }
 
@@ -303,7 +333,7 @@ pub(super) async fn connect(
     let is_auto = pool.host.protocol == Protocol::Auto;
     let until = (clock.now() + pool.connect_timeout).min(deadline.at());
     loop {
-        if let Some(opening) = shares.take(websocket) {
+        if let Some(opening) = shares.take(websocket, clock.now(), None) {
             return Ok(pool.lend_stream(opening, true, busy, clock.now()));
         }
         // What is known to speak HTTP/1 has a connection for each; a websocket has its own anyway, if its host may choose.
