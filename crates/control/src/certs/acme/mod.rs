@@ -4,6 +4,7 @@ mod account;
 mod client;
 #[cfg(test)]
 mod fake;
+mod introduction;
 mod patience;
 #[cfg(feature = "acme-dns")]
 mod providers;

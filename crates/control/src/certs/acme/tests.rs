@@ -272,6 +272,40 @@ async fn an_account_is_made_once_even_where_it_cannot_be_kept() {
 }
 
 #[tokio::test]
+async fn a_key_is_kept_before_the_ca_hears_of_it_and_asks_for_the_same_account_again() {
+    let store = Arc::new(Memory::default());
+    let (seen, kept_first) = (Arc::clone(&store), Arc::new(Mutex::new(Vec::new())));
+    let (first, turn) = (Arc::clone(&kept_first), AtomicUsize::new(0));
+    let mut client = Client::keeping(Arc::clone(&store) as Arc<dyn Store>, move |path, _| {
+        let location = "location: http://127.0.0.1:1/account/1\r\n".to_owned();
+        match (path, if path == "/account" { turn.fetch_add(1, Relaxed) } else { 0 }) {
+            // The answer is lost.
+            ("/account", 0) => {
+                *first.lock().unwrap() = seen.values("acme/accounts/");
+                Some((500, String::new(), String::new()))
+            }
+            ("/account", _) => Some((200, location, json!({ "status": "valid" }).to_string())),
+            _ => None,
+        }
+    })
+    .await;
+    client.acme.email = vec!["ops@example.com".to_owned()];
+    let external = json!({ "id": "kid-1", "key": "c2VjcmV0" });
+    client.acme.authorities[0].external_account = serde_json::from_value(external).unwrap();
+    client.refused().await;
+    let kept: Value = serde_json::from_slice(&kept_first.lock().unwrap()[0]).unwrap();
+    client.obtain(None).await.unwrap();
+    let introduced = client.fake.introduced();
+    let [(one, said), (other, _)] = &introduced[..] else { panic!("{introduced:?}") };
+    assert_eq!(one, other);
+    assert_eq!(said["contact"], json!(["mailto:ops@example.com"]));
+    assert!(said["externalAccountBinding"]["signature"].is_string() && kept["credentials"]["id"].is_null());
+    let now: Value = serde_json::from_slice(&store.values("acme/accounts/")[0]).unwrap();
+    assert_eq!(now["credentials"]["key_pkcs8"], kept["credentials"]["key_pkcs8"]);
+    assert_eq!(now["credentials"]["id"], "http://127.0.0.1:1/account/1");
+}
+
+#[tokio::test]
 async fn who_waits_while_another_one_finds_the_ca_gone_need_not_find_it_too() {
     let client =
         Client::of(|path, _| (path == "/directory").then(|| (500, String::new(), String::new()))).await;
