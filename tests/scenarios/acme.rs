@@ -163,6 +163,34 @@ fn what_is_no_directory_is_told_and_the_next_ca_is_asked() {
 }
 
 #[test]
+fn an_outage_of_the_first_ca_is_visible_and_further_names_do_not_wait_for_it() {
+    let mut pebble = Pebble::new();
+    let (nobody, trust, ca) = (portunus_tests::Port::free(), pebble.trust(), pebble.ca());
+    let first = format!("https://localhost:{}/dir", nobody.address().port());
+    let text = format!("state @dir/state\nacme {{ ca {first} trust={trust}; {ca} }}\n{SITE}");
+    let proxy = Proxy::start(&text);
+    pebble.start(&temper(&proxy));
+    secured(&pebble, proxy.address(), "a.test");
+    let line = proxy.wait_for_stderr("a.test gets its certificate from");
+    assert!(line.contains("warning") && line.contains("no connection"), "{line}");
+    let failed = || proxy.metric("portunus_certificate_tries_total", &["result=\"failed\""]);
+    let before = failed();
+    assert!(before >= 1.0);
+    let passed_over = |name: &str| status(&proxy, name)["passed_over"].as_str().unwrap_or("").to_owned();
+    eventually("the status", PATIENCE, || passed_over("a.test").contains("no connection").then_some(()));
+    assert!(proxy.command(&["status"]).expect(0).stdout.contains("passed over: localhost"));
+    proxy.expect_metric("portunus_certificates_wanting", &[], 0.0);
+
+    proxy.write_config(&format!(
+        "{text}site b.test {{ listen @listen tls; listen @listen2; tls auto; respond 200 }}\n"
+    ));
+    proxy.command(&["reload"]).expect(0);
+    secured(&pebble, proxy.address(), "b.test");
+    eventually("the status", PATIENCE, || passed_over("b.test").contains("no connection").then_some(()));
+    assert_eq!(failed(), before);
+}
+
+#[test]
 fn an_account_that_was_made_before_is_shown() {
     let mut pebble = Pebble::new();
     let (ca, [id, key]) = (pebble.ca(), EAB);

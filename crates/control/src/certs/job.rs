@@ -1,6 +1,6 @@
 //! job: what is done for one name — its certificate is got, or its CA is asked when that shall be renewed — on a thread of its own.
 
-use super::acme::{self, Accounts, Obtained, Refusal, identifier};
+use super::acme::{self, Accounts, Obtained, Patience, Refusal, identifier};
 use super::due::{Name, Task, due};
 use super::note::{self, Note};
 use super::permission;
@@ -189,38 +189,57 @@ impl Job {
         self.note.borrow().keep(&*self.store, name).map_err(|reason| {
             vec![Refusal::own(format!("what is got could not be kept: {reason}; write `state DIRECTORY`"))]
         })?;
+        let authorities = &plan.settings.acme.authorities;
         let mut refusals = Vec::new();
-        for authority in &plan.settings.acme.authorities {
+        for authority in in_turn(authorities, &self.accounts.patience) {
             match self.ask(authority, &challenges).await {
-                Ok(obtained) => return self.keep(authority, &obtained),
+                Ok(obtained) => return self.keep(authority, &obtained, &refusals),
                 Err(refusal) => {
                     self.note.borrow_mut().heard(&authority.directory, &refusal, SystemTime::now());
-                    let host = host_of(&authority.directory);
-                    let reason = match refusal.reason.starts_with(host) {
-                        true => refusal.reason,
-                        false => format!("{host}: {}", refusal.reason),
-                    };
-                    refusals.push(Refusal { reason, ..refusal });
+                    let reason = said_by(authority, &refusal.reason);
+                    refusals.push((authority, Refusal { reason, ..refusal }));
                 }
             }
         }
-        let authorities = &plan.settings.acme.authorities;
         let is_known = |directory: &String| authorities.iter().any(|one| one.directory == *directory);
         self.note.borrow_mut().forget_but(is_known);
-        Err(refusals)
+        Err(refusals.into_iter().map(|(_, refusal)| refusal).collect())
     }
 
-    fn keep(&self, authority: &AcmeAuthority, obtained: &Obtained) -> Result<Outcome, Vec<Refusal>> {
+    /// Keeps what this CA has given, after others have not.
+    fn keep(
+        &self,
+        authority: &AcmeAuthority,
+        obtained: &Obtained,
+        refusals: &[(&AcmeAuthority, Refusal)],
+    ) -> Result<Outcome, Vec<Refusal>> {
         let (key, name) = (self.key(), &self.wanted.name);
         self.store.write(&key, obtained.pem.as_bytes()).map_err(|error| vec![self.unkept(&error)])?;
         let now = SystemTime::now();
-        let note = Note::obtained(&authority.directory, name, &obtained.certificate, now);
+        let mut note = Note::obtained(&authority.directory, name, &obtained.certificate, now);
+        note.passed_over = self.passed_over(authority, refusals);
+        for (_, refusal) in refusals {
+            let giver = host_of(&authority.directory);
+            log::warn(format_args!("{name} gets its certificate from {giver} instead: {}", refusal.reason));
+            self.supervisor.automatic().tried(false);
+        }
         if let Err(reason) = note.keep(&*self.store, name) {
             log::warn(format_args!("{name}: {reason}"));
         }
         self.note.replace(note);
         self.supervisor.automatic().tried(true);
         self.take(&obtained.certificate)
+    }
+
+    /// Why none of those CAs has given it that are written before this one.
+    fn passed_over(&self, giver: &AcmeAuthority, refusals: &[(&AcmeAuthority, Refusal)]) -> Option<String> {
+        let authorities = self.running.snapshot.plan().settings.acme.authorities.iter();
+        let reasons = authorities.take_while(|one| one.directory != giver.directory).filter_map(|one| {
+            let asked = refusals.iter().find(|(asked, _)| asked.directory == one.directory);
+            let silence = || self.accounts.patience.silence(&one.directory);
+            asked.map(|(_, refusal)| refusal.reason.clone()).or_else(|| Some(said_by(one, &silence()?)))
+        });
+        Some(reasons.collect::<Vec<_>>().join("; ")).filter(|reasons| !reasons.is_empty())
     }
 
     /// The one in the store, when it is another one than what is in use, and good for a while: somebody else has got it, or we have
@@ -319,6 +338,22 @@ fn challenges(plan: &Plan, name: &str) -> Vec<Challenge> {
     kinds
 }
 
+/// In which order CAs are asked: as they are written, but whoever has given no answer of late comes last.
+fn in_turn<'a>(authorities: &'a [AcmeAuthority], patience: &Patience) -> Vec<&'a AcmeAuthority> {
+    let mut all: Vec<_> = authorities.iter().collect();
+    all.sort_by_cached_key(|one| patience.silence(&one.directory).is_some());
+    all
+}
+
+/// A reason with the CA that it comes from.
+fn said_by(authority: &AcmeAuthority, reason: &str) -> String {
+    let host = host_of(&authority.directory);
+    match reason.starts_with(host) {
+        true => reason.to_owned(),
+        false => format!("{host}: {reason}"),
+    }
+}
+
 /// The host of a CA's directory, which is what people know it by.
 fn host_of(directory: &str) -> &str {
     let rest = directory.split_once("://").map_or(directory, |(_, rest)| rest);
@@ -336,6 +371,18 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 mod tests {
     use super::*;
     use portunus_relay::plan::{HostPattern, SitePlan, SiteTls};
+
+    #[test]
+    fn who_has_given_no_answer_is_asked_last() {
+        let patience = Patience::default();
+        let authorities = ["https://a/", "https://b/"].map(|one| AcmeAuthority::at(one.to_owned()));
+        let first = |patience: &Patience| in_turn(&authorities, patience)[0].directory.clone();
+        assert_eq!(first(&patience), "https://a/");
+        patience.unanswered("https://a/", "no answer within 30 s");
+        assert_eq!(first(&patience), "https://b/");
+        patience.unanswered("https://b/", "no answer within 30 s");
+        assert_eq!(first(&patience), "https://a/");
+    }
 
     #[test]
     fn a_name_is_proved_by_what_listens() {

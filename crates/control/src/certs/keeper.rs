@@ -133,6 +133,7 @@ impl Keeper {
         if asked != self.asked {
             self.asked = asked;
             self.turn += 1;
+            self.patience.ask_all();
             // Of those that are seen to just now it is known when that has ended.
             let known = self.names.iter().filter(|(_, name)| !name.busy);
             self.hurried.extend(known.map(|(wanted, _)| wanted.clone()));
@@ -310,6 +311,7 @@ fn known(wanted: &Wanted, name: &Name, certificate: Option<&Arc<Certificate>>, n
         from: certificate.and(from),
         next: Some(next),
         error: name.note.error.clone(),
+        passed_over: name.note.passed_over.clone(),
     }
 }
 

@@ -114,6 +114,9 @@ impl Accounts {
             };
             let told = heard.outage.clone().unwrap_or(reason.text());
             self.patience.heed(directory, &heard, false, &told);
+            if heard.outage.is_some() {
+                self.patience.unanswered(directory, &told);
+            }
             let refusal = Refusal { reason: told, kind, wait: heard.retry_after };
             *failed = Some((Instant::now(), refusal.clone()));
             refusal

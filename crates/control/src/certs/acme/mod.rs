@@ -112,10 +112,14 @@ pub async fn obtain(
         account = accounts.of(request.authority, request.acme).await?;
         outcome = hearing(run(&request, &account, challenges, keep)).await.0;
     }
+    if outcome.is_ok() {
+        accounts.patience.answered(&request.authority.directory);
+    }
     outcome.map_err(|Failed { what, heard }| {
         let refusal = match (heard.outage.clone(), what) {
             (Some(reason), _) => {
                 accounts.drop_connection(request.authority);
+                accounts.patience.unanswered(&request.authority.directory, &reason);
                 Refusal { reason, kind: Failing::Outage, wait: heard.retry_after }
             }
             (None, What::Problem(problem)) => {
