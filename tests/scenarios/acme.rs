@@ -285,6 +285,32 @@ fn names_that_nobody_allows_leave_nothing_behind() {
 }
 
 #[test]
+fn whoever_is_asked_and_gives_no_answer_is_told_of() {
+    let pebble = Pebble::new();
+    let silent = Origin::script(|connection| _ = connection.until_closed());
+    let sites = "site *.d.test { listen @listen tls; tls auto on-demand; respond 200 demanded }\n";
+    let ca = pebble.ca();
+    let text = |ask: SocketAddr| {
+        format!(
+            "state @dir/state\nlimits {{ handshake-time 2s }}\nacme {{ {ca}\nask http://{ask}/may }}\n{SITE}{sites}"
+        )
+    };
+    let proxy = Proxy::start(&text(silent.address()));
+    let trusting = Trusting::believing(&include_root(&pebble));
+    assert!(trusting.connect(proxy.address(), "a.d.test").is_err());
+    let line = proxy.wait_for_stderr("`ask` gives no answer");
+    assert!(line.contains("warning") && line.contains("within 2 s"), "{line}");
+    let nobody = portunus_tests::Port::free();
+    proxy.write_config(&text(nobody.address()));
+    proxy.command(&["reload"]).expect(0);
+    for name in ["b.d.test", "c.d.test"] {
+        assert!(trusting.connect(proxy.address(), name).is_err());
+    }
+    proxy.wait_for_stderr("no connection: ");
+    assert_eq!(proxy.stderr().matches("`ask` gives no answer").count(), 2, "{}", proxy.stderr());
+}
+
+#[test]
 fn whoever_is_asked_is_asked_for_our_own_signature_too() {
     let origin = Origin::serve(|request| match request.query("domain") {
         Some("good.d.test") => Answer::text("yes"),

@@ -27,6 +27,8 @@ pub enum Outcome {
     Permitted,
     /// It shall have none. Nothing is written anywhere: anybody can ask for any number of names.
     Refused,
+    /// Whoever is asked whether it may does not say it, for this reason.
+    Unknown(String),
 }
 
 /// Something that is done for a name.
@@ -112,13 +114,8 @@ impl Job {
             }
         }
         let Err(refusal) = permission::of(snapshot, name).await else { return Ok(Outcome::Permitted) };
-        snapshot.demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
         let Some(used) = snapshot.certificates().automatic.get(&self.wanted) else {
-            log::debug(format_args!("{name} gets no certificate: {}", refusal.reason));
-            if refusal.kind == Failing::Refused {
-                self.give_up();
-            }
-            return Ok(Outcome::Refused);
+            return Ok(self.not_permitted(refusal));
         };
         let (now, mut note) = (SystemTime::now(), self.note.take());
         let is_over = refusal.kind == Failing::Refused && note::dates(used)[1] < now;
@@ -132,6 +129,24 @@ impl Job {
         note.failed(name, std::slice::from_ref(&refusal), now);
         log::warn(format_args!("the certificate of {name} is not renewed: {}", refusal.reason));
         Ok(Outcome::Noted(Box::new(note)))
+    }
+
+    /// A name without a certificate gets none now.
+    fn not_permitted(&self, refusal: Refusal) -> Outcome {
+        let demands = &self.running.snapshot.demands;
+        log::debug(format_args!("{} gets no certificate: {}", self.wanted.name, refusal.reason));
+        match refusal.kind {
+            Failing::Refused => {
+                demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
+                self.give_up();
+                Outcome::Refused
+            }
+            // That is no "no".
+            Failing::Outage => {
+                demands.refused(&self.wanted, clock::read(), UNKNOWN_FOR);
+                Outcome::Unknown(refusal.reason)
+            }
+        }
     }
 
     /// Nothing is remembered of it any more.
@@ -360,6 +375,8 @@ fn host_of(directory: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// For how long nobody is asked again about a name when nobody has answered.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// How long a CA has for each of its decisions. The last pause that does not fit into it is left out.
 const ORDER_TIME: Duration = Duration::from_secs(90);
 /// How often a CA is asked when it wants a certificate to be renewed: as often as it says, but neither all the time nor hardly ever.

@@ -7,6 +7,7 @@ use super::note::Note;
 use super::permission;
 use crate::apply::{Running, Supervisor};
 use crate::automatic::{self, Known, ON_DEMAND_MAX, Store};
+use crate::observe::log;
 use portunus_relay::clock;
 use portunus_relay::demands::REFUSED_FOR;
 use portunus_relay::plan::{Acme, Signer, Wanted};
@@ -14,7 +15,7 @@ use portunus_relay::tls::Certificate;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -55,6 +56,8 @@ struct Keeper {
     /// What the configuration in force says of CAs and of the place to keep things, and the how many-th that is.
     asked: (Acme, Option<PathBuf>),
     turn: u64,
+    /// What was told of `ask` when it gives no answer.
+    told: permission::Told,
     /// Those that were known before, and are tried at once.
     hurried: HashSet<Wanted>,
 }
@@ -122,6 +125,7 @@ impl Keeper {
             accounts: None,
             patience: Arc::default(),
             turn: 0,
+            told: permission::Told::default(),
             hurried: HashSet::new(),
         }
     }
@@ -201,7 +205,7 @@ impl Keeper {
         let there = running.snapshot.certificates().automatic.keys();
         all.extend(there.filter(|wanted| automatic::may_be_demanded(plan, wanted)).cloned());
         let mut bought = all.iter().filter(|one| one.by == Signer::Acme && !written.contains(one)).count();
-        for wanted in demands.waiting() {
+        for wanted in demands.waiting(clock::read()) {
             let is_bought = wanted.by == Signer::Acme;
             if all.contains(&wanted) && running.snapshot.certificates().automatic.contains_key(&wanted) {
                 demands.granted(&wanted);
@@ -268,6 +272,13 @@ impl Keeper {
 
     fn ended(&mut self, Ended { wanted, task, stranger, outcome, turn }: Ended) {
         self.places.left(task, stranger);
+        if let Outcome::Unknown(reason) = &outcome
+            && self.told.is_due(reason, Instant::now())
+        {
+            log::warn(format_args!(
+                "`ask` gives no answer, and names on demand get no certificates: {reason}"
+            ));
+        }
         let Some(name) = self.names.get_mut(&wanted) else { return };
         name.busy = false;
         name.rests_until = None;
@@ -280,7 +291,7 @@ impl Keeper {
                 name.note = *note;
             }
             Outcome::Elsewhere => name.rests_until = Some(SystemTime::now() + ELSEWHERE_PAUSE),
-            Outcome::Permitted | Outcome::Refused => {}
+            Outcome::Permitted | Outcome::Refused | Outcome::Unknown(_) => {}
         }
     }
 }
@@ -400,7 +411,7 @@ mod tests {
         assert!(demands.ask("a.example", Signer::Acme, now));
         let mut keeper = keeper(supervisor);
         keeper.turn(&running).await;
-        assert!(demands.waiting().is_empty() && !demands.ask("a.example", Signer::Acme, now));
+        assert!(demands.waiting(now).is_empty() && !demands.ask("a.example", Signer::Acme, now));
         assert_eq!((keeper.places.all, keeper.places.asking), (0, 0));
         assert!(demands.ask("b.example", Signer::Acme, now));
         keeper.turn(&running).await;
