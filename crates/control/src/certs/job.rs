@@ -4,7 +4,7 @@ use super::acme::{self, Accounts, Obtained, Patience, Refusal, identifier};
 use super::due::{Name, Task, due};
 use super::note::{self, Note};
 use super::permission;
-use super::schedule::Failing;
+use super::schedule::{Failing, LOOK_PAUSE};
 use crate::apply::{Running, Supervisor};
 use crate::automatic::{self, ON_DEMAND_MAX, Store};
 use crate::observe::log;
@@ -380,7 +380,6 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// How long a CA has for each of its decisions. The last pause that does not fit into it is left out.
 const ORDER_TIME: Duration = Duration::from_secs(90);
 /// How often a CA is asked when it wants a certificate to be renewed: as often as it says, but neither all the time nor hardly ever.
-const LOOK_PAUSE: Duration = Duration::from_secs(6 * 3600);
 const LOOK_PAUSE_MIN: Duration = Duration::from_secs(60);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 

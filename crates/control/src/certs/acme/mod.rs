@@ -139,10 +139,12 @@ pub async fn obtain(
     })
 }
 
-/// When the CA wants this certificate to be renewed, and when it wants to be asked for that again (RFC 9773 §4.1).
+/// When the CA wants this certificate to be renewed, and when it wants to be asked for that again (RFC 9773 §4.1). A window that does not end
+/// after it has begun is as good as no answer (§4.2).
 pub async fn suggested(account: &Account, id: &CertificateIdentifier<'_>) -> Option<([u64; 2], Duration)> {
     let (told, again) = account.renewal_info(id).await.ok()?;
     let window = [told.suggested_window.start, told.suggested_window.end];
+    (window[0] < window[1]).then_some(())?;
     Some((window.map(|at| u64::try_from(at.unix_timestamp()).unwrap_or(0)), again))
 }
 

@@ -216,6 +216,35 @@ async fn when_to_renew_is_heard() {
     assert!((21_590..=21_600).contains(&told.1.as_secs()));
 }
 
+#[tokio::test]
+async fn when_to_renew_is_heard_from_who_does_not_say_when_again_and_not_from_who_turns_time_round() {
+    let turn = AtomicUsize::new(0);
+    let client = Client::of(move |path, _| {
+        let window = |start: u8, end: u8| {
+            let [start, end] = [start, end].map(|day| format!("2030-01-{day:02}T04:00:00Z"));
+            json!({ "suggestedWindow": { "start": start, "end": end } }).to_string()
+        };
+        let turn = if path.starts_with("/renewal/") { turn.fetch_add(1, Relaxed) } else { return None };
+        match turn {
+            0 => Some((200, String::new(), window(2, 3))),
+            1 => Some((200, "retry-after: soon\r\n".to_owned(), window(2, 3))),
+            2 => Some((200, "retry-after: 60\r\n".to_owned(), window(3, 2))),
+            _ => Some((200, "retry-after: 60\r\n".to_owned(), window(3, 3))),
+        }
+    })
+    .await;
+    let account = client.accounts.of(&client.acme.authorities[0], &client.acme).await.ok().unwrap();
+    let id = identifier_of_ours();
+    for _ in 0..2 {
+        let (window, again) = suggested(&account, &id).await.unwrap();
+        assert_eq!(window, [1_893_556_800, 1_893_643_200]);
+        assert!((21_590..=21_600).contains(&again.as_secs()));
+    }
+    for _ in 0..2 {
+        assert!(suggested(&account, &id).await.is_none());
+    }
+}
+
 /// A store that can be read, and written so often.
 #[derive(Debug)]
 struct Tired {
