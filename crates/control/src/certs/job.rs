@@ -88,9 +88,8 @@ impl Job {
     fn failed(&self, refusals: &[Refusal]) -> Outcome {
         let (name, mut note) = (&self.wanted.name, self.note.take());
         let pause = note.failed(name, refusals, SystemTime::now());
-        let reason = note.error.as_deref().unwrap_or("");
-        let seconds = pause.as_secs();
-        log::error(format_args!("{name} gets no certificate: {reason}; the next try is in {seconds} s"));
+        let used = self.running.snapshot.certificates().automatic.get(&self.wanted);
+        log::error(failure(name, used.map(|used| &**used), note.error.as_deref().unwrap_or(""), pause));
         if self.wanted.by == Signer::Acme
             && let Err(reason) = note.keep(&*self.store, name)
         {
@@ -127,7 +126,7 @@ impl Job {
             return Ok(Outcome::Refused);
         }
         note.failed(name, std::slice::from_ref(&refusal), now);
-        log::warn(format_args!("the certificate of {name} is not renewed: {}", refusal.reason));
+        log::warn(format_args!("{}: {}", not_renewed(name, used), refusal.reason));
         Ok(Outcome::Noted(Box::new(note)))
     }
 
@@ -328,6 +327,19 @@ impl Job {
     }
 }
 
+/// What a try that has come to nothing means for a name that has this certificate, if any.
+fn failure(name: &str, used: Option<&Certificate>, reason: &str, pause: Duration) -> String {
+    let what = match used {
+        None => format!("{name} gets no certificate"),
+        Some(used) => not_renewed(name, used),
+    };
+    format!("{what}: {reason}; the next try is in {} s", pause.as_secs())
+}
+
+fn not_renewed(name: &str, used: &Certificate) -> String {
+    format!("the certificate of {name}, valid until {}, is not renewed", used.dates[1])
+}
+
 /// How it can be shown that a name is ours.
 fn challenges(plan: &Plan, name: &str) -> Vec<Challenge> {
     if name.starts_with("*.") {
@@ -387,6 +399,22 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 mod tests {
     use super::*;
     use portunus_relay::plan::{HostPattern, SitePlan, SiteTls};
+
+    #[test]
+    fn a_failure_says_what_it_means() {
+        let pause = Duration::from_secs(60);
+        assert_eq!(
+            failure("a.example", None, "no", pause),
+            "a.example gets no certificate: no; the next try is in 60 s"
+        );
+        let now = SystemTime::now();
+        let used = crate::automatic::Authority::make(now).unwrap().0.sign("a.example", now).unwrap();
+        let expected = format!(
+            "the certificate of a.example, valid until {}, is not renewed: no; the next try is in 60 s",
+            used.dates[1]
+        );
+        assert_eq!(failure("a.example", Some(&used), "no", pause), expected);
+    }
 
     #[test]
     fn who_has_given_no_answer_is_asked_last() {
