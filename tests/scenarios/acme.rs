@@ -134,6 +134,41 @@ fn dns_01_by_a_program_gets_a_wildcard() {
 }
 
 #[test]
+fn a_stop_ends_a_program_that_changes_the_dns_and_is_no_failure() {
+    let mut pebble = Pebble::new();
+    let place = Place::new();
+    let id = place.file("hook.id");
+    let text = format!(
+        "[ $1 = cleanup ] && exit 0\nsleep 1000 &\necho $! > {0}.new; mv {0}.new {0}; wait\n",
+        id.display()
+    );
+    let hook = place.write("hook", text);
+    let mut proxy = proxy_in(
+        place,
+        &pebble,
+        &format!("challenge dns-01; dns exec /bin/sh {} wait=0s", hook.display()),
+        "",
+    );
+    pebble.start(&temper(&proxy));
+    let id = eventually("the program to be run", PATIENCE, || std::fs::read_to_string(&id).ok());
+    let started = Path::new("/proc").join(id.trim());
+    assert!(started.exists());
+    proxy.signal("TERM");
+    proxy.wait_for_exit(PATIENCE);
+    eventually("what the program has started to end", PATIENCE, || {
+        let state = std::fs::read_to_string(started.join("stat")).unwrap_or_default();
+        (state.is_empty() || state.contains(") Z ")).then_some(())
+    });
+    assert!(!proxy.stderr().contains("has failed"), "{}", proxy.stderr());
+    let state = proxy.place().file("state");
+    let note = std::fs::read_to_string(state.join("acme/certificates/a.test.json")).expect("a note");
+    assert!(
+        !note.contains("has failed") && !state.join("acme/certificates/.a.test.json.new").exists(),
+        "{note}"
+    );
+}
+
+#[test]
 fn a_ca_that_refuses_is_quoted_and_nothing_else_stops() {
     let mut pebble = Pebble::new();
     let proxy = proxy(&pebble, "challenge http-01", "");
