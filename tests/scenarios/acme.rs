@@ -134,6 +134,41 @@ fn dns_01_by_a_program_gets_a_wildcard() {
 }
 
 #[test]
+fn a_stop_ends_a_program_that_changes_the_dns_and_is_no_failure() {
+    let mut pebble = Pebble::new();
+    let place = Place::new();
+    let id = place.file("hook.id");
+    let text = format!(
+        "[ $1 = cleanup ] && exit 0\nsleep 1000 &\necho $! > {0}.new; mv {0}.new {0}; wait\n",
+        id.display()
+    );
+    let hook = place.write("hook", text);
+    let mut proxy = proxy_in(
+        place,
+        &pebble,
+        &format!("challenge dns-01; dns exec /bin/sh {} wait=0s", hook.display()),
+        "",
+    );
+    pebble.start(&temper(&proxy));
+    let id = eventually("the program to be run", PATIENCE, || std::fs::read_to_string(&id).ok());
+    let started = Path::new("/proc").join(id.trim());
+    assert!(started.exists());
+    proxy.signal("TERM");
+    proxy.wait_for_exit(PATIENCE);
+    eventually("what the program has started to end", PATIENCE, || {
+        let state = std::fs::read_to_string(started.join("stat")).unwrap_or_default();
+        (state.is_empty() || state.contains(") Z ")).then_some(())
+    });
+    assert!(!proxy.stderr().contains("has failed"), "{}", proxy.stderr());
+    let state = proxy.place().file("state");
+    let note = std::fs::read_to_string(state.join("acme/certificates/a.test.json")).expect("a note");
+    assert!(
+        !note.contains("has failed") && !state.join("acme/certificates/.a.test.json.new").exists(),
+        "{note}"
+    );
+}
+
+#[test]
 fn a_ca_that_refuses_is_quoted_and_nothing_else_stops() {
     let mut pebble = Pebble::new();
     let proxy = proxy(&pebble, "challenge http-01", "");
@@ -160,6 +195,34 @@ fn what_is_no_directory_is_told_and_the_next_ca_is_asked() {
     proxy.command(&["reload"]).expect(0);
     proxy.wait_for_stderr("/nonsense answers with 404");
     secured(&pebble, proxy.address(), "a.test");
+}
+
+#[test]
+fn an_outage_of_the_first_ca_is_visible_and_further_names_do_not_wait_for_it() {
+    let mut pebble = Pebble::new();
+    let (nobody, trust, ca) = (portunus_tests::Port::free(), pebble.trust(), pebble.ca());
+    let first = format!("https://localhost:{}/dir", nobody.address().port());
+    let text = format!("state @dir/state\nacme {{ ca {first} trust={trust}; {ca} }}\n{SITE}");
+    let proxy = Proxy::start(&text);
+    pebble.start(&temper(&proxy));
+    secured(&pebble, proxy.address(), "a.test");
+    let line = proxy.wait_for_stderr("a.test gets its certificate from");
+    assert!(line.contains("warning") && line.contains("no connection"), "{line}");
+    let failed = || proxy.metric("portunus_certificate_tries_total", &["result=\"failed\""]);
+    let before = failed();
+    assert!(before >= 1.0);
+    let passed_over = |name: &str| status(&proxy, name)["passed_over"].as_str().unwrap_or("").to_owned();
+    eventually("the status", PATIENCE, || passed_over("a.test").contains("no connection").then_some(()));
+    assert!(proxy.command(&["status"]).expect(0).stdout.contains("passed over: localhost"));
+    proxy.expect_metric("portunus_certificates_wanting", &[], 0.0);
+
+    proxy.write_config(&format!(
+        "{text}site b.test {{ listen @listen tls; listen @listen2; tls auto; respond 200 }}\n"
+    ));
+    proxy.command(&["reload"]).expect(0);
+    secured(&pebble, proxy.address(), "b.test");
+    eventually("the status", PATIENCE, || passed_over("b.test").contains("no connection").then_some(()));
+    assert_eq!(failed(), before);
 }
 
 #[test]
@@ -254,6 +317,32 @@ fn names_that_nobody_allows_leave_nothing_behind() {
         }
     }
     assert!(!proxy.stderr().contains("stranger"), "{}", proxy.stderr());
+}
+
+#[test]
+fn whoever_is_asked_and_gives_no_answer_is_told_of() {
+    let pebble = Pebble::new();
+    let silent = Origin::script(|connection| _ = connection.until_closed());
+    let sites = "site *.d.test { listen @listen tls; tls auto on-demand; respond 200 demanded }\n";
+    let ca = pebble.ca();
+    let text = |ask: SocketAddr| {
+        format!(
+            "state @dir/state\nlimits {{ handshake-time 2s }}\nacme {{ {ca}\nask http://{ask}/may }}\n{SITE}{sites}"
+        )
+    };
+    let proxy = Proxy::start(&text(silent.address()));
+    let trusting = Trusting::believing(&include_root(&pebble));
+    assert!(trusting.connect(proxy.address(), "a.d.test").is_err());
+    let line = proxy.wait_for_stderr("`ask` gives no answer");
+    assert!(line.contains("warning") && line.contains("within 2 s"), "{line}");
+    let nobody = portunus_tests::Port::free();
+    proxy.write_config(&text(nobody.address()));
+    proxy.command(&["reload"]).expect(0);
+    for name in ["b.d.test", "c.d.test"] {
+        assert!(trusting.connect(proxy.address(), name).is_err());
+    }
+    proxy.wait_for_stderr("no connection: ");
+    assert_eq!(proxy.stderr().matches("`ask` gives no answer").count(), 2, "{}", proxy.stderr());
 }
 
 #[test]

@@ -90,7 +90,7 @@ async fn begin_to_end(
     tokio::spawn(health::run(Arc::clone(&supervisor)));
     tokio::spawn(watch::watch(Arc::clone(&supervisor)));
     tokio::spawn(certs::watch(Arc::clone(&supervisor)));
-    tokio::spawn(certs::keep(Arc::clone(&supervisor)));
+    let keeping = tokio::spawn(certs::keep(Arc::clone(&supervisor)));
     tokio::spawn(memory::watch(Arc::clone(&supervisor)));
     tokio::spawn(heap::tidy(Arc::clone(&supervisor)));
     tokio::spawn(rounds::run(Arc::clone(&supervisor)));
@@ -106,6 +106,8 @@ async fn begin_to_end(
         service.close(); // the successor answers there
     }
     stop(supervisor, &mut signals, handed).await;
+    // What is being written is written to its end; a disk that hangs is not waited for.
+    let _ = tokio::time::timeout(KEEPING_TIME, keeping).await;
     if let Some((service, _)) = admin
         && !service.finish().await
     {
@@ -297,3 +299,4 @@ pub fn hear_panics() {
 
 const BLOCKING_THREADS_MAX: usize = 32;
 const LAST_MOMENT: Duration = Duration::from_secs(2);
+const KEEPING_TIME: Duration = Duration::from_secs(1);

@@ -324,7 +324,9 @@ fn readable(status: &Value) -> String {
         let (name, until) = (word(&one["name"]), one["until"].as_str());
         let _ = match (until, one["error"].as_str()) {
             (Some(until), None) => {
-                writeln!(out, "certificate for {name} from {} until {until}", word(&one["from"]))
+                let passed = one["passed_over"].as_str().map(|why| format!("; passed over: {why}"));
+                let passed = passed.unwrap_or_default();
+                writeln!(out, "certificate for {name} from {} until {until}{passed}", word(&one["from"]))
             }
             (Some(until), Some(why)) => {
                 writeln!(out, "certificate for {name} until {until}; not renewed: {why}")

@@ -2,7 +2,7 @@
 
 use crate::plan::{Signer, Wanted};
 use portunus_message::Tick;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 pub const WAITING_MAX: usize = 100;
 /// How many names are remembered that shall have none.
 const REFUSED_MAX: usize = 10_000;
+/// For how long a name stays in the line for which nobody asks any more: whoever waits asks twice a second.
+pub const GONE_AFTER: Duration = Duration::from_secs(2);
 /// For how long at most nobody is asked about them again.
 pub const REFUSED_FOR: Duration = Duration::from_secs(60);
 
@@ -24,7 +26,8 @@ pub struct Demands {
 
 #[derive(Debug, Default)]
 struct Names {
-    waiting: BTreeSet<Wanted>,
+    /// When somebody has asked for each the last time.
+    waiting: BTreeMap<Wanted, Tick>,
     refused: BTreeMap<String, Tick>,
 }
 
@@ -36,12 +39,16 @@ impl Demands {
             return false;
         }
         let wanted = Wanted { name: name.to_owned(), by };
-        if names.waiting.contains(&wanted) {
+        if let Some(asked) = names.waiting.get_mut(&wanted) {
+            *asked = now;
             return true;
+        }
+        if names.waiting.len() >= WAITING_MAX {
+            names.pass_over(now);
         }
         let room = names.waiting.len() < WAITING_MAX;
         if room {
-            names.waiting.insert(wanted);
+            names.waiting.insert(wanted, now);
             self.added.notify_one();
         }
         room
@@ -52,9 +59,11 @@ impl Demands {
         self.added.notified().await;
     }
 
-    /// The names that wait for an answer.
-    pub fn waiting(&self) -> Vec<Wanted> {
-        self.lock().waiting.iter().cloned().collect()
+    /// The names that somebody waits for.
+    pub fn waiting(&self, now: Tick) -> Vec<Wanted> {
+        let mut names = self.lock();
+        names.pass_over(now);
+        names.waiting.keys().cloned().collect()
     }
 
     /// There is a certificate now.
@@ -65,7 +74,7 @@ impl Demands {
     /// There is none, and none for a while; whoever waits for it need not, and another name may have the place.
     pub fn refused(&self, wanted: &Wanted, now: Tick, time: Duration) {
         let mut names = self.lock();
-        if !names.waiting.remove(wanted) {
+        if names.waiting.remove(wanted).is_none() {
             return;
         }
         if names.refused.len() >= REFUSED_MAX {
@@ -81,6 +90,13 @@ impl Demands {
     }
 }
 
+impl Names {
+    /// Drops those from the line that nobody waits for any more.
+    fn pass_over(&mut self, now: Tick) {
+        self.waiting.retain(|_, asked| now.since(*asked) < GONE_AFTER);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,14 +105,28 @@ mod tests {
     fn a_name_waits_once_and_a_refused_one_not_again_for_a_while() {
         let (demands, now) = (Demands::default(), Tick::default());
         assert!(demands.ask("a.example", Signer::Acme, now) && demands.ask("a.example", Signer::Acme, now));
-        let [waiting] = &demands.waiting()[..] else { panic!("one") };
+        let [waiting] = &demands.waiting(now)[..] else { panic!("one") };
         demands.refused(waiting, now, REFUSED_FOR * 100);
         assert!(!demands.ask("a.example", Signer::Acme, now + REFUSED_FOR / 2));
-        assert!(demands.waiting().is_empty());
+        assert!(demands.waiting(now).is_empty());
         assert!(demands.ask("a.example", Signer::Acme, now + REFUSED_FOR));
         let other = Wanted { name: "b.example".into(), by: Signer::Acme };
         demands.refused(&other, now, REFUSED_FOR);
         assert!(demands.ask("b.example", Signer::Acme, now), "nobody has asked for it");
+    }
+
+    #[test]
+    fn a_name_that_nobody_waits_for_any_more_leaves_the_line() {
+        let (demands, now) = (Demands::default(), Tick::default());
+        for at in 0..WAITING_MAX {
+            assert!(demands.ask(&format!("{at}.example"), Signer::Acme, now));
+        }
+        let later = now + GONE_AFTER / 2;
+        assert!(demands.ask("0.example", Signer::Acme, later));
+        assert!(!demands.ask("new.example", Signer::Acme, later));
+        assert!(demands.ask("new.example", Signer::Acme, now + GONE_AFTER));
+        let names: Vec<_> = demands.waiting(now + GONE_AFTER).into_iter().map(|one| one.name).collect();
+        assert_eq!(names, ["0.example", "new.example"]);
     }
 
     #[test]

@@ -77,6 +77,7 @@ fn certificates(supervisor: &Supervisor) -> Vec<Value> {
             "until": known.not_after.map(|at| rfc3339(seconds(at))),
             "next": known.next.map(rfc3339),
             "error": known.error,
+            "passed_over": known.passed_over,
         })
     };
     known.map(entry).collect()

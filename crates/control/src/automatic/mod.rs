@@ -42,6 +42,8 @@ pub struct Known {
     pub next: Option<SystemTime>,
     /// Why the latest try has failed.
     pub error: Option<String>,
+    /// Which CAs have not given its certificate, though they come before the one that has, and why.
+    pub passed_over: Option<String>,
 }
 
 impl Automatic {

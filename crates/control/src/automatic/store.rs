@@ -127,6 +127,14 @@ pub(crate) mod tests {
     #[derive(Debug, Default)]
     pub struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
 
+    impl Memory {
+        /// The values under keys that begin so.
+        pub fn values(&self, prefix: &str) -> Vec<Vec<u8>> {
+            let all = self.0.lock().unwrap();
+            all.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(_, value)| value.clone()).collect()
+        }
+    }
+
     impl Held for () {}
 
     impl Store for Memory {

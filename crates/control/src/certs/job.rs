@@ -1,10 +1,10 @@
 //! job: what is done for one name — its certificate is got, or its CA is asked when that shall be renewed — on a thread of its own.
 
-use super::acme::{self, Accounts, Obtained, Refusal, identifier};
+use super::acme::{self, Accounts, Obtained, Patience, Refusal, identifier};
 use super::due::{Name, Task, due};
 use super::note::{self, Note};
 use super::permission;
-use super::schedule::Failing;
+use super::schedule::{Failing, LOOK_PAUSE};
 use crate::apply::{Running, Supervisor};
 use crate::automatic::{self, ON_DEMAND_MAX, Store};
 use crate::observe::log;
@@ -27,6 +27,8 @@ pub enum Outcome {
     Permitted,
     /// It shall have none. Nothing is written anywhere: anybody can ask for any number of names.
     Refused,
+    /// Whoever is asked whether it may does not say it, for this reason.
+    Unknown(String),
 }
 
 /// Something that is done for a name.
@@ -86,9 +88,8 @@ impl Job {
     fn failed(&self, refusals: &[Refusal]) -> Outcome {
         let (name, mut note) = (&self.wanted.name, self.note.take());
         let pause = note.failed(name, refusals, SystemTime::now());
-        let reason = note.error.as_deref().unwrap_or("");
-        let seconds = pause.as_secs();
-        log::error(format_args!("{name} gets no certificate: {reason}; the next try is in {seconds} s"));
+        let used = self.running.snapshot.certificates().automatic.get(&self.wanted);
+        log::error(failure(name, used.map(|used| &**used), note.error.as_deref().unwrap_or(""), pause));
         if self.wanted.by == Signer::Acme
             && let Err(reason) = note.keep(&*self.store, name)
         {
@@ -112,13 +113,8 @@ impl Job {
             }
         }
         let Err(refusal) = permission::of(snapshot, name).await else { return Ok(Outcome::Permitted) };
-        snapshot.demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
         let Some(used) = snapshot.certificates().automatic.get(&self.wanted) else {
-            log::debug(format_args!("{name} gets no certificate: {}", refusal.reason));
-            if refusal.kind == Failing::Refused {
-                self.give_up();
-            }
-            return Ok(Outcome::Refused);
+            return Ok(self.not_permitted(refusal));
         };
         let (now, mut note) = (SystemTime::now(), self.note.take());
         let is_over = refusal.kind == Failing::Refused && note::dates(used)[1] < now;
@@ -130,8 +126,26 @@ impl Job {
             return Ok(Outcome::Refused);
         }
         note.failed(name, std::slice::from_ref(&refusal), now);
-        log::warn(format_args!("the certificate of {name} is not renewed: {}", refusal.reason));
+        log::warn(format_args!("{}: {}", not_renewed(name, used), refusal.reason));
         Ok(Outcome::Noted(Box::new(note)))
+    }
+
+    /// A name without a certificate gets none now.
+    fn not_permitted(&self, refusal: Refusal) -> Outcome {
+        let demands = &self.running.snapshot.demands;
+        log::debug(format_args!("{} gets no certificate: {}", self.wanted.name, refusal.reason));
+        match refusal.kind {
+            Failing::Refused => {
+                demands.refused(&self.wanted, clock::read(), REFUSED_FOR);
+                self.give_up();
+                Outcome::Refused
+            }
+            // That is no "no".
+            Failing::Outage => {
+                demands.refused(&self.wanted, clock::read(), UNKNOWN_FOR);
+                Outcome::Unknown(refusal.reason)
+            }
+        }
     }
 
     /// Nothing is remembered of it any more.
@@ -189,38 +203,57 @@ impl Job {
         self.note.borrow().keep(&*self.store, name).map_err(|reason| {
             vec![Refusal::own(format!("what is got could not be kept: {reason}; write `state DIRECTORY`"))]
         })?;
+        let authorities = &plan.settings.acme.authorities;
         let mut refusals = Vec::new();
-        for authority in &plan.settings.acme.authorities {
+        for authority in in_turn(authorities, &self.accounts.patience) {
             match self.ask(authority, &challenges).await {
-                Ok(obtained) => return self.keep(authority, &obtained),
+                Ok(obtained) => return self.keep(authority, &obtained, &refusals),
                 Err(refusal) => {
                     self.note.borrow_mut().heard(&authority.directory, &refusal, SystemTime::now());
-                    let host = host_of(&authority.directory);
-                    let reason = match refusal.reason.starts_with(host) {
-                        true => refusal.reason,
-                        false => format!("{host}: {}", refusal.reason),
-                    };
-                    refusals.push(Refusal { reason, ..refusal });
+                    let reason = said_by(authority, &refusal.reason);
+                    refusals.push((authority, Refusal { reason, ..refusal }));
                 }
             }
         }
-        let authorities = &plan.settings.acme.authorities;
         let is_known = |directory: &String| authorities.iter().any(|one| one.directory == *directory);
         self.note.borrow_mut().forget_but(is_known);
-        Err(refusals)
+        Err(refusals.into_iter().map(|(_, refusal)| refusal).collect())
     }
 
-    fn keep(&self, authority: &AcmeAuthority, obtained: &Obtained) -> Result<Outcome, Vec<Refusal>> {
+    /// Keeps what this CA has given, after others have not.
+    fn keep(
+        &self,
+        authority: &AcmeAuthority,
+        obtained: &Obtained,
+        refusals: &[(&AcmeAuthority, Refusal)],
+    ) -> Result<Outcome, Vec<Refusal>> {
         let (key, name) = (self.key(), &self.wanted.name);
         self.store.write(&key, obtained.pem.as_bytes()).map_err(|error| vec![self.unkept(&error)])?;
         let now = SystemTime::now();
-        let note = Note::obtained(&authority.directory, name, &obtained.certificate, now);
+        let mut note = Note::obtained(&authority.directory, name, &obtained.certificate, now);
+        note.passed_over = self.passed_over(authority, refusals);
+        for (_, refusal) in refusals {
+            let giver = host_of(&authority.directory);
+            log::warn(format_args!("{name} gets its certificate from {giver} instead: {}", refusal.reason));
+            self.supervisor.automatic().tried(false);
+        }
         if let Err(reason) = note.keep(&*self.store, name) {
             log::warn(format_args!("{name}: {reason}"));
         }
         self.note.replace(note);
         self.supervisor.automatic().tried(true);
         self.take(&obtained.certificate)
+    }
+
+    /// Why none of those CAs has given it that are written before this one.
+    fn passed_over(&self, giver: &AcmeAuthority, refusals: &[(&AcmeAuthority, Refusal)]) -> Option<String> {
+        let authorities = self.running.snapshot.plan().settings.acme.authorities.iter();
+        let reasons = authorities.take_while(|one| one.directory != giver.directory).filter_map(|one| {
+            let asked = refusals.iter().find(|(asked, _)| asked.directory == one.directory);
+            let silence = || self.accounts.patience.silence(&one.directory);
+            asked.map(|(_, refusal)| refusal.reason.clone()).or_else(|| Some(said_by(one, &silence()?)))
+        });
+        Some(reasons.collect::<Vec<_>>().join("; ")).filter(|reasons| !reasons.is_empty())
     }
 
     /// The one in the store, when it is another one than what is in use, and good for a while: somebody else has got it, or we have
@@ -294,6 +327,19 @@ impl Job {
     }
 }
 
+/// What a try that has come to nothing means for a name that has this certificate, if any.
+fn failure(name: &str, used: Option<&Certificate>, reason: &str, pause: Duration) -> String {
+    let what = match used {
+        None => format!("{name} gets no certificate"),
+        Some(used) => not_renewed(name, used),
+    };
+    format!("{what}: {reason}; the next try is in {} s", pause.as_secs())
+}
+
+fn not_renewed(name: &str, used: &Certificate) -> String {
+    format!("the certificate of {name}, valid until {}, is not renewed", used.dates[1])
+}
+
 /// How it can be shown that a name is ours.
 fn challenges(plan: &Plan, name: &str) -> Vec<Challenge> {
     if name.starts_with("*.") {
@@ -319,16 +365,33 @@ fn challenges(plan: &Plan, name: &str) -> Vec<Challenge> {
     kinds
 }
 
+/// In which order CAs are asked: as they are written, but whoever has given no answer of late comes last.
+fn in_turn<'a>(authorities: &'a [AcmeAuthority], patience: &Patience) -> Vec<&'a AcmeAuthority> {
+    let mut all: Vec<_> = authorities.iter().collect();
+    all.sort_by_cached_key(|one| patience.silence(&one.directory).is_some());
+    all
+}
+
+/// A reason with the CA that it comes from.
+fn said_by(authority: &AcmeAuthority, reason: &str) -> String {
+    let host = host_of(&authority.directory);
+    match reason.starts_with(host) {
+        true => reason.to_owned(),
+        false => format!("{host}: {reason}"),
+    }
+}
+
 /// The host of a CA's directory, which is what people know it by.
 fn host_of(directory: &str) -> &str {
     let rest = directory.split_once("://").map_or(directory, |(_, rest)| rest);
     rest.split('/').next().unwrap_or(rest)
 }
 
+/// For how long nobody is asked again about a name when nobody has answered.
+const UNKNOWN_FOR: Duration = Duration::from_secs(5);
 /// How long a CA has for each of its decisions. The last pause that does not fit into it is left out.
 const ORDER_TIME: Duration = Duration::from_secs(90);
 /// How often a CA is asked when it wants a certificate to be renewed: as often as it says, but neither all the time nor hardly ever.
-const LOOK_PAUSE: Duration = Duration::from_secs(6 * 3600);
 const LOOK_PAUSE_MIN: Duration = Duration::from_secs(60);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -336,6 +399,34 @@ const LOOK_PAUSE_MAX: Duration = Duration::from_secs(24 * 3600);
 mod tests {
     use super::*;
     use portunus_relay::plan::{HostPattern, SitePlan, SiteTls};
+
+    #[test]
+    fn a_failure_says_what_it_means() {
+        let pause = Duration::from_secs(60);
+        assert_eq!(
+            failure("a.example", None, "no", pause),
+            "a.example gets no certificate: no; the next try is in 60 s"
+        );
+        let now = SystemTime::now();
+        let used = crate::automatic::Authority::make(now).unwrap().0.sign("a.example", now).unwrap();
+        let expected = format!(
+            "the certificate of a.example, valid until {}, is not renewed: no; the next try is in 60 s",
+            used.dates[1]
+        );
+        assert_eq!(failure("a.example", Some(&used), "no", pause), expected);
+    }
+
+    #[test]
+    fn who_has_given_no_answer_is_asked_last() {
+        let patience = Patience::default();
+        let authorities = ["https://a/", "https://b/"].map(|one| AcmeAuthority::at(one.to_owned()));
+        let first = |patience: &Patience| in_turn(&authorities, patience)[0].directory.clone();
+        assert_eq!(first(&patience), "https://a/");
+        patience.unanswered("https://a/", "no answer within 30 s");
+        assert_eq!(first(&patience), "https://b/");
+        patience.unanswered("https://b/", "no answer within 30 s");
+        assert_eq!(first(&patience), "https://a/");
+    }
 
     #[test]
     fn a_name_is_proved_by_what_listens() {

@@ -7,6 +7,7 @@ use super::note::Note;
 use super::permission;
 use crate::apply::{Running, Supervisor};
 use crate::automatic::{self, Known, ON_DEMAND_MAX, Store};
+use crate::observe::log;
 use portunus_relay::clock;
 use portunus_relay::demands::REFUSED_FOR;
 use portunus_relay::plan::{Acme, Signer, Wanted};
@@ -14,11 +15,11 @@ use portunus_relay::tls::Certificate;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-/// Keeps them until the program stops.
+/// Keeps them until the program stops, and what is being done then has been broken off.
 pub async fn keep(supervisor: Arc<Supervisor>) {
     let (mut changes, mut stop) = (supervisor.changes(), supervisor.stop_wanted());
     let (sender, mut done) = mpsc::unbounded_channel(); // bounded by AT_ONCE
@@ -30,16 +31,22 @@ pub async fn keep(supervisor: Arc<Supervisor>) {
         drop(running);
         tokio::select! {
             // Whoever serves from now on sees to it: what is got here could not be used.
-            _ = stop.wait_for(|wanted| *wanted) => return,
+            _ = stop.wait_for(|wanted| *wanted) => break,
             changed = changes.changed() => match changed {
                 Ok(()) => keeper.changed(),
-                Err(_) => return,
+                Err(_) => break,
             },
             ended = done.recv() => if let Some(ended) = ended { keeper.ended(ended) },
             () = demands.added() => {}
             // Clocks are set, and machines sleep: nothing is waited for in one piece.
             () = tokio::time::sleep(pause.min(PAUSE_MAX)) => {}
         }
+    }
+    // Each hears of the stop itself.
+    while keeper.places.are_taken()
+        && let Some(ended) = done.recv().await
+    {
+        keeper.ended(ended);
     }
 }
 
@@ -55,6 +62,8 @@ struct Keeper {
     /// What the configuration in force says of CAs and of the place to keep things, and the how many-th that is.
     asked: (Acme, Option<PathBuf>),
     turn: u64,
+    /// What was told of `ask` when it gives no answer.
+    told: permission::Told,
     /// Those that were known before, and are tried at once.
     hurried: HashSet<Wanted>,
 }
@@ -75,6 +84,10 @@ impl Places {
             Task::Ask => self.asking < ASKING_MAX,
             Task::Get | Task::Look => self.all < AT_ONCE && !(stranger && self.strangers >= AT_ONCE - 1),
         }
+    }
+
+    fn are_taken(&self) -> bool {
+        self.all + self.asking > 0
     }
 
     fn taken(&mut self, task: Task, stranger: bool) {
@@ -122,6 +135,7 @@ impl Keeper {
             accounts: None,
             patience: Arc::default(),
             turn: 0,
+            told: permission::Told::default(),
             hurried: HashSet::new(),
         }
     }
@@ -133,6 +147,7 @@ impl Keeper {
         if asked != self.asked {
             self.asked = asked;
             self.turn += 1;
+            self.patience.ask_all();
             // Of those that are seen to just now it is known when that has ended.
             let known = self.names.iter().filter(|(_, name)| !name.busy);
             self.hurried.extend(known.map(|(wanted, _)| wanted.clone()));
@@ -200,7 +215,7 @@ impl Keeper {
         let there = running.snapshot.certificates().automatic.keys();
         all.extend(there.filter(|wanted| automatic::may_be_demanded(plan, wanted)).cloned());
         let mut bought = all.iter().filter(|one| one.by == Signer::Acme && !written.contains(one)).count();
-        for wanted in demands.waiting() {
+        for wanted in demands.waiting(clock::read()) {
             let is_bought = wanted.by == Signer::Acme;
             if all.contains(&wanted) && running.snapshot.certificates().automatic.contains_key(&wanted) {
                 demands.granted(&wanted);
@@ -250,12 +265,23 @@ impl Keeper {
         self.names.extend(read.await.unwrap_or_default());
     }
 
-    /// Each has a thread of its own while it is at it: files may be slow, too.
+    /// Each has a thread of its own while it is at it: files may be slow, too. The stop breaks it off where it waits for somebody, and leaves it to
+    /// whoever serves next.
     fn begin(&self, job: Job, stranger: bool) {
         let (sender, handle, turn) = (self.sender.clone(), Handle::current(), self.turn);
+        let mut stop = self.supervisor.stop_wanted();
         tokio::spawn(async move {
             let (wanted, task, mut known) = (job.wanted.clone(), job.task, job.note.borrow().clone());
-            let outcome = tokio::task::spawn_blocking(move || handle.block_on(job.run())).await;
+            let outcome = tokio::task::spawn_blocking(move || {
+                handle.block_on(async {
+                    tokio::select! {
+                        biased;
+                        _ = stop.wait_for(|wanted| *wanted) => Outcome::Elsewhere,
+                        outcome = job.run() => outcome,
+                    }
+                })
+            });
+            let outcome = outcome.await;
             // A panic in there is a bug of ours, but no reason to leave a name without a certificate for ever.
             let outcome = outcome.unwrap_or_else(|_| {
                 known.failed(&wanted.name, &[Refusal::own("it has panicked")], SystemTime::now());
@@ -267,6 +293,13 @@ impl Keeper {
 
     fn ended(&mut self, Ended { wanted, task, stranger, outcome, turn }: Ended) {
         self.places.left(task, stranger);
+        if let Outcome::Unknown(reason) = &outcome
+            && self.told.is_due(reason, Instant::now())
+        {
+            log::warn(format_args!(
+                "`ask` gives no answer, and names on demand get no certificates: {reason}"
+            ));
+        }
         let Some(name) = self.names.get_mut(&wanted) else { return };
         name.busy = false;
         name.rests_until = None;
@@ -279,7 +312,7 @@ impl Keeper {
                 name.note = *note;
             }
             Outcome::Elsewhere => name.rests_until = Some(SystemTime::now() + ELSEWHERE_PAUSE),
-            Outcome::Permitted | Outcome::Refused => {}
+            Outcome::Permitted | Outcome::Refused | Outcome::Unknown(_) => {}
         }
     }
 }
@@ -310,6 +343,7 @@ fn known(wanted: &Wanted, name: &Name, certificate: Option<&Arc<Certificate>>, n
         from: certificate.and(from),
         next: Some(next),
         error: name.note.error.clone(),
+        passed_over: name.note.passed_over.clone(),
     }
 }
 
@@ -398,7 +432,7 @@ mod tests {
         assert!(demands.ask("a.example", Signer::Acme, now));
         let mut keeper = keeper(supervisor);
         keeper.turn(&running).await;
-        assert!(demands.waiting().is_empty() && !demands.ask("a.example", Signer::Acme, now));
+        assert!(demands.waiting(now).is_empty() && !demands.ask("a.example", Signer::Acme, now));
         assert_eq!((keeper.places.all, keeper.places.asking), (0, 0));
         assert!(demands.ask("b.example", Signer::Acme, now));
         keeper.turn(&running).await;
@@ -413,6 +447,31 @@ mod tests {
         supervisor.want_stop();
         keeping.await.unwrap();
         keep(supervisor).await;
+    }
+
+    #[tokio::test]
+    async fn an_order_that_the_stop_breaks_off_is_left_to_whoever_serves_next() {
+        let folder = std::env::temp_dir().join(format!("portunus-keeper-stop-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let root = folder.join("root.pem");
+        std::fs::write(&root, Authority::make(SystemTime::now()).unwrap().0.certificate).unwrap();
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let supervisor = supervisor(&format!(
+            "state {}\nacme {{ ca https://{}/dir trust={} }}\n\
+             site a.example {{ listen 127.0.0.1:0 tls; tls auto; respond 200 }}",
+            folder.display(),
+            silent.local_addr().unwrap(),
+            root.display()
+        ));
+        let keeping = tokio::spawn(keep(Arc::clone(&supervisor)));
+        let _ca = silent.accept().await.unwrap();
+        supervisor.want_stop();
+        tokio::time::timeout(Duration::from_secs(5), keeping).await.expect("a prompt end").unwrap();
+        let store = supervisor.automatic().store(&supervisor.running().snapshot.plan().settings);
+        assert!(store.lock(&automatic::key("a.example", "pem")).unwrap().is_some(), "it is let go");
+        let note = Note::read(&*store, "a.example");
+        assert_eq!((note.error, note.outages, supervisor.automatic().counts()), (None, 0, [0, 0]));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[tokio::test]

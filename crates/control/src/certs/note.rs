@@ -33,6 +33,8 @@ pub struct Note {
     pub told: BTreeMap<String, u64>,
     /// Why the latest try has failed.
     pub error: Option<String>,
+    /// Which CAs have not given the certificate, though they come before the one that has, and why.
+    pub passed_over: Option<String>,
     /// The orders that have not come to their end: one with each CA.
     pub orders: Vec<Begun>,
 }

@@ -4,19 +4,24 @@ use super::acme::{Refusal, Web};
 use super::schedule::Failing;
 use portunus_relay::plan::{Plan, Signer, Wanted};
 use portunus_relay::snapshot::Snapshot;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// Whether it has to be asked. What we sign ourselves costs nobody else anything, so there it is the operator's choice.
 pub fn is_needed(plan: &Plan, wanted: &Wanted) -> bool {
     wanted.by == Signer::Acme || plan.settings.acme.ask.is_some()
 }
 
-/// Whether `name` may have one.
+/// Whether `name` may have one. No client waits longer than for its handshake, so nobody waits longer for the answer.
 pub async fn of(snapshot: &Snapshot, name: &str) -> Result<(), Refusal> {
     let ask = snapshot.plan().settings.acme.ask.as_deref();
     let ask = ask.ok_or_else(|| Refusal::own("nobody can be asked whether it may"))?;
     let roots = snapshot.certificates().roots.get(&None);
     let web = Web::new(roots.map(|roots| &**roots)).map_err(Refusal::own)?;
-    let status = web.get(&question(ask, name)).await.map_err(Refusal::own)?;
+    let time = snapshot.plan().settings.limits.handshake_time;
+    let status = timeout(time, web.get(&question(ask, name))).await;
+    let status = status.unwrap_or_else(|_| Err(format!("`ask` does not answer within {} s", time.as_secs())));
+    let status = status.map_err(Refusal::own)?;
     match status.as_u16() {
         200 => Ok(()),
         status @ 500.. => Err(Refusal::own(format!("`ask` does not know ({status})"))),
@@ -34,9 +39,36 @@ fn question(ask: &str, name: &str) -> String {
     format!("{ask}{mark}domain={name}")
 }
 
+/// What was told of late of somebody who is asked and gives no answer.
+#[derive(Debug, Default)]
+pub struct Told(Option<(Instant, String)>);
+
+impl Told {
+    /// Whether it is told now: when it has not been for a while, or it is something else.
+    pub fn is_due(&mut self, words: &str, now: Instant) -> bool {
+        let is_old = |(at, told): &(Instant, String)| told != words || now.duration_since(*at) >= TELL_EVERY;
+        let is_due = self.0.as_ref().is_none_or(is_old);
+        if is_due {
+            self.0 = Some((now, words.to_owned()));
+        }
+        is_due
+    }
+}
+
+/// How often the same is told.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_is_told_once_a_minute() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        assert!(told.is_due("no connection", now) && !told.is_due("no connection", now + TELL_EVERY / 2));
+        assert!(told.is_due("500", now + TELL_EVERY / 2) && !told.is_due("500", now + TELL_EVERY));
+        assert!(told.is_due("500", now + TELL_EVERY * 3 / 2));
+    }
 
     #[test]
     fn the_name_is_one_of_the_words_behind_the_url() {

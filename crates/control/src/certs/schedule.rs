@@ -14,7 +14,7 @@ pub fn spread(name: &str, turn: u32) -> f64 {
 pub fn renew_at([from, until]: [SystemTime; 2], window: Option<[SystemTime; 2]>, spread: f64) -> SystemTime {
     let lifetime = until.duration_since(from).unwrap_or_default();
     let latest = from + lifetime.mul_f64(LATEST);
-    if let Some([begin, end]) = window {
+    if let Some([begin, end]) = window.filter(|[begin, end]| begin < end) {
         let length = end.duration_since(begin).unwrap_or_default();
         // A window that lies behind the end of the certificate is no help.
         return (begin + length.mul_f64(spread)).min(latest);
@@ -54,6 +54,8 @@ const OUTAGE_SECONDS: [u64; 8] = [2, 5, 10, 30, 60, 120, 300, 600];
 const REFUSED_SECONDS: [u64; 8] = [60, 300, 900, 1800, 3600, 7200, 14_400, 21_600];
 /// By how much of itself a pause may be longer.
 const JITTER: f64 = 0.2;
+/// How long it is waited before a CA is asked again when to renew, when it does not say it (RFC 9773 §4.3.2).
+pub const LOOK_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// How long a CA can make us wait.
 pub const TOLD_MAX: Duration = Duration::from_secs(8 * 24 * 3600);
 /// A certificate is left as it is for one of so many parts of its time: 90 days are left for more than four, six days for seven hours.
@@ -88,7 +90,10 @@ mod tests {
         let window = [from + 10 * DAY, from + 12 * DAY];
         assert_eq!(renew_at(dates, Some(window), 0.5), from + 11 * DAY);
         assert_eq!(renew_at(dates, Some([from + 100 * DAY, from + 101 * DAY]), 0.5), from + 81 * DAY);
-        assert_eq!(renew_at(dates, Some([from + 12 * DAY, from + 10 * DAY]), 0.5), from + 12 * DAY);
+        for end in [10, 12] {
+            let none = [from + 12 * DAY, from + end * DAY];
+            assert_eq!(renew_at(dates, Some(none), 0.5), renew_at(dates, None, 0.5));
+        }
     }
 
     #[test]

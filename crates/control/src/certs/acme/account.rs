@@ -1,6 +1,7 @@
-//! account: who we are for a CA; made once, kept in the store, and made anew when the CA does not know it any more.
+//! account: who we are for a CA; its key is kept in the store before the CA hears of it, and it is made anew when the CA does not know it any more.
 
-use super::client::{Web, hearing};
+use super::client::{self, Web, hearing};
+use super::introduction::{Who, introduce};
 use super::patience::Patience;
 use super::{Acme, AcmeAuthority, Refusal};
 use crate::automatic::{Held, Store};
@@ -8,9 +9,11 @@ use crate::certs::schedule::Failing;
 use crate::observe::log;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
+use hyper::StatusCode;
+use instant_acme::{Account, AccountCredentials, Error, Key};
 use portunus_relay::tls::Roots;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +41,40 @@ struct Kept {
     /// The name of the account that the operator had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     external: Option<String>,
-    credentials: AccountCredentials,
+    credentials: Credentials,
+}
+
+/// What the library calls so; what it adds of its own is kept.
+#[derive(Serialize, Deserialize)]
+struct Credentials {
+    /// What the CA calls the account; none: it has not said so yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    key_pkcs8: String,
+    #[serde(flatten)]
+    further: serde_json::Map<String, Value>,
+}
+
+impl Credentials {
+    /// With a new key, for the CA with this directory.
+    fn new(directory: &str) -> Result<Credentials, String> {
+        let (_, key) = Key::generate_pkcs8().map_err(|error| error.to_string())?;
+        let further = serde_json::Map::from_iter([("directory".to_owned(), directory.into())]);
+        Ok(Credentials {
+            id: None,
+            key_pkcs8: BASE64_URL_SAFE_NO_PAD.encode(key.secret_pkcs8_der()),
+            further,
+        })
+    }
+
+    fn key(&self) -> Result<Vec<u8>, String> {
+        BASE64_URL_SAFE_NO_PAD.decode(&self.key_pkcs8).map_err(|error| error.to_string())
+    }
+
+    fn read(&self) -> Result<AccountCredentials, String> {
+        let value = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
 }
 
 impl Accounts {
@@ -78,6 +114,9 @@ impl Accounts {
             };
             let told = heard.outage.clone().unwrap_or(reason.text());
             self.patience.heed(directory, &heard, false, &told);
+            if heard.outage.is_some() {
+                self.patience.unanswered(directory, &told);
+            }
             let refusal = Refusal { reason: told, kind, wait: heard.retry_after };
             *failed = Some((Instant::now(), refusal.clone()));
             refusal
@@ -101,47 +140,67 @@ impl Accounts {
 
     async fn open(&self, authority: &AcmeAuthority, acme: &Acme, web: &Web) -> Result<Account, Trouble> {
         let contact: Vec<String> = acme.email.iter().map(|address| format!("mailto:{address}")).collect();
-        let contact_words: Vec<&str> = contact.iter().map(String::as_str).collect();
-        let external = authority.external_account.as_ref();
-        let builder = || Account::builder_with_http(Box::new(web.clone()));
-        let refused = |error| Trouble::of(authority, error);
         let _held = self.hold(authority).await?;
-        let kept = self.kept(authority).map_err(Trouble::Own)?;
-        let kept = kept.filter(|kept| kept.external.as_ref() == external.map(|account| &account.id));
-        if let Some(mut kept) = kept {
-            let credentials = copy(&kept.credentials).map_err(Trouble::Own)?;
-            let account = builder().from_credentials(credentials).await.map_err(refused)?;
-            if kept.contact == contact {
-                return Ok(account);
-            }
-            match account.update_contacts(&contact_words).await {
-                Ok(()) => {
-                    kept.contact = contact;
-                    self.keep_or_tell(authority, &kept);
-                    return Ok(account);
-                }
-                Err(Error::Api(problem)) if super::is_of(&problem, "accountDoesNotExist") => {}
-                Err(error) => return Err(refused(error)),
-            }
+        let mut kept = self.kept_or_new(authority, &contact).map_err(Trouble::Own)?;
+        if kept.credentials.id.is_none() {
+            self.introduce(authority, &mut kept, &contact, web).await?;
         }
-        let key = external.map(|account| {
+        let account = opened(authority, &kept, web).await?;
+        if kept.contact == contact {
+            return Ok(account);
+        }
+        let words: Vec<&str> = contact.iter().map(String::as_str).collect();
+        match account.update_contacts(&words).await {
+            Ok(()) => {
+                kept.contact = contact;
+                self.keep_or_tell(authority, &kept);
+                Ok(account)
+            }
+            Err(Error::Api(problem)) if super::is_of(&problem, "accountDoesNotExist") => {
+                self.introduce(authority, &mut kept, &contact, web).await?;
+                opened(authority, &kept, web).await
+            }
+            Err(error) => Err(Trouble::of(authority, error)),
+        }
+    }
+
+    /// What is kept. A new key is kept before anybody hears of it: whatever becomes of the first answer, the CA is asked with the same key again,
+    /// and gives the account that it has made for it.
+    fn kept_or_new(&self, authority: &AcmeAuthority, contact: &[String]) -> Result<Kept, String> {
+        let external = authority.external_account.as_ref().map(|account| &account.id);
+        if let Some(kept) = self.kept(authority)?.filter(|kept| kept.external.as_ref() == external) {
+            return Ok(kept);
+        }
+        let credentials = Credentials::new(&authority.directory)?;
+        let kept = Kept { contact: contact.to_vec(), external: external.cloned(), credentials };
+        self.keep(authority, &kept)?;
+        Ok(kept)
+    }
+
+    /// Asks the CA for the account that belongs to the key.
+    async fn introduce(
+        &self,
+        authority: &AcmeAuthority,
+        kept: &mut Kept,
+        contact: &[String],
+        web: &Web,
+    ) -> Result<(), Trouble> {
+        let external = authority.external_account.as_ref().map(|account| {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(account.key.value.trim_end_matches('='));
-            bytes.map(|bytes| ExternalAccountKey::new(account.id.clone(), &bytes))
+            bytes.map(|bytes| (account.id.clone(), bytes))
         });
-        let key = key.transpose().map_err(|error| Trouble::Own(format!("`eab-key` is broken: {error}")))?;
-        let new = NewAccount {
-            contact: &contact_words,
-            terms_of_service_agreed: true,
-            only_return_existing: false,
-        };
-        // One that could not be kept would be made again and again, so it is seen first whether it can be.
-        let before = self.store.read(&self::key(authority)).ok().flatten().unwrap_or_default();
-        self.put(authority, &before).map_err(Trouble::Own)?;
-        let created = builder().create(&new, authority.directory.clone(), key.as_ref()).await;
-        let (account, credentials) = created.map_err(refused)?;
-        let kept = Kept { contact, external: external.map(|account| account.id.clone()), credentials };
-        self.keep_or_tell(authority, &kept);
-        Ok(account)
+        let external =
+            external.transpose().map_err(|error| Trouble::Own(format!("`eab-key` is broken: {error}")))?;
+        let key = kept.credentials.key().map_err(Trouble::Own)?;
+        let who = Who { contact: contact.to_vec(), external };
+        let id = introduce(web.clone(), &authority.directory, key, who).await;
+        kept.credentials.id = Some(id.map_err(|error| Trouble::of(authority, error))?);
+        // One that it has had already stays as it was.
+        if client::heard().status != Some(StatusCode::OK) {
+            kept.contact = contact.to_vec();
+        }
+        self.keep_or_tell(authority, kept);
+        Ok(())
     }
 
     fn kept(&self, authority: &AcmeAuthority) -> Result<Option<Kept>, String> {
@@ -150,25 +209,25 @@ impl Accounts {
         let Some(bytes) = self.store.read(&key).map_err(|error| told(error.to_string()))? else {
             return Ok(None);
         };
-        // It was about to be made.
+        // Nothing was kept when it was made, by an earlier version.
         if bytes.is_empty() {
             return Ok(None);
         }
         serde_json::from_slice(&bytes).map(Some).map_err(|error| told(error.to_string()))
     }
 
-    /// What the CA has done is used as long as the program runs, even if it cannot be kept.
+    /// What the CA has said is used as long as the program runs, even if it cannot be kept.
     fn keep_or_tell(&self, authority: &AcmeAuthority, kept: &Kept) {
-        let bytes = serde_json::to_vec_pretty(kept).map_err(|error| error.to_string());
-        if let Err(reason) = bytes.and_then(|bytes| self.put(authority, &bytes)) {
+        if let Err(reason) = self.keep(authority, kept) {
             let directory = &authority.directory;
-            log::warn(format_args!("the account with {directory} ends with the program: {reason}"));
+            log::warn(format_args!("{directory} is asked for the account again after a restart: {reason}"));
         }
     }
 
-    fn put(&self, authority: &AcmeAuthority, bytes: &[u8]) -> Result<(), String> {
+    fn keep(&self, authority: &AcmeAuthority, kept: &Kept) -> Result<(), String> {
         let key = key(authority);
-        self.store.write(&key, bytes).map_err(|error| format!("{}: {error}", self.store.place(&key)))
+        let bytes = serde_json::to_vec_pretty(kept).map_err(|error| error.to_string())?;
+        self.store.write(&key, &bytes).map_err(|error| format!("{}: {error}", self.store.place(&key)))
     }
 
     /// The CA does not know the account any more.
@@ -214,10 +273,11 @@ impl Trouble {
     }
 }
 
-/// They cannot be cloned, only written and read.
-fn copy(credentials: &AccountCredentials) -> Result<AccountCredentials, String> {
-    let value = serde_json::to_value(credentials).map_err(|error| error.to_string())?;
-    serde_json::from_value(value).map_err(|error| error.to_string())
+/// The account that the CA has given a name.
+async fn opened(authority: &AcmeAuthority, kept: &Kept, web: &Web) -> Result<Account, Trouble> {
+    let credentials = kept.credentials.read().map_err(Trouble::Own)?;
+    let builder = Account::builder_with_http(Box::new(web.clone()));
+    builder.from_credentials(credentials).await.map_err(|error| Trouble::of(authority, error))
 }
 
 fn key(authority: &AcmeAuthority) -> String {

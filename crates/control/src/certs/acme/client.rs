@@ -1,6 +1,6 @@
 //! client: HTTP to a CA, and to whoever is asked about names: one connection for each request, bounded in time and size.
 
-use crate::certs::schedule::TOLD_MAX;
+use crate::certs::schedule::{LOOK_PAUSE, TOLD_MAX};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -147,6 +147,9 @@ impl HttpClient for Web {
             })?;
             let status = answer.status();
             bound_retry_after(&mut answer, if is_poll(&method, status) { POLL_PAUSE_MAX } else { TOLD_MAX });
+            if method == Method::GET {
+                say_when_again(&mut answer);
+            }
             let asked_to_wait =
                 status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE;
             let wait = asked_to_wait.then(|| retry_after(&answer)).flatten();
@@ -213,6 +216,14 @@ fn is_poll(method: &Method, status: StatusCode) -> bool {
 fn bound_retry_after<B>(answer: &mut Response<B>, most: Duration) {
     if retry_after(answer).is_some_and(|wait| wait > most) {
         answer.headers_mut().insert(RETRY_AFTER, most.as_secs().into());
+    }
+}
+
+/// Whoever tells when to renew and not when to ask for that again is asked after six hours (RFC 9773 §4.3.2). The library would hear nothing
+/// of an answer that does not say it.
+fn say_when_again<B>(answer: &mut Response<B>) {
+    if answer.status().is_success() && retry_after(answer).is_none() {
+        answer.headers_mut().insert(RETRY_AFTER, LOOK_PAUSE.as_secs().into());
     }
 }
 

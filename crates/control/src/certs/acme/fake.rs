@@ -25,6 +25,8 @@ pub struct Fake {
 struct State {
     script: Script,
     asked: Vec<String>,
+    /// Which keys have been shown to it, by those who asked for an account, and what they have said beside.
+    introduced: Vec<(Value, Value)>,
     /// The key that the certificate is for.
     key: Option<String>,
 }
@@ -33,7 +35,7 @@ impl Fake {
     /// One that does as `script` says where that says anything.
     pub async fn new(script: impl FnMut(&str, &Value) -> Option<Answer> + Send + 'static) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let state = State { script: Box::new(script), asked: Vec::new(), key: None };
+        let state = State { script: Box::new(script), asked: Vec::new(), introduced: Vec::new(), key: None };
         let fake = Fake { address: listener.local_addr().unwrap(), state: Arc::new(Mutex::new(state)) };
         let own = fake.clone();
         tokio::spawn(async move {
@@ -52,6 +54,11 @@ impl Fake {
     /// How often it was asked for this.
     pub fn count(&self, path: &str) -> usize {
         self.state.lock().unwrap().asked.iter().filter(|one| *one == path).count()
+    }
+
+    /// Which keys have been shown to it, and what was said with each.
+    pub fn introduced(&self) -> Vec<(Value, Value)> {
+        self.state.lock().unwrap().introduced.clone()
     }
 
     /// Hears of the key of an order, which it would know from what is signed.
@@ -87,8 +94,15 @@ impl Fake {
         };
         let path = head.split(' ').nth(1).unwrap().to_owned();
         let sent: Value = serde_json::from_str(&head[length..]).unwrap_or_default();
-        let payload = BASE64_URL_SAFE_NO_PAD.decode(sent["payload"].as_str().unwrap_or("")).unwrap();
-        let (status, lines, body) = self.answer(&path, &serde_json::from_slice(&payload).unwrap_or_default());
+        let [head_sent, payload] = ["protected", "payload"].map(|part| {
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(sent[part].as_str().unwrap_or("")).unwrap();
+            serde_json::from_slice::<Value>(&bytes).unwrap_or_default()
+        });
+        if head_sent["jwk"].is_object() {
+            let introduced = (head_sent["jwk"].clone(), payload.clone());
+            self.state.lock().unwrap().introduced.push(introduced);
+        }
+        let (status, lines, body) = self.answer(&path, &payload);
         let length = if head.starts_with("HEAD") { 0 } else { body.len() };
         let answer = format!(
             "HTTP/1.1 {status} x\r\nreplay-nonce: abc\r\ncontent-length: {length}\r\n{lines}\r\n{}",

@@ -4,6 +4,7 @@ mod account;
 mod client;
 #[cfg(test)]
 mod fake;
+mod introduction;
 mod patience;
 #[cfg(feature = "acme-dns")]
 mod providers;
@@ -111,10 +112,14 @@ pub async fn obtain(
         account = accounts.of(request.authority, request.acme).await?;
         outcome = hearing(run(&request, &account, challenges, keep)).await.0;
     }
+    if outcome.is_ok() {
+        accounts.patience.answered(&request.authority.directory);
+    }
     outcome.map_err(|Failed { what, heard }| {
         let refusal = match (heard.outage.clone(), what) {
             (Some(reason), _) => {
                 accounts.drop_connection(request.authority);
+                accounts.patience.unanswered(&request.authority.directory, &reason);
                 Refusal { reason, kind: Failing::Outage, wait: heard.retry_after }
             }
             (None, What::Problem(problem)) => {
@@ -134,10 +139,12 @@ pub async fn obtain(
     })
 }
 
-/// When the CA wants this certificate to be renewed, and when it wants to be asked for that again (RFC 9773 §4.1).
+/// When the CA wants this certificate to be renewed, and when it wants to be asked for that again (RFC 9773 §4.1). A window that does not end
+/// after it has begun is as good as no answer (§4.2).
 pub async fn suggested(account: &Account, id: &CertificateIdentifier<'_>) -> Option<([u64; 2], Duration)> {
     let (told, again) = account.renewal_info(id).await.ok()?;
     let window = [told.suggested_window.start, told.suggested_window.end];
+    (window[0] < window[1]).then_some(())?;
     Some((window.map(|at| u64::try_from(at.unix_timestamp()).unwrap_or(0)), again))
 }
 

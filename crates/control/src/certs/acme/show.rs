@@ -3,6 +3,7 @@
 use super::{Dns, DnsHook, providers};
 use portunus_relay::challenges::Challenges;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,21 +63,27 @@ fn made(name: &str, digest: &[u8]) -> Result<(Vec<u8>, String), rcgen::Error> {
 pub async fn record(dns: Option<&Dns>, name: &str, value: &str) -> Result<Shown, String> {
     let dns = dns.ok_or("nobody puts records into the DNS")?.clone();
     let (record, value) = (format!("_acme-challenge.{name}."), value.to_owned());
+    // Whoever fails may have put it there all the same.
+    let shown = taken_away(dns.clone(), record.clone(), value.clone());
     change(&dns, Change::Present, &record, &value).await?;
     let wait = match &dns {
         Dns::Exec(hook) => hook.wait,
         Dns::Provider(provider) => provider.wait,
     };
+    tokio::time::sleep(wait).await;
+    Ok(shown)
+}
+
+/// A record that is taken away when this is dropped.
+fn taken_away(dns: Dns, record: String, value: String) -> Shown {
     let runtime = tokio::runtime::Handle::current();
-    let shown = Shown::until(move || {
+    Shown::until(move || {
         runtime.spawn(async move {
             if let Err(reason) = change(&dns, Change::Cleanup, &record, &value).await {
                 crate::observe::log::warn(format_args!("the record {record} may still be there: {reason}"));
             }
         });
-    });
-    tokio::time::sleep(wait).await;
-    Ok(shown)
+    })
 }
 
 /// What is done with a record.
@@ -90,22 +97,30 @@ pub enum Change {
 
 async fn change(dns: &Dns, change: Change, record: &str, value: &str) -> Result<(), String> {
     match (dns, change) {
-        (Dns::Exec(hook), Change::Present) => call(hook, "present", record, value).await,
-        (Dns::Exec(hook), Change::Cleanup) => call(hook, "cleanup", record, value).await,
+        (Dns::Exec(hook), Change::Present) => call(hook, "present", record, value, HOOK_TIME).await,
+        (Dns::Exec(hook), Change::Cleanup) => call(hook, "cleanup", record, value, HOOK_TIME).await,
         (Dns::Provider(provider), change) => providers::change(provider, change, record, value).await,
     }
 }
 
-async fn call(hook: &DnsHook, what: &str, record: &str, value: &str) -> Result<(), String> {
+/// Runs the program. When time is over, or nobody waits for it any more, it is ended with all that it has started.
+async fn call(hook: &DnsHook, what: &str, record: &str, value: &str, time: Duration) -> Result<(), String> {
     let (program, first) =
         hook.command.split_first().ok_or("the program that changes the DNS has no name")?;
     let mut command = Command::new(program);
-    command.args(first).args([what, record, value]).kill_on_drop(true);
+    command.args(first).args([what, record, value]).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output = tokio::time::timeout(HOOK_TIME, command.output()).await;
+    let broken = |error: std::io::Error| format!("`{program}` cannot be run: {error}");
+    let child = command.spawn().map_err(broken)?;
+    let id = child.id();
+    let output = std::pin::pin!(child.wait_with_output());
+    // It is dropped before the child is: its id is nobody else's until then.
+    let mut group = Group::led_by(id);
+    let output = tokio::time::timeout(time, output).await;
     let output =
-        output.map_err(|_| format!("`{program} {what}` has not ended within {} s", HOOK_TIME.as_secs()))?;
-    let output = output.map_err(|error| format!("`{program}` cannot be run: {error}"))?;
+        output.map_err(|_| format!("`{program} {what}` has not ended within {} s", time.as_secs()))?;
+    group.has_ended();
+    let output = output.map_err(broken)?;
     if output.status.success() {
         return Ok(());
     }
@@ -114,9 +129,33 @@ async fn call(hook: &DnsHook, what: &str, record: &str, value: &str) -> Result<(
     Err(format!("`{program} {what}` has failed ({}): {last}", output.status))
 }
 
+/// A program with all that it has started, which is killed when this is dropped.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn led_by(id: Option<u32>) -> Group {
+        Group(id.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+    }
+
+    /// It has come to its end, and its id may be somebody else's.
+    fn has_ended(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            let _ = kill_process_group(leader, Signal::KILL); // who is gone need not be killed
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn what_is_shown_is_hidden_again() {
@@ -130,6 +169,22 @@ mod tests {
         assert!(challenges.connection("a.example").is_some() && challenges.connection("b.example").is_none());
         drop(shown);
         assert!(challenges.connection("a.example").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_hangs_is_ended_with_what_it_has_started() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let open = format!("/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd());
+        // Whoever lives has the pipe open for writing.
+        let text = format!("exec 9>{open}; sleep 1000 & echo x >&9; wait");
+        let hook = DnsHook { command: vec!["/bin/sh".into(), "-c".into(), text], wait: Duration::ZERO };
+        let error = call(&hook, "present", "record", "value", Duration::from_millis(500)).await.unwrap_err();
+        assert!(error.contains("has not ended within"), "{error}");
+        drop(writer);
+        let mut said = String::new();
+        let read = tokio::task::spawn_blocking(move || reader.read_to_string(&mut said).map(|_| said));
+        let read = tokio::time::timeout(Duration::from_secs(10), read).await;
+        assert_eq!(read.expect("nobody to live").unwrap().unwrap(), "x\n");
     }
 
     #[tokio::test]
@@ -157,6 +212,9 @@ mod tests {
         }
         let error = record(Some(&hook("y")), "a.example", "value").await.err().unwrap();
         assert!(error.contains("no such zone") && error.contains("present"), "{error}");
+        while std::fs::read_to_string(&out).unwrap().matches("gone").count() < 2 {
+            tokio::task::yield_now().await;
+        }
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -216,6 +216,35 @@ async fn when_to_renew_is_heard() {
     assert!((21_590..=21_600).contains(&told.1.as_secs()));
 }
 
+#[tokio::test]
+async fn when_to_renew_is_heard_from_who_does_not_say_when_again_and_not_from_who_turns_time_round() {
+    let turn = AtomicUsize::new(0);
+    let client = Client::of(move |path, _| {
+        let window = |start: u8, end: u8| {
+            let [start, end] = [start, end].map(|day| format!("2030-01-{day:02}T04:00:00Z"));
+            json!({ "suggestedWindow": { "start": start, "end": end } }).to_string()
+        };
+        let turn = if path.starts_with("/renewal/") { turn.fetch_add(1, Relaxed) } else { return None };
+        match turn {
+            0 => Some((200, String::new(), window(2, 3))),
+            1 => Some((200, "retry-after: soon\r\n".to_owned(), window(2, 3))),
+            2 => Some((200, "retry-after: 60\r\n".to_owned(), window(3, 2))),
+            _ => Some((200, "retry-after: 60\r\n".to_owned(), window(3, 3))),
+        }
+    })
+    .await;
+    let account = client.accounts.of(&client.acme.authorities[0], &client.acme).await.ok().unwrap();
+    let id = identifier_of_ours();
+    for _ in 0..2 {
+        let (window, again) = suggested(&account, &id).await.unwrap();
+        assert_eq!(window, [1_893_556_800, 1_893_643_200]);
+        assert!((21_590..=21_600).contains(&again.as_secs()));
+    }
+    for _ in 0..2 {
+        assert!(suggested(&account, &id).await.is_none());
+    }
+}
+
 /// A store that can be read, and written so often.
 #[derive(Debug)]
 struct Tired {
@@ -269,6 +298,40 @@ async fn an_account_is_made_once_even_where_it_cannot_be_kept() {
     kept.inner.write(&key, b"").unwrap();
     client.obtain(None).await.unwrap();
     assert!(!kept.read(&key).unwrap().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_is_kept_before_the_ca_hears_of_it_and_asks_for_the_same_account_again() {
+    let store = Arc::new(Memory::default());
+    let (seen, kept_first) = (Arc::clone(&store), Arc::new(Mutex::new(Vec::new())));
+    let (first, turn) = (Arc::clone(&kept_first), AtomicUsize::new(0));
+    let mut client = Client::keeping(Arc::clone(&store) as Arc<dyn Store>, move |path, _| {
+        let location = "location: http://127.0.0.1:1/account/1\r\n".to_owned();
+        match (path, if path == "/account" { turn.fetch_add(1, Relaxed) } else { 0 }) {
+            // The answer is lost.
+            ("/account", 0) => {
+                *first.lock().unwrap() = seen.values("acme/accounts/");
+                Some((500, String::new(), String::new()))
+            }
+            ("/account", _) => Some((200, location, json!({ "status": "valid" }).to_string())),
+            _ => None,
+        }
+    })
+    .await;
+    client.acme.email = vec!["ops@example.com".to_owned()];
+    let external = json!({ "id": "kid-1", "key": "c2VjcmV0" });
+    client.acme.authorities[0].external_account = serde_json::from_value(external).unwrap();
+    client.refused().await;
+    let kept: Value = serde_json::from_slice(&kept_first.lock().unwrap()[0]).unwrap();
+    client.obtain(None).await.unwrap();
+    let introduced = client.fake.introduced();
+    let [(one, said), (other, _)] = &introduced[..] else { panic!("{introduced:?}") };
+    assert_eq!(one, other);
+    assert_eq!(said["contact"], json!(["mailto:ops@example.com"]));
+    assert!(said["externalAccountBinding"]["signature"].is_string() && kept["credentials"]["id"].is_null());
+    let now: Value = serde_json::from_slice(&store.values("acme/accounts/")[0]).unwrap();
+    assert_eq!(now["credentials"]["key_pkcs8"], kept["credentials"]["key_pkcs8"]);
+    assert_eq!(now["credentials"]["id"], "http://127.0.0.1:1/account/1");
 }
 
 #[tokio::test]
