@@ -79,12 +79,24 @@ pub struct Live {
     pub idle_ms: AtomicU32,
     /// Until when it asked to be left alone (`Retry-After`), in microseconds of a [`Tick`].
     rests_until: AtomicU64,
+    /// Until when its idle connections are not trusted, likewise.
+    distrusted_until: AtomicU64,
 }
 
 impl Live {
     /// Hears that it wants to be left alone until then.
     pub fn rest_until(&self, until: Tick) {
         self.rests_until.store(until.0, Relaxed);
+    }
+
+    /// It has closed a connection without a word: until then those that are idle are not trusted with requests that must not be lost.
+    pub fn distrust_until(&self, until: Tick) {
+        self.distrusted_until.fetch_max(until.0, Relaxed);
+    }
+
+    /// Whether it has done so a short while ago.
+    pub fn is_distrusted(&self, now: Tick) -> bool {
+        now.0 < self.distrusted_until.load(Relaxed)
     }
 
     /// Whether it asked to be left alone: it is chosen only when no other host is there.

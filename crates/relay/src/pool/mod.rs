@@ -40,8 +40,6 @@ pub struct HostPool {
     keep_alive: KeepAlive,
     connect_timeout: Duration,
     idle_max: usize,
-    /// Until when connections of this host are not trusted with requests that must not be lost.
-    distrusted_until: Cell<Tick>,
     idle: RefCell<Vec<Idle>>,
     /// How many answers there had been at the last look.
     answers_seen: Cell<u64>,
@@ -98,7 +96,6 @@ impl HostPool {
             keep_alive,
             connect_timeout,
             idle_max,
-            distrusted_until: Cell::default(),
             idle: RefCell::default(),
             answers_seen: Cell::default(),
             buffers,
@@ -174,7 +171,7 @@ impl HostPool {
     /// An idle connection that shows neither a byte nor an end. `careful`: the request must not meet a dead
     /// connection, so only one used a short while ago will do, and the kernel is asked again. `websocket`: it will become a tunnel.
     pub fn take_idle(self: &Rc<HostPool>, now: Tick, careful: bool, websocket: bool) -> Option<Lease> {
-        let distrusts = careful && now < self.distrusted_until.get();
+        let distrusts = careful && self.host.live.is_distrusted(now);
         let limit = if careful { self.idle_time() / 2 } else { self.idle_time() };
         // Over HTTP/2 a host says that it goes, unless it has been seen to go without a word.
         let rested = careful.then_some(if distrusts { Duration::ZERO } else { Duration::MAX });
@@ -216,7 +213,7 @@ impl HostPool {
     /// Hears that a connection which should have been good was closed by the host, unannounced.
     pub fn was_stale(&self, now: Tick) {
         self.cells.stale.add(1);
-        self.distrusted_until.set(now + DISTRUST);
+        self.host.live.distrust_until(now + DISTRUST);
         self.shares.clear_idle(); // those that were made with it are as old
     }
 

@@ -74,6 +74,8 @@ pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Not
         opened: clock::read(),
         requests: Cell::new(0),
         idle_since: Cell::new(clock::read()),
+        heard: Rc::clone(&heard),
+        woken_at: Cell::new(u64::MAX),
         stream: RefCell::new(Some(stream)),
         settled: Cell::new(false),
         changed,

@@ -86,6 +86,9 @@ struct Shared {
     requests: Cell<u64>,
     /// Since when it has none.
     idle_since: Cell<Tick>,
+    /// Bytes that have come by it, in all, and when it had a stream again after it had none; `u64::MAX` until then.
+    heard: Rc<Cell<u64>>,
+    woken_at: Cell<u64>,
     /// What it goes by, to ask whether something stands there; gone when no streams are opened any more.
     stream: RefCell<Option<Rc<RefCell<Stream>>>>,
     /// Whether the peer's first SETTINGS have come: what it can do is known.
@@ -277,6 +280,9 @@ impl Shared {
         if websocket && !sender.is_extended_connect_protocol_enabled() {
             return None;
         }
+        if open == 0 && self.requests.get() > 0 {
+            self.woken_at.set(self.heard.get());
+        }
         self.open.set(open + 1);
         self.requests.set(self.requests.get() + 1);
         let sender = if self.once { kept.take()? } else { sender.clone() };
@@ -288,13 +294,22 @@ impl Shared {
         self.open.get() > 0 || !limit.is_zero() && now.since(self.idle_since.get()) <= limit
     }
 
-    /// Whether it has streams, or had some a short while ago and neither a byte nor an end stands at its front.
+    /// Whether it has streams, and something has come since it had none: whoever has opened the first of them may have met a dead one.
+    fn is_alive(&self) -> bool {
+        self.open.get() > 0 && self.heard.get() != self.woken_at.get()
+    }
+
+    /// Whether it is alive, or had streams a short while ago and no end stands behind what has come.
     fn is_trusted(&self, now: Tick, rested: Duration) -> bool {
-        let is_quiet = || {
+        // A frame may stand there at any time; an end may not.
+        let is_there = || {
             let stream = self.stream.borrow();
-            stream.as_ref().is_some_and(|stream| stream.borrow_mut().front_now() == Front::Quiet)
+            stream.as_ref().is_some_and(|stream| {
+                let mut stream = stream.borrow_mut();
+                !stream.has_ended() && !matches!(stream.front_now(), Front::Ended | Front::Broken)
+            })
         };
-        self.is_rested(now, rested) && (self.open.get() > 0 || is_quiet())
+        self.is_alive() || !rested.is_zero() && self.is_rested(now, rested) && is_there()
     }
 
     fn retire(&self) {
