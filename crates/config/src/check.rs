@@ -1,14 +1,16 @@
 //! Draft → Plan: names resolved, defaults filled, every filter built once to prove that it can be.
 
 use crate::args::{Registry, Scene};
+use crate::circle;
 use crate::directives::{Form, Scope};
 use crate::draft::Draft;
-use crate::findings::Findings;
+use crate::findings::{Findings, Span};
 use crate::outside::Outside;
 use crate::pool::Pools;
 use crate::site::{Labels, SiteDefaults, Sites};
 use crate::{pool, settings, site};
-use portunus_relay::plan::Plan;
+use portunus_relay::plan::{Plan, PoolPlan, SitePlan};
+use std::collections::HashMap;
 
 /// The plan that `drafts` ask for. It may be run only when `findings` holds no error.
 pub fn check(
@@ -41,9 +43,11 @@ pub fn check(
     }
     let mut sites = Sites::default();
     let mut labels = Labels::default();
+    let mut spans = Vec::new();
     for (draft, _) in top.iter().filter(|(draft, _)| &*draft.name == "site") {
         let read = site::read(draft, &site_defaults, &mut pools, &mut labels, &mut scene);
         sites.add(read, draft, &mut scene);
+        spans.push(draft.words.first().map_or(draft.span, |word| word.span));
     }
     pools.warn_unused(&mut scene);
     let sites = sites.into_plans(&mut labels, &settings.limits);
@@ -52,11 +56,27 @@ pub fn check(
         let span = draft.words.first().map_or(draft.span, |word| word.span);
         scene.findings.error(span, wrong.reason).maybe_hint(wrong.hint);
     }
-    Plan { settings, pools: pools.into_plans(), sites }
+    let pools = pools.into_plans();
+    warn_of_circles(&sites, &spans, &pools, scene.findings);
+    Plan { settings, pools, sites }
 }
 
 fn blocks<'d>(top: &[(&'d Draft, &'static Form)], name: &str) -> impl Iterator<Item = &'d [Draft]> {
     top.iter().filter(move |(draft, _)| &*draft.name == name).filter_map(|(draft, _)| draft.block.as_deref())
+}
+
+/// Tells of sites, written at `spans`, whose requests come back to them.
+fn warn_of_circles(sites: &[SitePlan], spans: &[Span], pools: &[PoolPlan], findings: &mut Findings) {
+    if findings.any_error() {
+        return;
+    }
+    let by_name: HashMap<&str, &PoolPlan> = pools.iter().map(|pool| (&*pool.name, pool)).collect();
+    for (site, span) in sites.iter().zip(spans) {
+        if let Some(server) = circle::server_of_itself(site, &by_name) {
+            let reason = format!("this site forwards to {server}, where it listens itself");
+            findings.warning(*span, reason).hint("a request would come back to it again and again");
+        }
+    }
 }
 
 /// In `defaults`, `pool` and `site` have no name.

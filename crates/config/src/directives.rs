@@ -122,7 +122,12 @@ pub const FORMS: &[Form] = &[
         "admin",
         &[Scope::Top],
         &[
-            param("where", Place::Word, Kind::Text, "`unix:PATH`, `ADDRESS:PORT`, or `off`."),
+            param(
+                "where",
+                Place::Word,
+                Kind::Text,
+                "`unix:PATH`, `ADDRESS:PORT`, or `off`. A path that does not begin with `/` counts from the directory that the program was started in.",
+            ),
             param(
                 "token",
                 Place::Option,
@@ -156,7 +161,7 @@ pub const FORMS: &[Form] = &[
                     "to",
                     Place::OptionalWord,
                     Kind::Text,
-                    "`stdout` (unless written), a file, `syslog`, or `syslog:SOCKET`.",
+                    "`stdout` (unless written), a file, `syslog`, or `syslog:SOCKET`. A path that does not begin with `/` counts from the directory that the program was started in.",
                 ),
             ],
             "`log access FORMAT [PLACE]` writes a line for each request; without it there is none. A file is opened anew on SIGUSR1. \

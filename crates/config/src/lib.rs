@@ -10,6 +10,7 @@ mod bounds;
 mod canary;
 mod check;
 mod choosing;
+mod circle;
 mod draft;
 mod findings;
 mod fmt;
