@@ -162,13 +162,18 @@ impl Sample {
 
     /// The time that this part of the requests did not exceed, to 9 %; zero when there was none.
     pub fn percentile(&self, part: f64) -> Duration {
-        self.ranked(self.requests as f64 * part)
+        self.ranked(self.timed() * part)
     }
 
     /// The same, as long as it might be: chance has made it shorter.
     fn percentile_at_most(&self, part: f64) -> Duration {
-        let all = self.requests as f64;
+        let all = self.timed();
         self.ranked((all * part + SURE * (all * part * (1.0 - part)).sqrt()).min(all))
+    }
+
+    /// Of how many it was counted how long they took: one that is counted at this moment may be among the others and not here.
+    fn timed(&self) -> f64 {
+        self.times.iter().map(|&count| f64::from(count)).sum()
     }
 
     fn ranked(&self, rank: f64) -> Duration {
@@ -199,7 +204,9 @@ fn interval(of: u64, all: u64) -> (f64, f64) {
     let (all, part, square) = (all as f64, of as f64 / all as f64, SURE * SURE);
     let middle = part + square / (2.0 * all);
     let width = SURE * (part * (1.0 - part) / all + square / (4.0 * all * all)).sqrt();
-    ((middle - width) / (1.0 + square / all), (middle + width) / (1.0 + square / all))
+    let bounds = ((middle - width) / (1.0 + square / all), (middle + width) / (1.0 + square / all));
+    // Where the interval ends at none, or at all, it does so exactly.
+    (if part == 0.0 { 0.0 } else { bounds.0 }, if part == 1.0 { 1.0 } else { bounds.1 })
 }
 
 /// How many standard deviations what was seen has to be beyond a bound until it is not held to be chance: one look in a thousand errs.
@@ -330,6 +337,11 @@ mod tests {
         );
         assert_eq!(broken(&seen((0..30).map(|_| 80), 0), &old).len(), 1, "all of 30");
         assert_eq!(broken(&seen((0..30).map(|_| 20), 15), &old).len(), 2, "half of 30");
+        let none = conditions("errors > 0%").unwrap();
+        for count in 1..2000 {
+            let clean = Sample { requests: count, ..Sample::default() };
+            assert_eq!(none[0].broken_by(&clean, &old, 1), None, "{count} without an error");
+        }
         // Nothing can be said beside others of which there are few.
         assert!(broken(&seen((0..1000).map(|_| 80), 0), &seen((0..99).map(|_| 20), 0)).is_empty());
         assert!(broken(&seen((0..1000).map(|_| 20), 5), &seen((0..19).map(|_| 20), 0)).is_empty());
