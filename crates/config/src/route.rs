@@ -127,7 +127,8 @@ pub struct Routes {
     plans: Vec<RoutePlan>,
     /// Where each of them stands.
     spans: Vec<Span>,
-    seen: HashMap<String, Span>,
+    /// Where each matcher was written, with which priority.
+    seen: HashMap<String, (Span, i32)>,
 }
 
 impl Routes {
@@ -145,8 +146,11 @@ impl Routes {
     pub fn add(&mut self, read: Read, span: Span, scene: &mut Scene<'_, '_>) {
         let Read { matcher, priority, filters, forwarding, again, limits } = read;
         let Forwarding { forward, split, canary, mirror } = forwarding;
-        let written = written(&matcher);
-        if let Some(first) = self.seen.insert(written.clone(), span) {
+        let mut written = written(&matcher);
+        if self.seen.get(&written).is_some_and(|(_, other)| *other != priority) {
+            let _ = write!(written, " priority={priority}");
+        }
+        if let Some((first, _)) = self.seen.insert(written.clone(), (span, priority)) {
             let reason = "no request gets here: another route of the site is for the same ones";
             scene.findings.error(span, reason).earlier(first);
             return;
@@ -170,17 +174,20 @@ impl Routes {
     }
 
     /// As written. Those that no request gets to are mistakes. Where it is a pattern behind all paths, that is only
-    /// said: elsewhere patterns go first, and what was written there serves all the same.
+    /// said: elsewhere patterns go first, and what was written there serves all the same. So it is where a
+    /// priority does it: whoever wrote that wanted it, and may want the other routes back in an hour.
     pub fn into_plans(self, scene: &mut Scene<'_, '_>) -> Vec<RoutePlan> {
         for (at, by) in shadow::shadows(&self.plans) {
             let (Some(span), Some(first)) = (self.spans.get(at), self.spans.get(by)) else { continue };
             let reason = "no request gets here: another route of the site goes before it, and takes them all";
+            let priority = |at: usize| self.plans.get(at).map(|route| route.priority);
             let path = |at: usize| self.plans.get(at).map(|route| &route.matcher.path);
             let finding = match (path(at), path(by)) {
                 (Some(PathMatch::Pattern(_)), Some(PathMatch::Prefix(_))) => scene
                     .findings
                     .warning(*span, reason)
                     .hint("a path goes before a pattern: write `route *` for what no other takes, or give the pattern a `priority=`"),
+                _ if priority(by) > priority(at) => scene.findings.warning(*span, reason),
                 _ => scene.findings.error(*span, reason),
             };
             finding.earlier(*first);
