@@ -2,7 +2,7 @@
 
 use crate::apply::{Supervisor, Trouble};
 use crate::observe::log;
-use crate::resolve::{Resolved, Resolver, names, resolve};
+use crate::resolve::{Resolved, Resolver, Targets, names, resolve};
 use portunus_relay::members::Found;
 use portunus_relay::plan::{self, Address};
 use std::collections::BTreeMap;
@@ -72,20 +72,20 @@ async fn keep(
     tell: mpsc::Sender<(Address, Vec<Found>)>,
     supervisor: Arc<Supervisor>,
 ) {
-    let (mut failing, mut failures) = (false, 0u32);
+    let (mut failing, mut failures, mut targets) = (false, 0u32, Targets::new());
     loop {
         let known = supervisor.running().snapshot.members().found.get(&name).cloned().unwrap_or_default();
         let place = room.acquire().await;
-        let result = resolve(&Resolver::new(&settings), &name, &known).await;
+        let result = resolve(&Resolver::new(&settings), &name, &known, &mut targets).await;
         drop(place);
         let trouble = result.as_ref().map_or_else(Some, |resolved| resolved.missing.as_ref());
         supervisor.names().note(&name, trouble);
         let pause = match result {
             Ok(Resolved { found, ttl, missing }) => {
                 match &missing {
-                    Some(reason) if !failing => log::warn(format_args!(
-                        "not all of {name} can be resolved: {reason}; its last addresses are kept"
-                    )),
+                    Some(reason) if !failing => {
+                        log::warn(format_args!("not all of {name} can be resolved: {reason}"));
+                    }
                     None if failing => log::info(format_args!("{name} is resolved again")),
                     _ => {}
                 }

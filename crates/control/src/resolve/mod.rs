@@ -1,15 +1,18 @@
 //! resolve: from the name of a server to its addresses, once.
 
 mod client;
+mod service;
 
 pub use client::Resolver;
+pub use service::Targets;
 
-use client::{Answer, Family};
+use client::{Answer, Family, Service};
 use portunus_relay::members::{Found, Members};
 use portunus_relay::plan::{Address, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// Every name that has to be resolved.
 pub fn names(plan: &Plan, members: &Members) -> BTreeSet<Address> {
@@ -32,10 +35,10 @@ pub fn first(plan: &Plan, members: &Members) -> Members {
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
         let found = runtime.block_on(async {
-            let mut all = tokio::task::JoinSet::new();
+            let mut all = JoinSet::new();
             for name in names.into_iter().take(FIRST_MAX) {
                 let resolver = resolver.clone();
-                all.spawn(async move { (resolve(&resolver, &name, &[]).await, name) });
+                all.spawn(async move { (resolve(&resolver, &name, &[], &mut Targets::new()).await, name) });
             }
             let mut found = BTreeMap::new();
             let until = tokio::time::Instant::now() + FIRST_TIME;
@@ -64,49 +67,40 @@ pub struct Resolved {
     pub missing: Option<String>,
 }
 
-/// The addresses of a name. `known` is what it had before.
-pub async fn resolve(resolver: &Resolver, name: &Address, known: &[Found]) -> Result<Resolved, String> {
-    let mut found = BTreeSet::new();
-    let mut missing = None;
-    let ttl = match name {
+/// The addresses of a name. `known` is what it had before, and `targets` where each target of a service was.
+pub async fn resolve(
+    resolver: &Resolver,
+    name: &Address,
+    known: &[Found],
+    targets: &mut Targets,
+) -> Result<Resolved, String> {
+    let (found, missing, ttl) = match name {
         Address::Name { host, port } => {
             let answer = resolver.addresses(host).await?;
+            let known: Vec<_> = known.iter().map(|found| found.address.ip()).collect();
             let one = |ip| Found { address: SocketAddr::new(ip, *port), weight: 1, backup: false };
-            found.extend(usable(&answer, known)?.into_iter().map(one));
-            answer.ttl
+            (usable(&answer, &known)?.into_iter().map(one).collect(), None, answer.ttl)
         }
         Address::Srv(name) => {
             let (services, mut ttl) = resolver.services(name).await?;
-            let first =
-                services.iter().map(|service| service.priority).min().ok_or("the service is not there")?;
-            let weigh = weighing(services.iter().map(|service| service.weight));
-            let mut orphans = Vec::new();
-            for service in &services {
-                let answer = match resolver.addresses(&service.target).await {
-                    Ok(answer) => usable(&answer, known).map(|addresses| (addresses, answer.ttl)),
-                    Err(reason) => Err(reason),
-                };
-                match answer {
-                    Ok((addresses, its)) if !addresses.is_empty() => {
-                        ttl = ttl.min(its);
-                        let (weight, backup) = (weigh(service.weight), service.priority > first);
-                        let one = |ip| Found { address: SocketAddr::new(ip, service.port), weight, backup };
-                        found.extend(addresses.into_iter().map(one));
-                    }
-                    // One target that is gone is no reason to keep the others from being used.
-                    none => {
-                        let reason = none.err().unwrap_or_else(|| "it has no address".into());
-                        missing.get_or_insert(format!("{}: {reason}", service.target));
-                        orphans.push(service.port);
-                    }
-                }
+            if services.is_empty() {
+                return Err("the service is not there".into());
             }
-            // Nor is it one to lose what was known of it, as far as that is not another's.
-            let addresses: BTreeSet<_> = found.iter().map(|found| found.address).collect();
-            let is_orphan =
-                |own: &&Found| orphans.contains(&own.address.port()) && !addresses.contains(&own.address);
-            found.extend(known.iter().filter(is_orphan).cloned());
-            ttl
+            let mut answers = Vec::with_capacity(services.len());
+            for (service, answer) in services.iter().zip(all(resolver, &services).await) {
+                let known = targets.get(&(service.target.clone(), service.port));
+                let ips = answer.and_then(|answer| {
+                    let ips = usable(&answer, known.map_or(&[], Vec::as_slice))?;
+                    if ips.is_empty() {
+                        return Err("it has no address".to_owned());
+                    }
+                    ttl = ttl.min(answer.ttl);
+                    Ok(ips)
+                });
+                answers.push(ips);
+            }
+            let (found, missing) = service::settle(&services, answers, targets, known);
+            (found, missing, ttl)
         }
         Address::Socket(_) | Address::Unix(_) => return Err("it is no name".into()),
     };
@@ -116,23 +110,34 @@ pub async fn resolve(resolver: &Resolver, name: &Address, known: &[Found]) -> Re
     Ok(Resolved { found: found.into_iter().take(ADDRESSES_MAX).collect(), ttl, missing })
 }
 
-/// The weights of a service's targets. One of 0 gets very little beside others (RFC 2782), and all alike where all have none.
-fn weighing(weights: impl Iterator<Item = u16> + Clone) -> impl Fn(u16) -> u32 {
-    let is_mixed = weights.clone().any(|weight| weight == 0) && weights.clone().any(|weight| weight > 0);
-    let unit = if is_mixed { ZERO_PART } else { 1 };
-    move |weight| (u32::from(weight) * unit).max(1)
+/// What all targets of a service stand for, in their order. They are asked for together: one that nobody answers for keeps none waiting.
+async fn all(resolver: &Resolver, services: &[Service]) -> Vec<Result<Answer, String>> {
+    let mut answers = vec![Err("it was not asked for".to_owned()); services.len()];
+    for (some, places) in services.chunks(ADDRESSES_MAX).zip(answers.chunks_mut(ADDRESSES_MAX)) {
+        let mut asked = JoinSet::new();
+        for (at, service) in some.iter().enumerate() {
+            let (resolver, target) = (resolver.clone(), service.target.clone());
+            asked.spawn(async move { (at, resolver.addresses(&target).await) });
+        }
+        while let Some(Ok((at, answer))) = asked.join_next().await {
+            if let Some(place) = places.get_mut(at) {
+                *place = answer;
+            }
+        }
+    }
+    answers
 }
 
 /// The addresses of an answer that may be used. Link-local and other special addresses are not believed: a name that suddenly
 /// points at a machine's metadata service is an attack (I13). Those that there is no way to (IPv6 on a machine without
 /// it) are left out, as long as others are there.
-fn usable(answer: &Answer, known: &[Found]) -> Result<Vec<IpAddr>, String> {
+fn usable(answer: &Answer, known: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
     let special = answer.addresses.iter().filter(|ip| is_special(ip.to_canonical())).count();
     let mut addresses: Vec<IpAddr> =
         answer.addresses.iter().copied().filter(|ip| !is_special(ip.to_canonical())).collect();
     if let Some(family) = answer.incomplete {
         let fits = |ip: &IpAddr| ip.is_ipv4() == (family == Family::V4);
-        addresses.extend(known.iter().map(|found| found.address.ip()).filter(fits));
+        addresses.extend(known.iter().copied().filter(fits));
     }
     if addresses.is_empty() && special > 0 {
         return Err(format!("its {special} addresses are link-local, multicast or unspecified"));
@@ -157,8 +162,6 @@ fn has_way_to(ip: IpAddr) -> bool {
 }
 
 const ADDRESSES_MAX: usize = 64;
-/// How many times as much as a weight of 0 one of 1 gets.
-const ZERO_PART: u32 = 100;
 const FIRST_TIME: Duration = Duration::from_secs(1);
 const FIRST_MAX: usize = 1000;
 
@@ -180,20 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn no_weight_is_very_little_beside_others() {
-        let of = |weights: &[u16]| -> Vec<u32> {
-            let weigh = weighing(weights.iter().copied());
-            weights.iter().map(|weight| weigh(*weight)).collect()
-        };
-        assert_eq!(of(&[0, 3]), [1, 300]);
-        assert_eq!(of(&[0, 0]), [1, 1]);
-        assert_eq!(of(&[5, 3]), [5, 3]);
-    }
-
-    #[test]
     fn what_could_not_be_asked_for_stays() {
-        let found = |text: &str| Found { address: text.parse().unwrap(), weight: 1, backup: false };
-        let known = [found("127.0.0.2:80"), found("[::1]:80")];
+        let known: [IpAddr; 2] = ["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()];
         let kept = usable(&answer(&["::1"], Some(Family::V4)), &known).unwrap();
         assert!(kept.contains(&"127.0.0.2".parse().unwrap()), "{kept:?}");
         let kept = usable(&answer(&["127.0.0.1"], None), &known).unwrap();
