@@ -39,10 +39,11 @@ pub async fn run(supervisor: Arc<Supervisor>) {
         sync_checks(&snapshot, &mut checks, &supervisor);
         ejected::sync(&snapshot, &mut ejected);
         silent::look(&snapshot, &mut looks);
-        trouble::tell(&snapshot, &mut told);
+        let later = trouble::tell(&snapshot, &mut told);
         drop(snapshot);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(trouble::PAUSE), if later => {}
             rung = bell.changed() => {
                 if rung.is_err() {
                     return;

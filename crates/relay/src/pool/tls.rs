@@ -47,6 +47,11 @@ fn said(reason: &CertificateError) -> String {
         CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
             "it is an authority's own, and not itself trusted".into()
         }
+        // With the time of day it would be another reason each second.
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired".into(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet".into()
+        }
         CertificateError::BadSignature => "its signature is wrong".into(),
         reason => reason.to_string(),
     }
