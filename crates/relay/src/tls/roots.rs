@@ -64,7 +64,7 @@ impl Roots {
 
     /// Whether both believe the same.
     pub fn is_same(&self, other: &Roots) -> bool {
-        self.store.roots == other.store.roots
+        self.store.roots == other.store.roots && self.given == other.given
     }
 }
 
@@ -144,5 +144,18 @@ mod tests {
         assert!(!verify(&pem, "b.example", now));
         assert!(!verify(&other, "a.example", now));
         assert!(!verify(&pem, "a.example", UnixTime::since_unix_epoch(std::time::Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_certificate_that_is_renewed_with_its_key_is_another_one() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = |year| {
+            let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            Roots::read(params.self_signed(&key).unwrap().pem().as_bytes()).unwrap()
+        };
+        let (before, after) = (made(2040), made(2041));
+        assert_eq!(before.store.roots, after.store.roots);
+        assert!(!before.is_same(&after) && before.is_same(&before));
     }
 }
