@@ -199,12 +199,13 @@ impl Stream {
         })
     }
 
-    /// Whether the peer has ended its half, behind what there is to read. Asks the kernel; what is below TLS is asked there.
+    /// Whether the peer has ended its half, or has broken the connection, behind what there is to read. Asks the kernel and takes nothing, so
+    /// that whoever waits for what there is to read is still woken; below TLS that is so of the connection, whatever TLS has said.
     pub fn has_ended(&self) -> bool {
         let descriptor = match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
-            Stream::Tls(_) => return false,
+            Stream::Tls(layer) => return layer.has_ended(),
         };
         let ended = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut asked = [PollFd::from_borrowed_fd(descriptor, PollFlags::RDHUP)];

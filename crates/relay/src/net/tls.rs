@@ -451,6 +451,11 @@ impl Layer {
         }
     }
 
+    /// See [`Stream::has_ended`].
+    pub fn has_ended(&self) -> bool {
+        self.socket.has_ended()
+    }
+
     /// Makes the end of the connection look like the failure that it is: no good-bye, and a reset.
     pub fn reset_on_drop(&mut self) {
         self.cut = true;

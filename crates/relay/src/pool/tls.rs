@@ -64,3 +64,72 @@ impl std::fmt::Display for NoHandshake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Detached;
+    use crate::tls::Roots;
+    use rustls::client::UnbufferedClientConnection;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection};
+    use std::cell::RefCell;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    /// A client's stream over TLS, and the bytes that a server has sealed for it; they are not on their way yet.
+    async fn secured(client: Detached, server: &mut UnixStream) -> (Stream, Vec<u8>) {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let roots = Roots::read(made.cert.pem().as_bytes()).unwrap().client().unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::clone(roots.crypto_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let name = "a.example".try_into().unwrap();
+        let connection = UnbufferedClientConnection::new(roots, name).unwrap();
+        let mut layer = Layer::client(Stream::attach(client).unwrap(), connection);
+        layer.begin().unwrap();
+        let mut ours = server.try_clone().unwrap();
+        let peer = std::thread::spawn(move || {
+            let mut peer = ServerConnection::new(config.into()).unwrap();
+            while peer.is_handshaking() {
+                peer.complete_io(&mut ours).unwrap();
+            }
+            peer.writer().write_all(b"an answer").unwrap();
+            let mut sealed = Vec::new();
+            while peer.wants_write() {
+                peer.write_tls(&mut sealed).unwrap();
+            }
+            sealed
+        });
+        poll_fn(|cx| layer.poll_handshake(cx)).await.unwrap();
+        poll_fn(|cx| layer.poll_flush(cx)).await.unwrap();
+        (Stream::Tls(Box::new(layer)), peer.join().unwrap())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn asking_whether_it_has_ended_takes_nothing_from_whoever_reads() {
+        let (client, mut server) = UnixStream::pair().unwrap();
+        client.set_nonblocking(true).unwrap();
+        let (stream, sealed) = secured(Detached::Unix(client), &mut server).await;
+        let stream = Rc::new(RefCell::new(stream));
+        let local = tokio::task::LocalSet::new();
+        let ours = Rc::clone(&stream);
+        let reader = local.spawn_local(async move {
+            let mut buffer = [0; 64];
+            let count = poll_fn(|cx| ours.borrow_mut().poll_read(cx, &mut buffer)).await.unwrap();
+            buffer[..count].to_vec()
+        });
+        local.run_until(tokio::task::yield_now()).await; // it waits
+        server.write_all(&sealed).unwrap();
+        assert!(!stream.borrow().has_ended());
+        assert_eq!(local.run_until(reader).await.unwrap(), b"an answer");
+        drop(server);
+        assert!(stream.borrow().has_ended());
+    }
+}
