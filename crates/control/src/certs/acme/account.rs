@@ -35,17 +35,20 @@ pub struct Accounts {
 type Making = tokio::sync::Mutex<Option<(Instant, Refusal)>>;
 
 /// What the store has of it.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     contact: Vec<String>,
     /// The name of the account that the operator had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     external: Option<String>,
     credentials: Credentials,
+    /// What takes its place as soon as the CA has accepted it: the operator names another account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<Box<Kept>>,
 }
 
 /// What the library calls so; what it adds of its own is kept.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Credentials {
     /// What the CA calls the account; none: it has not said so yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -165,16 +168,25 @@ impl Accounts {
     }
 
     /// What is kept. A new key is kept before anybody hears of it: whatever becomes of the first answer, the CA is asked with the same key again,
-    /// and gives the account that it has made for it.
+    /// and gives the account that it has made for it. An account that the CA has made stays beside the new key: what is written now may be a mistake.
     fn kept_or_new(&self, authority: &AcmeAuthority, contact: &[String]) -> Result<Kept, String> {
         let external = authority.external_account.as_ref().map(|account| &account.id);
-        if let Some(kept) = self.kept(authority)?.filter(|kept| kept.external.as_ref() == external) {
+        let is_meant = |kept: &Kept| kept.external.as_ref() == external;
+        let mut former = self.kept(authority)?;
+        if let Some(kept) = former.take_if(|kept| is_meant(kept)) {
             return Ok(kept);
         }
+        if let Some(next) = former.as_mut().and_then(|former| former.next.take_if(|next| is_meant(next))) {
+            return Ok(*next);
+        }
         let credentials = Credentials::new(&authority.directory)?;
-        let kept = Kept { contact: contact.to_vec(), external: external.cloned(), credentials };
-        self.keep(authority, &kept)?;
-        Ok(kept)
+        let new = Kept { contact: contact.to_vec(), external: external.cloned(), credentials, next: None };
+        let written = match former.filter(|former| former.credentials.id.is_some()) {
+            Some(former) => Kept { next: Some(Box::new(new.clone())), ..former },
+            None => new.clone(),
+        };
+        self.keep(authority, &written)?;
+        Ok(new)
     }
 
     /// Asks the CA for the account that belongs to the key.
