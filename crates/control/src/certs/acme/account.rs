@@ -97,7 +97,7 @@ impl Accounts {
             return Err(refusal);
         }
         let began = Instant::now();
-        let making = Arc::clone(lock(&self.making).entry(directory.clone()).or_default());
+        let making = self.making(authority);
         let mut failed = making.lock().await;
         if let Some(account) = lock(&self.known).get(directory) {
             return Ok(account.clone());
@@ -242,11 +242,25 @@ impl Accounts {
         self.store.write(&key, &bytes).map_err(|error| format!("{}: {error}", self.store.place(&key)))
     }
 
-    /// The CA does not know the account any more.
-    pub fn forget(&self, authority: &AcmeAuthority) {
+    /// The CA does not know this account any more. Several hear of that one after the other: the one that the first has made since stays.
+    pub async fn forget(&self, authority: &AcmeAuthority, unknown: &Account) {
+        let making = self.making(authority);
+        let _making = making.lock().await;
+        let known = lock(&self.known).get(&authority.directory).cloned();
+        if known.is_some_and(|known| known.key_thumbprint() != unknown.key_thumbprint()) {
+            return;
+        }
         self.drop_connection(authority);
         // What cannot be removed is found to be unknown again.
-        let _ = self.store.remove(&key(authority));
+        let Ok(_held) = self.hold(authority).await else { return };
+        let kept = self.kept(authority).ok().flatten();
+        if kept.is_some_and(|kept| kept.credentials.id.as_deref() == Some(unknown.id())) {
+            let _ = self.store.remove(&key(authority));
+        }
+    }
+
+    fn making(&self, authority: &AcmeAuthority) -> Arc<Making> {
+        Arc::clone(lock(&self.making).entry(authority.directory.clone()).or_default())
     }
 
     /// What is known of the CA may have changed.

@@ -108,7 +108,7 @@ pub async fn obtain(
     // A CA that was set up anew knows nobody.
     if matches!(&outcome, Err(Failed { what: What::Problem(problem), .. }) if is_of(problem, "accountDoesNotExist"))
     {
-        accounts.forget(request.authority);
+        accounts.forget(request.authority, &account).await;
         account = accounts.of(request.authority, request.acme).await?;
         outcome = hearing(run(&request, &account, challenges, keep)).await.0;
     }

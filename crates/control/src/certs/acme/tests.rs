@@ -388,6 +388,28 @@ async fn an_account_is_kept_until_the_ca_has_accepted_the_one_that_takes_its_pla
 }
 
 #[tokio::test]
+async fn all_who_hear_that_an_account_is_unknown_make_one_together() {
+    let store = Arc::new(Memory::default());
+    let turn = AtomicUsize::new(0);
+    let client = Client::keeping(Arc::clone(&store) as Arc<dyn Store>, move |path, _| {
+        let location = || format!("location: /account/{}\r\n", turn.fetch_add(1, Relaxed));
+        (path == "/account").then(|| (201, location(), json!({ "status": "valid" }).to_string()))
+    })
+    .await;
+    let (accounts, authority) = (&client.accounts, &client.acme.authorities[0]);
+    let unknown = accounts.of(authority, &client.acme).await.ok().unwrap();
+    for _ in 0..3 {
+        accounts.forget(authority, &unknown).await;
+        assert_eq!(accounts.of(authority, &client.acme).await.ok().unwrap().id(), "/account/1");
+    }
+    // Another program has made it.
+    let other = accounts_in(Arc::clone(&store) as Arc<dyn Store>);
+    other.forget(authority, &unknown).await;
+    assert_eq!(other.of(authority, &client.acme).await.ok().unwrap().id(), "/account/1");
+    assert_eq!(client.fake.count("/account"), 2);
+}
+
+#[tokio::test]
 async fn who_waits_while_another_one_finds_the_ca_gone_need_not_find_it_too() {
     let client =
         Client::of(|path, _| (path == "/directory").then(|| (500, String::new(), String::new()))).await;
