@@ -1,6 +1,6 @@
 //! show: what a CA wants to see is shown, until the guard is dropped: a token, a certificate, or a record in the DNS.
 
-use super::{Dns, DnsHook, providers};
+use super::{Cleanups, Dns, DnsHook, providers};
 use portunus_relay::challenges::Challenges;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -65,11 +65,16 @@ fn made(name: &str, digest: &[u8]) -> Result<(Vec<u8>, String), rcgen::Error> {
 }
 
 /// A record in the DNS (RFC 8555 §8.4), by a program of the operator's or by a provider.
-pub async fn record(dns: Option<&Dns>, name: &str, value: &str) -> Result<Shown, String> {
+pub async fn record(
+    dns: Option<&Dns>,
+    name: &str,
+    value: &str,
+    cleanups: &Arc<Cleanups>,
+) -> Result<Shown, String> {
     let dns = dns.ok_or("nobody puts records into the DNS")?.clone();
     let (record, value) = (format!("_acme-challenge.{name}."), value.to_owned());
     // Whoever fails may have put it there all the same.
-    let shown = taken_away(dns.clone(), record.clone(), value.clone());
+    let shown = taken_away(dns.clone(), record.clone(), value.clone(), Arc::clone(cleanups));
     change(&dns, Change::Present, &record, &value).await?;
     let wait = match &dns {
         Dns::Exec(hook) => hook.wait,
@@ -80,13 +85,15 @@ pub async fn record(dns: Option<&Dns>, name: &str, value: &str) -> Result<Shown,
 }
 
 /// A record that is taken away when this is dropped.
-fn taken_away(dns: Dns, record: String, value: String) -> Shown {
+fn taken_away(dns: Dns, record: String, value: String, cleanups: Arc<Cleanups>) -> Shown {
     let runtime = tokio::runtime::Handle::current();
     Shown::until(move || {
+        let under_way = cleanups.begin(&record);
         runtime.spawn(async move {
             if let Err(reason) = change(&dns, Change::Cleanup, &record, &value).await {
                 crate::observe::log::warn(format_args!("the record {record} may still be there: {reason}"));
             }
+            drop(under_way);
         });
     })
 }
@@ -255,17 +262,18 @@ mod tests {
                 wait: Duration::ZERO,
             })
         };
-        let shown = record(Some(&hook("x")), "a.example", "value").await.unwrap();
+        let cleanups = Arc::default();
+        let shown = record(Some(&hook("x")), "a.example", "value", &cleanups).await.unwrap();
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "present _acme-challenge.a.example. value\n");
         drop(shown);
-        while !std::fs::read_to_string(&out).unwrap().contains("gone") {
-            tokio::task::yield_now().await;
-        }
-        let error = record(Some(&hook("y")), "a.example", "value").await.err().unwrap();
+        let gone = || std::fs::read_to_string(&out).unwrap().matches("gone").count();
+        let soon = || tokio::time::Instant::now() + Duration::from_secs(10);
+        cleanups.finish(soon()).await;
+        assert_eq!(gone(), 1, "the end waits for it");
+        let error = record(Some(&hook("y")), "a.example", "value", &cleanups).await.err().unwrap();
         assert!(error.contains("no such zone") && error.contains("present"), "{error}");
-        while std::fs::read_to_string(&out).unwrap().matches("gone").count() < 2 {
-            tokio::task::yield_now().await;
-        }
+        cleanups.finish(soon()).await;
+        assert_eq!(gone(), 2);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

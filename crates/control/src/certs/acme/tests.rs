@@ -47,6 +47,7 @@ impl Client {
             begun: self.begun.lock().unwrap().clone(),
             stranger: false,
             patience: Duration::from_secs(5),
+            cleanups: &Arc::default(),
             replaces,
         };
         let keep = |begun: &Begun| {
@@ -202,6 +203,7 @@ async fn what_is_our_own_doing_is_no_refusal() {
         begun: None,
         stranger: false,
         patience: Duration::from_secs(5),
+        cleanups: &Arc::default(),
         replaces: None,
     };
     let keep = |_: &Begun| Err("the disk is full".to_owned());
