@@ -409,6 +409,15 @@ async fn all_who_hear_that_an_account_is_unknown_make_one_together() {
     other.forget(authority, &unknown).await;
     assert_eq!(other.of(authority, &client.acme).await.ok().unwrap().id(), "/account/1");
     assert_eq!(client.fake.count("/account"), 2);
+    // A CA that gives the names from before once more.
+    let client = Client::of(|_, _| None).await;
+    let (accounts, authority) = (&client.accounts, &client.acme.authorities[0]);
+    let unknown = accounts.of(authority, &client.acme).await.ok().unwrap();
+    for _ in 0..3 {
+        accounts.forget(authority, &unknown).await;
+        assert_eq!(accounts.of(authority, &client.acme).await.ok().unwrap().id(), unknown.id());
+    }
+    assert_eq!(client.fake.count("/account"), 2);
 }
 
 #[tokio::test]
