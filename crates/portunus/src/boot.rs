@@ -90,7 +90,8 @@ async fn begin_to_end(
     tokio::spawn(health::run(Arc::clone(&supervisor)));
     tokio::spawn(watch::watch(Arc::clone(&supervisor)));
     tokio::spawn(certs::watch(Arc::clone(&supervisor)));
-    let keeping = tokio::spawn(certs::keep(Arc::clone(&supervisor)));
+    let cleanups = Arc::new(certs::Cleanups::default());
+    let keeping = tokio::spawn(certs::keep(Arc::clone(&supervisor), Arc::clone(&cleanups)));
     tokio::spawn(memory::watch(Arc::clone(&supervisor)));
     tokio::spawn(heap::tidy(Arc::clone(&supervisor)));
     tokio::spawn(rounds::run(Arc::clone(&supervisor)));
@@ -107,7 +108,9 @@ async fn begin_to_end(
     }
     stop(supervisor, &mut signals, handed).await;
     // What is being written is written to its end; a disk that hangs is not waited for.
+    let until = tokio::time::Instant::now() + CLEANUP_TIME;
     let _ = tokio::time::timeout(KEEPING_TIME, keeping).await;
+    cleanups.finish(until).await;
     if let Some((service, _)) = admin
         && !service.finish().await
     {
@@ -300,3 +303,5 @@ pub fn hear_panics() {
 const BLOCKING_THREADS_MAX: usize = 32;
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 const KEEPING_TIME: Duration = Duration::from_secs(1);
+/// How long records in the DNS may take to be taken away when all else is over.
+const CLEANUP_TIME: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
 //! job: what is done for one name — its certificate is got, or its CA is asked when that shall be renewed — on a thread of its own.
 
-use super::acme::{self, Accounts, Obtained, Patience, Refusal, identifier};
+use super::acme::{self, Accounts, Cleanups, Obtained, Patience, Refusal, identifier};
 use super::due::{Name, Task, due};
 use super::note::{self, Note};
 use super::permission;
@@ -45,6 +45,8 @@ pub struct Job {
     pub store: Arc<dyn Store>,
     /// Who we are for CAs.
     pub accounts: Arc<Accounts>,
+    /// Who is told of records that are taken out of the DNS again.
+    pub cleanups: Arc<Cleanups>,
     /// What is known of the name. Taken by whoever says what came of the job.
     pub note: RefCell<Note>,
 }
@@ -295,6 +297,7 @@ impl Job {
             turn: note.refused,
             begun: note.orders.into_iter().find(|order| order.directory == authority.directory),
             patience: ORDER_TIME,
+            cleanups: &self.cleanups,
             stranger: !automatic::wanted(snapshot.plan()).contains(&self.wanted),
             replaces: used.filter(|_| told).and_then(|one| identifier(one.leaf())),
         };

@@ -1,6 +1,6 @@
 //! keeper: sees to it that every name that wants a certificate has one that is good for a while yet; never in anybody's way.
 
-use super::acme::{Accounts, Patience, Refusal};
+use super::acme::{Accounts, Cleanups, Patience, Refusal};
 use super::due::{Name, Task, due};
 use super::job::{Job, Outcome};
 use super::note::Note;
@@ -19,11 +19,12 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-/// Keeps them until the program stops, and what is being done then has been broken off.
-pub async fn keep(supervisor: Arc<Supervisor>) {
+/// Keeps them until the program stops, and what is being done then has been broken off. Records that are taken out of the DNS even then are known to
+/// `cleanups`.
+pub async fn keep(supervisor: Arc<Supervisor>, cleanups: Arc<Cleanups>) {
     let (mut changes, mut stop) = (supervisor.changes(), supervisor.stop_wanted());
     let (sender, mut done) = mpsc::unbounded_channel(); // bounded by AT_ONCE
-    let mut keeper = Keeper::new(supervisor, sender);
+    let mut keeper = Keeper::new(supervisor, cleanups, sender);
     while !keeper.supervisor.is_stopping() {
         let running = keeper.supervisor.running();
         let pause = keeper.turn(&running).await;
@@ -59,6 +60,8 @@ struct Keeper {
     accounts: Option<(Arc<Accounts>, Arc<dyn Store>)>,
     /// Which CAs want to be left alone.
     patience: Arc<Patience>,
+    /// Which records are being taken out of the DNS.
+    cleanups: Arc<Cleanups>,
     /// What the configuration in force says of CAs and of the place to keep things, and the how many-th that is.
     asked: (Acme, Option<PathBuf>),
     turn: u64,
@@ -125,7 +128,11 @@ struct Ended {
 }
 
 impl Keeper {
-    fn new(supervisor: Arc<Supervisor>, sender: mpsc::UnboundedSender<Ended>) -> Keeper {
+    fn new(
+        supervisor: Arc<Supervisor>,
+        cleanups: Arc<Cleanups>,
+        sender: mpsc::UnboundedSender<Ended>,
+    ) -> Keeper {
         Keeper {
             asked: wishes(&supervisor.running()),
             supervisor,
@@ -134,6 +141,7 @@ impl Keeper {
             sender,
             accounts: None,
             patience: Arc::default(),
+            cleanups,
             turn: 0,
             told: permission::Told::default(),
             hurried: HashSet::new(),
@@ -198,6 +206,7 @@ impl Keeper {
                         supervisor: Arc::clone(&self.supervisor),
                         store: Arc::clone(&store),
                         accounts: Arc::clone(&accounts),
+                        cleanups: Arc::clone(&self.cleanups),
                         note: name.note.clone().into(),
                     };
                     self.begin(job, stranger);
@@ -405,7 +414,7 @@ mod tests {
     const PLAIN: &str = "site a.example { listen 127.0.0.1:0; respond 200 }";
 
     fn keeper(supervisor: Arc<Supervisor>) -> Keeper {
-        Keeper { turn: 1, ..Keeper::new(supervisor, mpsc::unbounded_channel().0) }
+        Keeper { turn: 1, ..Keeper::new(supervisor, Arc::default(), mpsc::unbounded_channel().0) }
     }
 
     fn failed(name: &str, store: &dyn Store) {
@@ -443,10 +452,10 @@ mod tests {
     #[tokio::test]
     async fn who_stops_begins_nothing_and_leaves_the_rest_to_others() {
         let supervisor = supervisor(PLAIN);
-        let keeping = tokio::spawn(keep(Arc::clone(&supervisor)));
+        let keeping = tokio::spawn(keep(Arc::clone(&supervisor), Arc::default()));
         supervisor.want_stop();
         keeping.await.unwrap();
-        keep(supervisor).await;
+        keep(supervisor, Arc::default()).await;
     }
 
     #[tokio::test]
@@ -463,7 +472,7 @@ mod tests {
             silent.local_addr().unwrap(),
             root.display()
         ));
-        let keeping = tokio::spawn(keep(Arc::clone(&supervisor)));
+        let keeping = tokio::spawn(keep(Arc::clone(&supervisor), Arc::default()));
         let _ca = silent.accept().await.unwrap();
         supervisor.want_stop();
         tokio::time::timeout(Duration::from_secs(5), keeping).await.expect("a prompt end").unwrap();

@@ -9,6 +9,6 @@ mod note;
 mod permission;
 mod schedule;
 
-pub use acme::HAS_PROVIDERS;
+pub use acme::{Cleanups, HAS_PROVIDERS};
 pub use files::watch;
 pub use keeper::keep;

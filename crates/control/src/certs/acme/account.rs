@@ -35,17 +35,20 @@ pub struct Accounts {
 type Making = tokio::sync::Mutex<Option<(Instant, Refusal)>>;
 
 /// What the store has of it.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     contact: Vec<String>,
     /// The name of the account that the operator had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     external: Option<String>,
     credentials: Credentials,
+    /// What takes its place as soon as the CA has accepted it: the operator names another account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<Box<Kept>>,
 }
 
 /// What the library calls so; what it adds of its own is kept.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Credentials {
     /// What the CA calls the account; none: it has not said so yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,7 +97,7 @@ impl Accounts {
             return Err(refusal);
         }
         let began = Instant::now();
-        let making = Arc::clone(lock(&self.making).entry(directory.clone()).or_default());
+        let making = self.making(authority);
         let mut failed = making.lock().await;
         if let Some(account) = lock(&self.known).get(directory) {
             return Ok(account.clone());
@@ -165,16 +168,25 @@ impl Accounts {
     }
 
     /// What is kept. A new key is kept before anybody hears of it: whatever becomes of the first answer, the CA is asked with the same key again,
-    /// and gives the account that it has made for it.
+    /// and gives the account that it has made for it. An account that the CA has made stays beside the new key: what is written now may be a mistake.
     fn kept_or_new(&self, authority: &AcmeAuthority, contact: &[String]) -> Result<Kept, String> {
         let external = authority.external_account.as_ref().map(|account| &account.id);
-        if let Some(kept) = self.kept(authority)?.filter(|kept| kept.external.as_ref() == external) {
+        let is_meant = |kept: &Kept| kept.external.as_ref() == external;
+        let mut former = self.kept(authority)?;
+        if let Some(kept) = former.take_if(|kept| is_meant(kept)) {
             return Ok(kept);
         }
+        if let Some(next) = former.as_mut().and_then(|former| former.next.take_if(|next| is_meant(next))) {
+            return Ok(*next);
+        }
         let credentials = Credentials::new(&authority.directory)?;
-        let kept = Kept { contact: contact.to_vec(), external: external.cloned(), credentials };
-        self.keep(authority, &kept)?;
-        Ok(kept)
+        let new = Kept { contact: contact.to_vec(), external: external.cloned(), credentials, next: None };
+        let written = match former.filter(|former| former.credentials.id.is_some()) {
+            Some(former) => Kept { next: Some(Box::new(new.clone())), ..former },
+            None => new.clone(),
+        };
+        self.keep(authority, &written)?;
+        Ok(new)
     }
 
     /// Asks the CA for the account that belongs to the key.
@@ -230,11 +242,25 @@ impl Accounts {
         self.store.write(&key, &bytes).map_err(|error| format!("{}: {error}", self.store.place(&key)))
     }
 
-    /// The CA does not know the account any more.
-    pub fn forget(&self, authority: &AcmeAuthority) {
+    /// The CA does not know this account any more. Several hear of that one after the other: the one that the first has made since stays.
+    pub async fn forget(&self, authority: &AcmeAuthority, unknown: &Account) {
+        let making = self.making(authority);
+        let _making = making.lock().await;
+        let known = lock(&self.known).get(&authority.directory).cloned();
+        if known.is_some_and(|known| known.key_thumbprint() != unknown.key_thumbprint()) {
+            return;
+        }
         self.drop_connection(authority);
         // What cannot be removed is found to be unknown again.
-        let _ = self.store.remove(&key(authority));
+        let Ok(_held) = self.hold(authority).await else { return };
+        let kept = self.kept(authority).ok().flatten();
+        if kept.is_some_and(|kept| kept.credentials.id.as_deref() == Some(unknown.id())) {
+            let _ = self.store.remove(&key(authority));
+        }
+    }
+
+    fn making(&self, authority: &AcmeAuthority) -> Arc<Making> {
+        Arc::clone(lock(&self.making).entry(authority.directory.clone()).or_default())
     }
 
     /// What is known of the CA may have changed.

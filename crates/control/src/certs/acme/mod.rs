@@ -1,6 +1,7 @@
 //! acme: one certificate from one CA (RFC 8555): account, order, proof, certificate; what can be taken up again after a restart is kept.
 
 mod account;
+mod cleanups;
 mod client;
 #[cfg(test)]
 mod fake;
@@ -16,6 +17,7 @@ mod show;
 mod tests;
 
 pub use account::Accounts;
+pub use cleanups::Cleanups;
 pub use client::{Web, identifier};
 pub use patience::Patience;
 pub use providers::HAS_PROVIDERS;
@@ -55,6 +57,8 @@ pub struct Request<'a> {
     pub stranger: bool,
     /// How long the CA has for each of its decisions, before somebody else's turn comes.
     pub patience: Duration,
+    /// Who is told of records that are taken away again.
+    pub cleanups: &'a Arc<Cleanups>,
     /// The certificate that the new one takes the place of, when the CA wants to know.
     pub replaces: Option<CertificateIdentifier<'a>>,
 }
@@ -108,7 +112,7 @@ pub async fn obtain(
     // A CA that was set up anew knows nobody.
     if matches!(&outcome, Err(Failed { what: What::Problem(problem), .. }) if is_of(problem, "accountDoesNotExist"))
     {
-        accounts.forget(request.authority);
+        accounts.forget(request.authority, &account).await;
         account = accounts.of(request.authority, request.acme).await?;
         outcome = hearing(run(&request, &account, challenges, keep)).await.0;
     }
@@ -315,7 +319,10 @@ async fn prove(
             match kind {
                 Challenge::Http => show::token(challenges, &challenge.token, proof.as_str()),
                 Challenge::TlsAlpn => show::certificate(challenges, bare, proof.digest().as_ref()),
-                Challenge::Dns => show::record(request.acme.dns.as_ref(), bare, &proof.dns_value()).await,
+                Challenge::Dns => {
+                    let (dns, value) = (request.acme.dns.as_ref(), proof.dns_value());
+                    show::record(dns, bare, &value, request.cleanups).await
+                }
             }
             .map_err(Failed::own)?,
         );

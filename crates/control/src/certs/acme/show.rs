@@ -1,16 +1,21 @@
 //! show: what a CA wants to see is shown, until the guard is dropped: a token, a certificate, or a record in the DNS.
 
-use super::{Dns, DnsHook, providers};
+use super::{Cleanups, Dns, DnsHook, providers};
 use portunus_relay::challenges::Challenges;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::future::pending;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::process::Command;
+use tokio::io::AsyncReadExt;
+use tokio::process::{ChildStderr, Command};
 
 /// How long the program that changes the DNS may take.
 const HOOK_TIME: Duration = Duration::from_secs(120);
+/// How long the last that it has said is waited for when it has ended, and how much of it is kept.
+const REST_TIME: Duration = Duration::from_secs(1);
+const SAID_BYTES_MAX: usize = 4096;
 
 /// Something that is shown until this is dropped.
 pub struct Shown {
@@ -60,11 +65,16 @@ fn made(name: &str, digest: &[u8]) -> Result<(Vec<u8>, String), rcgen::Error> {
 }
 
 /// A record in the DNS (RFC 8555 §8.4), by a program of the operator's or by a provider.
-pub async fn record(dns: Option<&Dns>, name: &str, value: &str) -> Result<Shown, String> {
+pub async fn record(
+    dns: Option<&Dns>,
+    name: &str,
+    value: &str,
+    cleanups: &Arc<Cleanups>,
+) -> Result<Shown, String> {
     let dns = dns.ok_or("nobody puts records into the DNS")?.clone();
     let (record, value) = (format!("_acme-challenge.{name}."), value.to_owned());
     // Whoever fails may have put it there all the same.
-    let shown = taken_away(dns.clone(), record.clone(), value.clone());
+    let shown = taken_away(dns.clone(), record.clone(), value.clone(), Arc::clone(cleanups));
     change(&dns, Change::Present, &record, &value).await?;
     let wait = match &dns {
         Dns::Exec(hook) => hook.wait,
@@ -75,13 +85,15 @@ pub async fn record(dns: Option<&Dns>, name: &str, value: &str) -> Result<Shown,
 }
 
 /// A record that is taken away when this is dropped.
-fn taken_away(dns: Dns, record: String, value: String) -> Shown {
+fn taken_away(dns: Dns, record: String, value: String, cleanups: Arc<Cleanups>) -> Shown {
     let runtime = tokio::runtime::Handle::current();
     Shown::until(move || {
+        let under_way = cleanups.begin(&record);
         runtime.spawn(async move {
             if let Err(reason) = change(&dns, Change::Cleanup, &record, &value).await {
                 crate::observe::log::warn(format_args!("the record {record} may still be there: {reason}"));
             }
+            drop(under_way);
         });
     })
 }
@@ -111,22 +123,40 @@ async fn call(hook: &DnsHook, what: &str, record: &str, value: &str, time: Durat
     command.args(first).args([what, record, value]).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let broken = |error: std::io::Error| format!("`{program}` cannot be run: {error}");
-    let child = command.spawn().map_err(broken)?;
-    let id = child.id();
-    let output = std::pin::pin!(child.wait_with_output());
+    let mut child = command.spawn().map_err(broken)?;
+    let (mut stderr, mut said) = (child.stderr.take(), Vec::new());
     // It is dropped before the child is: its id is nobody else's until then.
-    let mut group = Group::led_by(id);
-    let output = tokio::time::timeout(time, output).await;
-    let output =
-        output.map_err(|_| format!("`{program} {what}` has not ended within {} s", time.as_secs()))?;
+    let mut group = Group::led_by(child.id());
+    let ended = async {
+        tokio::select! {
+            status = child.wait() => status,
+            // Whoever has nothing more to say may still be at work.
+            status = async { hear(&mut stderr, &mut said).await; pending().await } => status,
+        }
+    };
+    let status = tokio::time::timeout(time, ended).await;
+    let status =
+        status.map_err(|_| format!("`{program} {what}` has not ended within {} s", time.as_secs()))?;
     group.has_ended();
-    let output = output.map_err(broken)?;
-    if output.status.success() {
+    let status = status.map_err(broken)?;
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    // What it has left behind may keep the pipe open for ever.
+    let _ = tokio::time::timeout(REST_TIME, hear(&mut stderr, &mut said)).await;
+    let said = String::from_utf8_lossy(&said);
     let last: String = said.trim().lines().next_back().unwrap_or("").chars().take(200).collect();
-    Err(format!("`{program} {what}` has failed ({}): {last}", output.status))
+    Err(format!("`{program} {what}` has failed ({status}): {last}"))
+}
+
+/// Reads all of it, and keeps the end.
+async fn hear(stderr: &mut Option<ChildStderr>, said: &mut Vec<u8>) {
+    let Some(stderr) = stderr else { return };
+    let mut piece = [0; SAID_BYTES_MAX];
+    while let Ok(length @ 1..) = stderr.read(&mut piece).await {
+        said.extend_from_slice(piece.get(..length).unwrap_or_default());
+        said.drain(..said.len().saturating_sub(SAID_BYTES_MAX));
+    }
 }
 
 /// A program with all that it has started, which is killed when this is dropped.
@@ -176,8 +206,7 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         let open = format!("/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd());
         // Whoever lives has the pipe open for writing.
-        let text = format!("exec 9>{open}; sleep 1000 & echo x >&9; wait");
-        let hook = DnsHook { command: vec!["/bin/sh".into(), "-c".into(), text], wait: Duration::ZERO };
+        let hook = shell(&format!("exec 9>{open}; sleep 1000 & echo x >&9; wait"));
         let error = call(&hook, "present", "record", "value", Duration::from_millis(500)).await.unwrap_err();
         assert!(error.contains("has not ended within"), "{error}");
         drop(writer);
@@ -185,6 +214,35 @@ mod tests {
         let read = tokio::task::spawn_blocking(move || reader.read_to_string(&mut said).map(|_| said));
         let read = tokio::time::timeout(Duration::from_secs(10), read).await;
         assert_eq!(read.expect("nobody to live").unwrap().unwrap(), "x\n");
+    }
+
+    fn shell(text: &str) -> DnsHook {
+        DnsHook { command: vec!["/bin/sh".into(), "-c".into(), text.into()], wait: Duration::ZERO }
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_leaves_somebody_behind_has_ended() {
+        // Whoever is left has its stderr open, and ends with the pipe that it reads.
+        for (status, end) in [(0, "Ok(())"), (3, "no such zone")] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            let open = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
+            let hook = shell(&format!("exec 9< {open}; cat <&9 >&2 & echo no such zone >&2; exit {status}"));
+            let called = call(&hook, "present", "record", "value", Duration::from_secs(30));
+            let called = tokio::time::timeout(Duration::from_secs(10), called).await;
+            assert!(format!("{called:?}").contains(end), "{called:?}");
+            drop(writer);
+        }
+    }
+
+    #[tokio::test]
+    async fn of_what_a_hook_says_only_the_end_is_kept() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "head -c 1000000 /dev/zero >&2; echo no such zone >&2"]).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (mut stderr, mut said) = (child.stderr.take(), Vec::new());
+        hear(&mut stderr, &mut said).await;
+        assert!(child.wait().await.unwrap().success() && said.ends_with(b"no such zone\n"));
+        assert!(said.capacity() <= 4 * SAID_BYTES_MAX, "{}", said.capacity());
     }
 
     #[tokio::test]
@@ -204,17 +262,18 @@ mod tests {
                 wait: Duration::ZERO,
             })
         };
-        let shown = record(Some(&hook("x")), "a.example", "value").await.unwrap();
+        let cleanups = Arc::default();
+        let shown = record(Some(&hook("x")), "a.example", "value", &cleanups).await.unwrap();
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "present _acme-challenge.a.example. value\n");
         drop(shown);
-        while !std::fs::read_to_string(&out).unwrap().contains("gone") {
-            tokio::task::yield_now().await;
-        }
-        let error = record(Some(&hook("y")), "a.example", "value").await.err().unwrap();
+        let gone = || std::fs::read_to_string(&out).unwrap().matches("gone").count();
+        let soon = || tokio::time::Instant::now() + Duration::from_secs(10);
+        cleanups.finish(soon()).await;
+        assert_eq!(gone(), 1, "the end waits for it");
+        let error = record(Some(&hook("y")), "a.example", "value", &cleanups).await.err().unwrap();
         assert!(error.contains("no such zone") && error.contains("present"), "{error}");
-        while std::fs::read_to_string(&out).unwrap().matches("gone").count() < 2 {
-            tokio::task::yield_now().await;
-        }
+        cleanups.finish(soon()).await;
+        assert_eq!(gone(), 2);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -4,6 +4,8 @@ use super::fake::{Answer, Fake, problem};
 use super::*;
 use crate::automatic::store::tests::Memory;
 use crate::automatic::{Authority, Held, Store};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use portunus_relay::tls::Roots;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -30,10 +32,8 @@ impl Client {
         script: impl FnMut(&str, &Value) -> Option<Answer> + Send + 'static,
     ) -> Client {
         let fake = Fake::new(script).await;
-        let root = Authority::make(SystemTime::now()).unwrap().0.certificate;
-        let roots = HashMap::from([(None, Arc::new(Roots::read(root.as_bytes()).unwrap()))]);
         let authorities = vec![AcmeAuthority::at(fake.url("/directory"))];
-        let accounts = Accounts::new(store, roots, Arc::default());
+        let accounts = accounts_in(store);
         Client { fake, accounts, acme: Acme { authorities, ..Acme::default() }, begun: Mutex::default() }
     }
 
@@ -47,6 +47,7 @@ impl Client {
             begun: self.begun.lock().unwrap().clone(),
             stranger: false,
             patience: Duration::from_secs(5),
+            cleanups: &Arc::default(),
             replaces,
         };
         let keep = |begun: &Begun| {
@@ -60,6 +61,12 @@ impl Client {
     async fn refused(&self) -> Refusal {
         self.obtain(None).await.err().unwrap()
     }
+}
+
+fn accounts_in(store: Arc<dyn Store>) -> Accounts {
+    let root = Authority::make(SystemTime::now()).unwrap().0.certificate;
+    let roots = HashMap::from([(None, Arc::new(Roots::read(root.as_bytes()).unwrap()))]);
+    Accounts::new(store, roots, Arc::default())
 }
 
 fn identifier_of_ours() -> CertificateIdentifier<'static> {
@@ -196,6 +203,7 @@ async fn what_is_our_own_doing_is_no_refusal() {
         begun: None,
         stranger: false,
         patience: Duration::from_secs(5),
+        cleanups: &Arc::default(),
         replaces: None,
     };
     let keep = |_: &Begun| Err("the disk is full".to_owned());
@@ -332,6 +340,84 @@ async fn a_key_is_kept_before_the_ca_hears_of_it_and_asks_for_the_same_account_a
     let now: Value = serde_json::from_slice(&store.values("acme/accounts/")[0]).unwrap();
     assert_eq!(now["credentials"]["key_pkcs8"], kept["credentials"]["key_pkcs8"]);
     assert_eq!(now["credentials"]["id"], "http://127.0.0.1:1/account/1");
+}
+
+#[tokio::test]
+async fn an_account_is_kept_until_the_ca_has_accepted_the_one_that_takes_its_place() {
+    let store = Arc::new(Memory::default());
+    let (seen, before) = (Arc::clone(&store), Arc::new(Mutex::new(Value::Null)));
+    let (last, turn) = (Arc::clone(&before), AtomicUsize::new(0));
+    let mut client = Client::keeping(Arc::clone(&store) as Arc<dyn Store>, move |path, sent| {
+        let external = sent["externalAccountBinding"]["protected"].as_str()?;
+        let named = BASE64_URL_SAFE_NO_PAD.decode(external).unwrap();
+        let named = serde_json::from_slice::<Value>(&named).unwrap()["kid"].clone();
+        *last.lock().unwrap() = serde_json::from_slice(&seen.values("acme/accounts/")[0]).unwrap();
+        if named == "a-mistake" {
+            return Some(problem(403, "unauthorized", ""));
+        }
+        let location = format!("location: {path}/{}\r\n", turn.fetch_add(1, Relaxed));
+        Some((201, location, json!({ "status": "valid" }).to_string()))
+    })
+    .await;
+    let kept = || serde_json::from_slice::<Value>(&store.values("acme/accounts/")[0]).unwrap();
+    let reload = |client: &mut Client, name: &str| {
+        client.accounts = accounts_in(Arc::clone(&store) as Arc<dyn Store>);
+        let external = json!({ "id": name, "key": "c2VjcmV0" });
+        client.acme.authorities[0].external_account = serde_json::from_value(external).unwrap();
+    };
+    reload(&mut client, "kid-1");
+    client.obtain(None).await.unwrap();
+    let first = kept();
+    for _ in 0..2 {
+        reload(&mut client, "a-mistake");
+        assert!(client.refused().await.reason.contains("unauthorized"));
+    }
+    let introduced = client.fake.introduced();
+    assert_eq!(introduced[1].0, introduced[2].0, "it asks with the same key again");
+    let (now, heard) = (kept(), before.lock().unwrap().clone());
+    assert_eq!((&now["external"], &now["credentials"]), (&first["external"], &first["credentials"]));
+    assert_eq!((&heard["next"]["external"], &heard), (&json!("a-mistake"), &now));
+    // The mistake is corrected, and nobody need be asked for anything.
+    reload(&mut client, "kid-1");
+    client.obtain(None).await.unwrap();
+    assert_eq!((client.fake.count("/account"), &kept()["credentials"]), (3, &first["credentials"]));
+    reload(&mut client, "kid-2");
+    client.obtain(None).await.unwrap();
+    let (now, heard) = (kept(), before.lock().unwrap().clone());
+    assert_eq!((&now["external"], &now["next"]), (&json!("kid-2"), &Value::Null));
+    assert_eq!(now["credentials"]["key_pkcs8"], heard["next"]["credentials"]["key_pkcs8"]);
+    assert_eq!(now["credentials"]["id"], "/account/1");
+}
+
+#[tokio::test]
+async fn all_who_hear_that_an_account_is_unknown_make_one_together() {
+    let store = Arc::new(Memory::default());
+    let turn = AtomicUsize::new(0);
+    let client = Client::keeping(Arc::clone(&store) as Arc<dyn Store>, move |path, _| {
+        let location = || format!("location: /account/{}\r\n", turn.fetch_add(1, Relaxed));
+        (path == "/account").then(|| (201, location(), json!({ "status": "valid" }).to_string()))
+    })
+    .await;
+    let (accounts, authority) = (&client.accounts, &client.acme.authorities[0]);
+    let unknown = accounts.of(authority, &client.acme).await.ok().unwrap();
+    for _ in 0..3 {
+        accounts.forget(authority, &unknown).await;
+        assert_eq!(accounts.of(authority, &client.acme).await.ok().unwrap().id(), "/account/1");
+    }
+    // Another program has made it.
+    let other = accounts_in(Arc::clone(&store) as Arc<dyn Store>);
+    other.forget(authority, &unknown).await;
+    assert_eq!(other.of(authority, &client.acme).await.ok().unwrap().id(), "/account/1");
+    assert_eq!(client.fake.count("/account"), 2);
+    // A CA that gives the names from before once more.
+    let client = Client::of(|_, _| None).await;
+    let (accounts, authority) = (&client.accounts, &client.acme.authorities[0]);
+    let unknown = accounts.of(authority, &client.acme).await.ok().unwrap();
+    for _ in 0..3 {
+        accounts.forget(authority, &unknown).await;
+        assert_eq!(accounts.of(authority, &client.acme).await.ok().unwrap().id(), unknown.id());
+    }
+    assert_eq!(client.fake.count("/account"), 2);
 }
 
 #[tokio::test]
