@@ -4,7 +4,8 @@ use portunus_tests::binary::{has, portunus};
 use portunus_tests::pebble::{EAB, Pebble, Temper};
 use portunus_tests::tls::{Secured, Trusting};
 use portunus_tests::{Answer, Client, Origin, Place, Proxy, eventually};
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -334,7 +335,7 @@ fn whoever_is_asked_and_gives_no_answer_is_told_of() {
     let trusting = Trusting::believing(&include_root(&pebble));
     assert!(trusting.connect(proxy.address(), "a.d.test").is_err());
     let line = proxy.wait_for_stderr("`ask` gives no answer");
-    assert!(line.contains("warning") && line.contains("within 2 s"), "{line}");
+    assert!(line.contains("warning") && line.contains("within 2s"), "{line}");
     let nobody = portunus_tests::Port::free();
     proxy.write_config(&text(nobody.address()));
     proxy.command(&["reload"]).expect(0);
@@ -360,6 +361,21 @@ fn whoever_is_asked_is_asked_for_our_own_signature_too() {
     assert!(trusting.connect(proxy.address(), "bad.d.test").is_err());
     trusting.must_connect(proxy.address(), "good.d.test");
     assert_eq!(origin.count(), 2);
+}
+
+#[test]
+fn whoever_leaves_keeps_no_place_in_the_line_of_names() {
+    let origin = Origin::script(|connection| _ = connection.until_closed());
+    let proxy = Proxy::start(&format!(
+        "state @dir/state\nlimits {{ handshake-time 60s }}\nacme {{ ask http://{origin}/may }}\n\
+         site *.d.test {{ listen @listen tls; tls internal on-demand; respond 200 own }}\n\
+         site localhost {{ listen @listen tls; respond 200 local }}\n"
+    ));
+    let trusting = Trusting::believing(&proxy.command(&["trust", "--print"]).expect(0).stdout);
+    for name in ["a.d.test", "b.d.test"] {
+        TcpStream::connect(proxy.address()).unwrap().write_all(&trusting.hello(name)).unwrap();
+    }
+    proxy.wait_for_metric("portunus_tls_handshakes_total", &["result=\"client-gone\""], 2.0);
 }
 
 /// In a view of the file system of its own, in which the system's list is a copy: `$1` the program, `$2` the configuration, `$3` the URL, `$4` a folder.

@@ -178,14 +178,27 @@ impl Trusting {
         Ok(stream.conn.tls13_tickets_received())
     }
 
+    /// The first thing that it says when it asks for `name`.
+    #[track_caller]
+    pub fn hello(&self, name: &str) -> Vec<u8> {
+        let mut hello = Vec::new();
+        self.ask(name)
+            .and_then(|mut asking| asking.write_tls(&mut hello).map_err(|error| error.to_string()))
+            .expect("a hello");
+        hello
+    }
+
+    fn ask(&self, name: &str) -> Result<ClientConnection, String> {
+        let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
+        ClientConnection::new(Arc::clone(&self.0), name).map_err(|error| error.to_string())
+    }
+
     fn shake(
         &self,
         address: SocketAddr,
         name: &str,
     ) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
-        let name = ServerName::try_from(name.to_owned()).map_err(|error| error.to_string())?;
-        let connection =
-            ClientConnection::new(Arc::clone(&self.0), name).map_err(|error| error.to_string())?;
+        let connection = self.ask(name)?;
         let socket = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| error.to_string())?;
         let _ = socket.set_nodelay(true);
         let _ = socket.set_read_timeout(Some(PATIENCE));

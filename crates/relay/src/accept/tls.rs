@@ -99,6 +99,10 @@ impl Greeting<'_> {
             deadline.wakes(cx);
             match self.front(&listen, &peer, &hello) {
                 Ok((name, front)) if front.has_certificate(name.as_deref()) => Poll::Ready(Ok((name, front))),
+                // Whoever has left does not keep a place in the line of names.
+                Ok((_, front)) if front.on_demand.is_some() && stream.has_ended() => {
+                    Poll::Ready(Err(Handshake::ClientGone))
+                }
                 Ok((name, front)) if self.demands(name.as_deref(), &front) => {
                     self.patience(opened, &deadline)
                 }
