@@ -4,6 +4,7 @@ use super::acme::{Refusal, Web};
 use super::schedule::Failing;
 use portunus_relay::plan::{Plan, Signer, Wanted};
 use portunus_relay::snapshot::Snapshot;
+use portunus_relay::values::print_duration;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -20,7 +21,8 @@ pub async fn of(snapshot: &Snapshot, name: &str) -> Result<(), Refusal> {
     let web = Web::new(roots.map(|roots| &**roots)).map_err(Refusal::own)?;
     let time = snapshot.plan().settings.limits.handshake_time;
     let status = timeout(time, web.get(&question(ask, name))).await;
-    let status = status.unwrap_or_else(|_| Err(format!("`ask` does not answer within {} s", time.as_secs())));
+    let status =
+        status.unwrap_or_else(|_| Err(format!("`ask` does not answer within {}", print_duration(time))));
     let status = status.map_err(Refusal::own)?;
     match status.as_u16() {
         200 => Ok(()),
@@ -41,15 +43,15 @@ fn question(ask: &str, name: &str) -> String {
 
 /// What was told of late of somebody who is asked and gives no answer.
 #[derive(Debug, Default)]
-pub struct Told(Option<(Instant, String)>);
+pub struct Told(Vec<(Instant, String)>);
 
 impl Told {
-    /// Whether it is told now: when it has not been for a while, or it is something else.
+    /// Whether it is told now: when it has not been for a while, and there is room for something else.
     pub fn is_due(&mut self, words: &str, now: Instant) -> bool {
-        let is_old = |(at, told): &(Instant, String)| told != words || now.duration_since(*at) >= TELL_EVERY;
-        let is_due = self.0.as_ref().is_none_or(is_old);
+        self.0.retain(|(at, _)| now.duration_since(*at) < TELL_EVERY);
+        let is_due = self.0.len() < TOLD_MAX && self.0.iter().all(|(_, told)| told != words);
         if is_due {
-            self.0 = Some((now, words.to_owned()));
+            self.0.push((now, words.to_owned()));
         }
         is_due
     }
@@ -57,6 +59,8 @@ impl Told {
 
 /// How often the same is told.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+/// How much is told in that time: clients decide how often somebody is asked.
+const TOLD_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -68,6 +72,10 @@ mod tests {
         assert!(told.is_due("no connection", now) && !told.is_due("no connection", now + TELL_EVERY / 2));
         assert!(told.is_due("500", now + TELL_EVERY / 2) && !told.is_due("500", now + TELL_EVERY));
         assert!(told.is_due("500", now + TELL_EVERY * 3 / 2));
+        let later = now + TELL_EVERY * 10;
+        let count = (0..60).filter(|number| told.is_due(["500", "503"][number % 2], later)).count();
+        assert_eq!(count, 2, "in turn");
+        assert!((0..60).filter(|number| told.is_due(&number.to_string(), later)).count() < TOLD_MAX);
     }
 
     #[test]
