@@ -243,7 +243,9 @@ impl Supervisor {
             Ok(running) => {
                 log::info(format_args!("configuration {} is in force", running.hash));
                 running.warnings.iter().for_each(log::warn);
-                described::by_hand(running.snapshot.members()).iter().for_each(log::info);
+                described::by_hand(running.snapshot.plan(), running.snapshot.members())
+                    .iter()
+                    .for_each(log::info);
             }
             Err(trouble) => {
                 log::error("the new configuration is refused, the old one goes on");

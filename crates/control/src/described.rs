@@ -1,7 +1,7 @@
 //! described: a member of a pool as it can be changed, with a tag of its state; and what a change may depend on (RFC 9110 §13.1).
 
 use portunus_relay::members::{Members, Membership, Wish};
-use portunus_relay::plan::{Address, PoolPlan};
+use portunus_relay::plan::{Address, Plan, PoolPlan};
 use serde_json::{Value, json};
 
 /// A member of a pool: what is written and wanted of it, and nothing that moves by itself.
@@ -40,9 +40,12 @@ pub fn described(plan: &PoolPlan, members: &Members, address: &Address) -> Optio
     Some(Described { page, tag })
 }
 
-/// What holds by an operator's word, whatever is written, as a line for each host.
-pub fn by_hand(members: &Members) -> Vec<String> {
-    let hosts = members.wishes.iter().flat_map(|(pool, hosts)| hosts.iter().map(move |host| (pool, host)));
+/// What holds by an operator's word, whatever is written, as a line for each host. Words about pools that are not written any more wait until
+/// they are.
+pub fn by_hand(plan: &Plan, members: &Members) -> Vec<String> {
+    let is_there = |name: &str| plan.pools.iter().any(|pool| pool.name == name);
+    let wishes = members.wishes.iter().filter(|(pool, _)| is_there(pool));
+    let hosts = wishes.flat_map(|(pool, hosts)| hosts.iter().map(move |host| (pool, host)));
     let line = |(pool, (address, wish)): (&String, (&Address, &Wish))| {
         let member = match wish.member {
             Some(Membership::Removed) => return format!("pool {pool}: {address} is removed by hand"),
@@ -112,6 +115,17 @@ mod tests {
 
     fn address(text: &str) -> Address {
         portunus_config::address(text).unwrap()
+    }
+
+    #[test]
+    fn what_holds_by_hand_is_told_of_pools_that_there_are() {
+        let plan = Plan { pools: vec![plan()], ..Plan::default() };
+        let mut members = Members::default();
+        let wish = Wish { drain: true, ..Wish::default() };
+        for pool in ["p", "gone"] {
+            members.wishes.entry(pool.into()).or_default().insert(address("10.0.0.1:80"), wish);
+        }
+        assert_eq!(by_hand(&plan, &members), ["pool p: 10.0.0.1:80 is drained by hand"]);
     }
 
     #[test]

@@ -152,7 +152,7 @@ pub fn introduce(supervisor: &Arc<Supervisor>) {
     let (version, hash) = (supervisor.version(), &running.hash);
     log::info(format_args!("portunus {version}, configuration {} ({hash})", supervisor.source()));
     running.warnings.iter().for_each(log::warn);
-    described::by_hand(running.snapshot.members()).iter().for_each(log::info);
+    described::by_hand(running.snapshot.plan(), running.snapshot.members()).iter().for_each(log::info);
     let workers = match supervisor.worker_count() {
         1 => "1 worker".into(),
         count => format!("{count} workers"),

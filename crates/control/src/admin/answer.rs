@@ -199,7 +199,9 @@ async fn reload(as_json: bool, supervisor: &Arc<Supervisor>) -> Answer {
             json_page(status, &json!({ "result": "ok", "hash": now.hash, "warnings": now.warnings }))
         }
         (Ok(now), false) => {
-            let told = [now.warnings.clone(), described::by_hand(now.snapshot.members())].concat();
+            let told =
+                [now.warnings.clone(), described::by_hand(now.snapshot.plan(), now.snapshot.members())]
+                    .concat();
             text(status, lines(&format!("reloaded, configuration {}", now.hash), &told))
         }
         (Err(why), true) => json_page(status, &json!({ "result": "refused", "mistakes": why.to_json() })),

@@ -53,7 +53,7 @@ pub fn of(supervisor: &Supervisor) -> Value {
         "certificates": certificates(supervisor),
         "state_directory": state_directory(supervisor),
         "pools": pools(supervisor, &stats, running.snapshot.hosts()),
-        "by_hand": described::by_hand(running.snapshot.members()),
+        "by_hand": described::by_hand(running.snapshot.plan(), running.snapshot.members()),
         "canaries": supervisor.canaries().status(running.snapshot.canaries()),
         "routes": stats.routes.iter().map(|(name, seen)| route(name, seen)).collect::<Vec<_>>(),
     })
