@@ -4,7 +4,6 @@ use super::Stream;
 use super::gate::Gate;
 use portunus_relay::net::{Claim, bind_unix};
 use portunus_relay::plan::Admin;
-use rustix::fs::Mode;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -129,11 +128,7 @@ fn open_unix(path: &Path) -> io::Result<(UnixListener, Claim)> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    // The socket must never be there with wider rights, not even between bind and chmod.
-    let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let bound = bind_unix(path);
-    rustix::process::umask(before);
-    let (listener, claim) = bound?;
+    let (listener, claim) = bind_unix(path, 0o600)?;
     Ok((UnixListener::from_std(listener)?, claim))
 }
 

@@ -266,7 +266,7 @@ fn take_over(listen: &Listen, given: Vec<OwnedFd>, workers: usize) -> io::Result
 fn open_all(listen: &Listen, workers: usize) -> io::Result<Vec<Raw>> {
     match listen {
         Listen::Unix(path) => {
-            let (listener, claim) = bind_unix(path)?;
+            let (listener, claim) = bind_unix(path, 0o777)?;
             Ok(vec![Raw::Unix(UnixFile { listener, claim: Some(claim) })])
         }
         Listen::Tcp(address) => {

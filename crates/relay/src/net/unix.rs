@@ -1,17 +1,26 @@
 //! unix: where a unix socket stands: a leftover makes room for it, another file does not, and its own file goes with it.
 
+use rustix::fs::Mode;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// A listening socket at `path`, and the claim to its file. A socket that nobody answers at is a leftover and goes.
-pub fn bind_unix(path: &Path) -> io::Result<(UnixListener, Claim)> {
+/// How many connections wait in the kernel's queue at most; it has a bound of its own, too.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket at `path`, and the claim to its file, which has at most these rights from its first moment on: Linux takes them from the
+/// socket. A socket that nobody answers at is a leftover and goes.
+pub fn bind_unix(path: &Path, rights: u32) -> io::Result<(UnixListener, Claim)> {
     remove_leftover(path)?;
-    let listener = UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(rights))?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    let listener = UnixListener::from(OwnedFd::from(socket));
     let claim = Claim::of(path)?;
     claim.own(true);
     Ok((listener, claim))
@@ -72,21 +81,23 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn only_a_leftover_makes_room_and_only_ours_goes() {
         let folder = std::env::temp_dir().join(format!("portunus-unix-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("web.sock");
-        let refused = |path: &Path| bind_unix(path).err().map(|error| error.kind());
+        let refused = |path: &Path| bind_unix(path, 0o777).err().map(|error| error.kind());
 
         drop(UnixListener::bind(&path).unwrap());
-        let (_first, claim) = bind_unix(&path).unwrap();
+        let (_first, claim) = bind_unix(&path, 0o777).unwrap();
         assert_eq!(refused(&path), Some(ErrorKind::AddrInUse));
+        UnixStream::connect(&path).unwrap();
         drop(claim);
         assert!(!path.exists());
 
-        let (_second, claim) = bind_unix(&path).unwrap();
+        let (_second, claim) = bind_unix(&path, 0o777).unwrap();
         std::fs::rename(&path, folder.join("moved")).unwrap();
         std::fs::write(&path, "other").unwrap();
         drop(claim);
