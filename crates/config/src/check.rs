@@ -74,7 +74,7 @@ fn warn_of_circles(sites: &[SitePlan], spans: &[Span], pools: &[PoolPlan], findi
     for (site, span) in sites.iter().zip(spans) {
         if let Some(server) = circle::server_of_itself(site, &by_name) {
             let reason = format!("this site forwards to {server}, where it listens itself");
-            findings.warning(*span, reason).hint("a request would come back to it again and again");
+            findings.warning(*span, reason).hint("a request may come back to it again and again");
         }
     }
 }

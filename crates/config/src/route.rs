@@ -127,8 +127,8 @@ pub struct Routes {
     plans: Vec<RoutePlan>,
     /// Where each of them stands.
     spans: Vec<Span>,
-    /// Where each matcher was written, with which priority.
-    seen: HashMap<String, (Span, i32)>,
+    /// Where each matcher was written, with which priority, as which route.
+    seen: HashMap<String, (Span, i32, usize)>,
 }
 
 impl Routes {
@@ -147,10 +147,23 @@ impl Routes {
         let Read { matcher, priority, filters, forwarding, again, limits } = read;
         let Forwarding { forward, split, canary, mirror } = forwarding;
         let mut written = written(&matcher);
-        if self.seen.get(&written).is_some_and(|(_, other)| *other != priority) {
-            let _ = write!(written, " priority={priority}");
+        let at = self.plans.len();
+        if let Some(&(first, other, index)) =
+            self.seen.get(&written).filter(|(_, other, _)| *other != priority)
+        {
+            // What is kept of a route is kept by its name: one without a priority has the same whatever stands beside it.
+            let with = |priority| format!("{written} priority={priority}");
+            if priority == 0 {
+                self.seen.remove(&written);
+                self.seen.insert(with(other), (first, other, index));
+                if let Some(plan) = self.plans.get_mut(index) {
+                    plan.name = format!("{}{}", self.site, with(other));
+                }
+            } else {
+                written = with(priority);
+            }
         }
-        if let Some((first, _)) = self.seen.insert(written.clone(), (span, priority)) {
+        if let Some((first, ..)) = self.seen.insert(written.clone(), (span, priority, at)) {
             let reason = "no request gets here: another route of the site is for the same ones";
             scene.findings.error(span, reason).earlier(first);
             return;

@@ -26,12 +26,15 @@ pub fn shadows(routes: &[RoutePlan]) -> Vec<(usize, usize)> {
     let shadow = |(at, route): (usize, &RoutePlan)| {
         let same_path = alike.get(&route.matcher.path).into_iter().flatten();
         let mut others = broad.iter().chain(same_path).filter(|other| **other != at);
-        let by = others.find(|other| {
-            routes.get(**other).is_some_and(|other_route| {
-                takes(&other_route.matcher, &route.matcher)
-                    && goes_before((other_route, **other), (route, at))
-            })
-        });
+        let hides = |other: &RoutePlan, index: usize| {
+            takes(&other.matcher, &route.matcher) && goes_before((other, index), (route, at))
+        };
+        let hides_at = |index: &&usize, wanted: &dyn Fn(&RoutePlan) -> bool| {
+            routes.get(**index).is_some_and(|other| wanted(other) && hides(other, **index))
+        };
+        // One that does it without a priority is named first: it does so when the others are gone, too.
+        let by = others.clone().find(|index| hides_at(index, &|other| other.priority == route.priority));
+        let by = by.or_else(|| others.find(|index| hides_at(index, &|_| true)));
         by.map(|by| (at, *by))
     };
     routes.iter().enumerate().filter_map(shadow).collect()
