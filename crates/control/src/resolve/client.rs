@@ -39,7 +39,7 @@ pub enum Family {
 }
 
 /// One SRV record (RFC 2782).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Service {
     /// Lower ones go first.
     pub priority: u16,

@@ -82,15 +82,15 @@ pub async fn resolve(
             (usable(&answer, &known)?.into_iter().map(one).collect(), None, answer.ttl)
         }
         Address::Srv(name) => {
-            let (services, mut ttl) = resolver.services(name).await?;
+            let (mut services, mut ttl) = resolver.services(name).await?;
+            services.sort(); // answers come in any order, and the same ones shall mean the same
             if services.is_empty() {
                 return Err("the service is not there".into());
             }
             let mut answers = Vec::with_capacity(services.len());
             for (service, answer) in services.iter().zip(all(resolver, &services).await) {
-                let known = targets.get(&(service.target.clone(), service.port));
                 let ips = answer.and_then(|answer| {
-                    let ips = usable(&answer, known.map_or(&[], Vec::as_slice))?;
+                    let ips = usable(&answer, &service::last(service, targets, known))?;
                     if ips.is_empty() {
                         return Err("it has no address".to_owned());
                     }

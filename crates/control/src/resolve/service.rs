@@ -35,7 +35,8 @@ pub fn settle(
     let mut orphans = Vec::new();
     for (service, answer) in services.iter().zip(answers) {
         match answer {
-            Ok(ips) => {
+            Ok(mut ips) => {
+                ips.sort_unstable();
                 add(service, &ips);
                 targets.insert(key(service), ips);
             }
@@ -44,15 +45,12 @@ pub fn settle(
     }
     // What is alive goes first: there is only so much room.
     let mut missing = None;
+    orphans.retain(|(service, _)| !targets.contains_key(&key(service)));
     for (service, reason) in orphans {
-        let of_port = || known.iter().map(|own| own.address).filter(|own| own.port() == service.port);
-        let kept = match before.get(&key(service)) {
-            Some(ips) => ips.clone(),
-            None if before.is_empty() => {
-                of_port().map(|own| own.ip()).filter(|ip| !is_live(targets, service.port, ip)).collect()
-            }
-            None => Vec::new(),
-        };
+        let mut kept = last(service, &before, known);
+        if before.is_empty() {
+            kept.retain(|ip| !is_live(targets, service.port, ip));
+        }
         let kept_too = match kept.len() {
             0 => "it has had none".to_owned(),
             count => format!("its last {count} are kept"),
@@ -62,6 +60,15 @@ pub fn settle(
         targets.insert(key(service), kept);
     }
     (found, missing)
+}
+
+/// Where a target was last. On the first look that may be wherever the service was at its port.
+pub fn last(service: &Service, targets: &Targets, known: &[Found]) -> Vec<IpAddr> {
+    if !targets.is_empty() {
+        return targets.get(&key(service)).cloned().unwrap_or_default();
+    }
+    let addresses = known.iter().map(|own| own.address);
+    addresses.filter(|own| own.port() == service.port).map(|own| own.ip()).collect()
 }
 
 fn key(service: &Service) -> (String, u16) {
@@ -142,6 +149,14 @@ mod tests {
         let (found, missing) = settle(&both, vec![at("10.0.0.2"), gone()], &mut targets, &known);
         assert_eq!(ips(&found), "10.0.0.2 10.0.1.1");
         assert!(missing.unwrap().ends_with("its last 1 are kept"));
+    }
+
+    #[test]
+    fn a_target_that_is_listed_twice_is_gone_only_when_nobody_knows_it() {
+        let (both, mut targets) = ([service("a", 1), service("a", 1)], Targets::new());
+        let _ = settle(&both, vec![at("10.0.0.1"), at("10.0.0.1")], &mut targets, &[]);
+        let (found, missing) = settle(&both, vec![at("10.0.0.2"), gone()], &mut targets, &[]);
+        assert_eq!((ips(&found).as_str(), missing), ("10.0.0.2", None));
     }
 
     #[test]
