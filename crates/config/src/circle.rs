@@ -2,7 +2,7 @@
 
 use portunus_relay::plan::{Address, Listen, PoolPlan, SitePlan};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// A server that is the site itself, of one of the pools that its routes forward to.
 pub fn server_of_itself<'p>(site: &SitePlan, pools: &HashMap<&str, &'p PoolPlan>) -> Option<&'p Address> {
@@ -14,20 +14,17 @@ pub fn server_of_itself<'p>(site: &SitePlan, pools: &HashMap<&str, &'p PoolPlan>
 
 /// Whether a connection to `server` comes in at `listen`. Which addresses this machine has is not known, but for its loopback.
 fn leads_to(server: &Address, listen: &Listen) -> bool {
-    let same = |ip: IpAddr, port: u16, listen: &std::net::SocketAddr| {
-        let (ip, own) = (ip.to_canonical(), listen.ip().to_canonical());
-        let is_any = own.is_unspecified() && (own.is_ipv6() || ip.is_ipv4());
-        port != 0
-            && port == listen.port()
-            && (ip == own || is_any && (ip.is_loopback() || ip.is_unspecified()))
+    let comes_in = |address: SocketAddr| {
+        let ip = address.ip().to_canonical();
+        let is_same = matches!(listen, Listen::Tcp(own) if own.ip().to_canonical() == ip);
+        (is_same || ip.is_loopback() || ip.is_unspecified()) && Listen::Tcp(address).overlaps(listen)
     };
-    match (server, listen) {
-        (Address::Socket(server), Listen::Tcp(listen)) => same(server.ip(), server.port(), listen),
-        (Address::Name { host, port }, Listen::Tcp(listen)) if host == "localhost" => {
-            let ip = listen.ip().to_canonical();
-            port == &listen.port() && (ip.is_loopback() || ip.is_unspecified())
+    match server {
+        Address::Socket(server) => comes_in(*server),
+        Address::Name { host, port } if host == "localhost" => {
+            comes_in((Ipv4Addr::LOCALHOST, *port).into()) || comes_in((Ipv6Addr::LOCALHOST, *port).into())
         }
-        (Address::Unix(server), Listen::Unix(listen)) => server == listen,
-        _ => false,
+        Address::Unix(path) => Listen::Unix(path.clone()).overlaps(listen),
+        Address::Name { .. } | Address::Srv(_) => false,
     }
 }

@@ -26,15 +26,16 @@ pub fn shadows(routes: &[RoutePlan]) -> Vec<(usize, usize)> {
     let shadow = |(at, route): (usize, &RoutePlan)| {
         let same_path = alike.get(&route.matcher.path).into_iter().flatten();
         let mut others = broad.iter().chain(same_path).filter(|other| **other != at);
-        let hides = |other: &RoutePlan, index: usize| {
-            takes(&other.matcher, &route.matcher) && goes_before((other, index), (route, at))
+        let hides = |other: &&usize| {
+            let found = routes.get(**other);
+            found.is_some_and(|found| {
+                takes(&found.matcher, &route.matcher) && goes_before((found, **other), (route, at))
+            })
         };
-        let hides_at = |index: &&usize, wanted: &dyn Fn(&RoutePlan) -> bool| {
-            routes.get(**index).is_some_and(|other| wanted(other) && hides(other, **index))
-        };
+        let is_level =
+            |other: &&usize| routes.get(**other).is_some_and(|found| found.priority == route.priority);
         // One that does it without a priority is named first: it does so when the others are gone, too.
-        let by = others.clone().find(|index| hides_at(index, &|other| other.priority == route.priority));
-        let by = by.or_else(|| others.find(|index| hides_at(index, &|_| true)));
+        let by = others.clone().filter(is_level).find(hides).or_else(|| others.find(hides));
         by.map(|by| (at, *by))
     };
     routes.iter().enumerate().filter_map(shadow).collect()
