@@ -1,6 +1,7 @@
 //! Draft → Plan: names resolved, defaults filled, every filter built once to prove that it can be.
 
 use crate::args::{Registry, Scene};
+use crate::choosing;
 use crate::circle;
 use crate::directives::{Form, Scope};
 use crate::draft::Draft;
@@ -57,7 +58,8 @@ pub fn check(
         scene.findings.error(span, wrong.reason).maybe_hint(wrong.hint);
     }
     let pools = pools.into_plans();
-    warn_of_circles(&sites, &spans, &pools, scene.findings);
+    warn_of_sites(&sites, &spans, &pools, scene.findings);
+    choosing::warn_of_zones(drafts, settings.zone.as_deref(), scene.findings);
     Plan { settings, pools, sites }
 }
 
@@ -65,8 +67,8 @@ fn blocks<'d>(top: &[(&'d Draft, &'static Form)], name: &str) -> impl Iterator<I
     top.iter().filter(move |(draft, _)| &*draft.name == name).filter_map(|(draft, _)| draft.block.as_deref())
 }
 
-/// Tells of sites, written at `spans`, whose requests come back to them.
-fn warn_of_circles(sites: &[SitePlan], spans: &[Span], pools: &[PoolPlan], findings: &mut Findings) {
+/// Tells of sites, written at `spans`, whose requests come back to them, or whose pools know each other's clients no more.
+fn warn_of_sites(sites: &[SitePlan], spans: &[Span], pools: &[PoolPlan], findings: &mut Findings) {
     if findings.any_error() {
         return;
     }
@@ -75,6 +77,12 @@ fn warn_of_circles(sites: &[SitePlan], spans: &[Span], pools: &[PoolPlan], findi
         if let Some(server) = circle::server_of_itself(site, &by_name) {
             let reason = format!("this site forwards to {server}, where it listens itself");
             findings.warning(*span, reason).hint("a request may come back to it again and again");
+        }
+        if let Some((one, other, cookie)) = choosing::same_cookie(site, &by_name) {
+            let reason = format!("pools `{one}` and `{other}` of this site use the same cookie `{cookie}`");
+            findings
+                .warning(*span, reason)
+                .hint("a client of both keeps the server of neither: name them differently");
         }
     }
 }

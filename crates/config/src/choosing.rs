@@ -1,11 +1,14 @@
 //! How a pool chooses, whatever its policy: `sticky`, `slow-start`, `keep`, and the zone of a server.
 
 use crate::args::Scene;
-use crate::draft::Draft;
+use crate::draft::{Draft, Value};
+use crate::findings::Findings;
+use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use crate::values;
-use portunus_relay::plan::{Keep, SameSite, SlowStart, Sticky};
+use portunus_relay::plan::{Keep, PoolPlan, SameSite, SitePlan, SlowStart, Sticky};
 use portunus_relay::sticky;
+use std::collections::HashMap;
 
 /// What is written of it in one pool.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +97,57 @@ pub fn zone(text: &str) -> Result<String, Wrong> {
         1..=64 if text.bytes().all(fits) => Ok(text.to_owned()),
         _ => Err(Wrong::new("is not the name of a zone")
             .hint("letters, digits, `-`, `_` and `.` can stand in one")),
+    }
+}
+
+/// Two pools of a site whose clients are to come back by the same cookie, and its name: each takes the other's for a forged one.
+pub fn same_cookie<'p>(
+    site: &SitePlan,
+    pools: &HashMap<&str, &'p PoolPlan>,
+) -> Option<(&'p str, &'p str, &'p str)> {
+    let mut owners = HashMap::new();
+    let used = site.routes.iter().flat_map(|route| &route.forward);
+    let pools = used.filter_map(|forward| pools.get(&*forward.pool).copied());
+    pools.filter_map(|pool| Some((pool, &*pool.sticky.as_ref()?.cookie))).find_map(|(pool, cookie)| {
+        let first = *owners.entry(cookie).or_insert(&*pool.name);
+        (first != pool.name).then_some((first, &*pool.name, cookie))
+    })
+}
+
+/// Tells of zones that change nothing: servers stand in some and the proxy in none, or no server stands where the proxy does.
+pub fn warn_of_zones(drafts: &[Draft], own: Option<&str>, findings: &mut Findings) {
+    if findings.any_error() {
+        return;
+    }
+    let mut zones = Vec::new();
+    gather_zones(drafts, &mut zones);
+    let named = |zone: &&Value| own == Some(&*zone.text.value);
+    match (own, zones.first()) {
+        (None, Some(first)) => {
+            findings
+                .warning(first.span, "the zones of servers count for nothing: this proxy stands in none")
+                .hint("`zone NAME`, outside every block, says where it stands");
+        }
+        (Some(own), Some(first)) if !zones.iter().any(named) => {
+            let ours =
+                drafts.iter().find(|draft| &*draft.name == "zone").and_then(|draft| draft.words.first());
+            let others = zones.iter().map(|zone| &*zone.text.value);
+            findings
+                .warning(
+                    ours.map_or(first.span, |word| word.span),
+                    format!("no server stands in zone `{own}`"),
+                )
+                .maybe_hint(did_you_mean(own, others));
+        }
+        _ => {}
+    }
+}
+
+fn gather_zones<'d>(drafts: &'d [Draft], zones: &mut Vec<&'d Value>) {
+    for draft in drafts {
+        let named = draft.options.iter().filter(|(name, _)| &*draft.name == "server" && &**name == "zone");
+        zones.extend(named.map(|(_, value)| value));
+        gather_zones(draft.block.as_deref().unwrap_or(&[]), zones);
     }
 }
 
