@@ -138,7 +138,7 @@ impl Accounts {
             }
             tokio::time::sleep(LOOK_PAUSE).await;
         }
-        Err(told("another program has been making it for a long time".to_owned()))
+        Err(told("it has been in the making for a long time, by another program or by the configuration before this one".to_owned()))
     }
 
     async fn open(&self, authority: &AcmeAuthority, acme: &Acme, web: &Web) -> Result<Account, Trouble> {
