@@ -65,6 +65,8 @@ pub struct Host {
 pub struct Live {
     /// Requests that are on it.
     pub in_flight: AtomicU32,
+    /// How many turns it has had among equals (`least-requests`), in parts of one.
+    pub turn: AtomicU64,
     /// Whether it may be chosen, and why not.
     pub standing: Standing,
     /// What ejection has counted against it.

@@ -4,7 +4,7 @@ use super::{Key, Pick};
 use crate::candidates::Candidate;
 use crate::entry::Entry;
 use crate::hosts::{HostId, HostSet, Hosts};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 pub(super) const ENTRY: Entry<dyn Pick> = Entry {
     name: "least-requests",
@@ -15,54 +15,43 @@ pub(super) const ENTRY: Entry<dyn Pick> = Entry {
     answers: false,
     build: |args| {
         crate::args::Reader::new(&[], args)?;
-        Ok(Box::new(LeastRequests::default()))
+        Ok(Box::new(LeastRequests))
     },
 };
 
-#[derive(Default)]
-struct LeastRequests {
-    turn: AtomicU64,
-}
+struct LeastRequests;
+
+/// How much of a host's turn it takes to be chosen among equals, for the lightest one; for the others it is less, by their weights.
+const TURN: u64 = 1 << 24;
 
 impl Pick for LeastRequests {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
         let candidates = hosts.candidates_for(tried, key.now, key.random);
-        let candidates = candidates.map(|one| (one.id, Load::of(&one)));
-        let (mut best, mut equal) = (None::<(HostId, Load)>, 0);
-        for (id, load) in candidates.clone() {
+        let candidates = candidates.map(|one| (one.id, Load::of(&one), &one.host.live.turn));
+        let (mut best, mut alike) = (None::<(HostId, Load)>, false);
+        let (mut lightest, mut latest) = (u64::MAX, 0);
+        for (id, load, turn) in candidates.clone() {
+            (lightest, latest) = (lightest.min(load.weight), latest.max(turn.load(Relaxed)));
             match best {
                 Some((_, least)) if least.is_less(load) => {}
-                Some((_, least)) if !load.is_less(least) => equal += load.weight,
-                _ => (best, equal) = (Some((id, load)), load.weight),
+                Some((_, least)) if !load.is_less(least) => alike = true,
+                _ => (best, alike) = (Some((id, load)), false),
             }
         }
         let (first, least) = best?;
-        if equal <= least.weight {
+        if !alike {
             return Some(first);
         }
-        let mut turn = spread(self.turn.fetch_add(1, Relaxed), equal);
-        let mut alike = candidates.filter(|(_, load)| !least.is_less(*load));
-        let chosen = alike.find(|(_, load)| {
-            let is_his = turn < load.weight;
-            turn = turn.saturating_sub(load.weight);
-            is_his
-        });
+        // Whoever was not among the equals for long, or is new, has lost his turns but for one.
+        let since = latest.saturating_sub(TURN);
+        let equals = candidates.filter(|(_, load, _)| !least.is_less(*load));
+        let next = equals.min_by_key(|(_, _, turn)| turn.load(Relaxed).max(since));
         // The counters go on while we look; when there are fewer equals by now, the first one is as good.
-        chosen.map(|(id, _)| id).or(Some(first))
+        let Some((id, load, turn)) = next else { return Some(first) };
+        let now = turn.load(Relaxed).max(since);
+        turn.store(now.saturating_add((TURN * lightest).div_ceil(load.weight.max(1))), Relaxed);
+        Some(id)
     }
-}
-
-/// A place below `all` for each number: each place once in `all` numbers, in steps of about the golden ratio, so that a heavy host gets its part in
-/// between those of the others, and not all of it in a row.
-fn spread(number: u64, all: u64) -> u64 {
-    let golden = (all as f64 * 0.618_033_988_75) as u64;
-    let step = (golden.max(1)..).find(|step| divisor(*step, all) == 1).unwrap_or(1);
-    (number % all).wrapping_mul(step) % all
-}
-
-/// The greatest common one.
-fn divisor(one: u64, other: u64) -> u64 {
-    if other == 0 { one } else { divisor(other, one % other) }
 }
 
 /// Requests for a weight; compared as fractions.
@@ -89,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_least_loaded_is_chosen() {
-        let (pick, hosts) = (LeastRequests::default(), hosts(&[1, 1, 2]));
+        let (pick, hosts) = (LeastRequests, hosts(&[1, 1, 2]));
         put(&hosts, &[1, 0, 3]);
         assert_eq!(pick.pick(&hosts, &key(), &HostSet::default()), Some(HostId(1)));
         put(&hosts, &[1, 1, 1]);
@@ -98,7 +87,7 @@ mod tests {
 
     #[test]
     fn equals_take_turns() {
-        let (pick, hosts) = (LeastRequests::default(), hosts(&[1, 1, 1]));
+        let (pick, hosts) = (LeastRequests, hosts(&[1, 1, 1]));
         put(&hosts, &[0, 5, 0]);
         let turns: Vec<_> =
             (0..4).map(|_| pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0).collect();
@@ -107,7 +96,7 @@ mod tests {
 
     #[test]
     fn one_client_alone_is_served_by_the_weights() {
-        let (pick, hosts) = (LeastRequests::default(), hosts(&[1, 2, 1]));
+        let (pick, hosts) = (LeastRequests, hosts(&[1, 2, 1]));
         let mut counts = [0; 3];
         for _ in 0..40 {
             counts[pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0 as usize] += 1;
@@ -118,11 +107,50 @@ mod tests {
     #[test]
     fn heavy_hosts_take_turns_too() {
         for weight in [2, 3, 24, 100, 120, 128, 999] {
-            let (pick, hosts) = (LeastRequests::default(), hosts(&[weight, weight]));
+            let (pick, hosts) = (LeastRequests, hosts(&[weight, weight]));
             let turns: Vec<_> =
                 (0..400).map(|_| pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0).collect();
             let longest = turns.chunk_by(|one, next| one == next).map(<[_]>::len).max();
             assert!(longest <= Some(3), "{weight}: {turns:?}");
         }
+    }
+
+    /// Serves `count` requests, `at_once` of them at a time, each as long as the others.
+    fn in_lockstep(weights: &[u32], at_once: usize, count: u32) -> Vec<u32> {
+        let (pick, hosts) = (LeastRequests, hosts(weights));
+        let (mut counts, mut open) = (vec![0; weights.len()], std::collections::VecDeque::new());
+        for _ in 0..count {
+            if open.len() == at_once {
+                let done: HostId = open.pop_front().unwrap();
+                hosts.get(done).unwrap().live.in_flight.fetch_sub(1, Relaxed);
+            }
+            let id = pick.pick(&hosts, &key(), &HostSet::default()).unwrap();
+            hosts.get(id).unwrap().live.in_flight.fetch_add(1, Relaxed);
+            counts[id.0 as usize] += 1;
+            open.push_back(id);
+        }
+        counts
+    }
+
+    #[test]
+    fn equals_take_turns_whoever_is_among_them() {
+        for hosts in 2..9 {
+            for at_once in 1..12 {
+                let counts = in_lockstep(&vec![1; hosts], at_once, 10_000);
+                let each = 10_000 / hosts as u32;
+                assert!(counts.iter().all(|count| count.abs_diff(each) <= 2), "{at_once}: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_new_or_was_busy_for_long_has_a_turn_of_his_own_and_no_more() {
+        let (pick, hosts) = (LeastRequests, hosts(&[1, 1, 1]));
+        let next = || pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0;
+        put(&hosts, &[0, 0, 5]);
+        (0..1000).for_each(|_| _ = next());
+        put(&hosts, &[0, 0, 0]);
+        let turns: Vec<_> = (0..30).map(|_| next()).collect();
+        assert!(turns.iter().filter(|turn| **turn == 2).count() <= 12, "{turns:?}");
     }
 }
