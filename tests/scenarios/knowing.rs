@@ -129,6 +129,25 @@ fn t12_a_frozen_origin_is_ejected_and_back_soon_after_it_continues() {
 }
 
 #[test]
+fn t12_a_frozen_origin_is_found_by_clients_that_come_one_by_one_and_give_up() {
+    let (frozen, flag) = freezable();
+    let good = Origin::serve(answer);
+    let proxy = pool(&[&frozen, &good], "");
+    flag.store(true, SeqCst);
+    let ask = || {
+        let mut client = proxy.client().patience(Duration::from_millis(300));
+        let _ = client.send(get("alone")).try_response("GET");
+        client.reset(); // at once, and not after half of it has been closed for a while
+    };
+    eventually("an ejection", PATIENCE * 3, || {
+        ask();
+        (state(&proxy, &frozen).0 == "ejected").then_some(())
+    });
+    assert_eq!(state(&proxy, &frozen).1, "timeouts");
+    flag.store(false, SeqCst);
+}
+
+#[test]
 fn statuses_of_a_gateway_count_for_the_rate_and_500_does_not() {
     let bad = Origin::serve(|request| match request.target.as_str() {
         "/500" => Answer::status(500, b""),

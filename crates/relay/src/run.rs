@@ -3,6 +3,7 @@
 use crate::breaker::spread::Spread;
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
+use crate::hosts::Host;
 use crate::plan::{Hedge, InFlight, Listen};
 use crate::pool::HostPool;
 use crate::pool::h2::Bounds;
@@ -212,10 +213,9 @@ impl RunPool {
     /// Looks, once a second, whether one of its hosts gives no answers while others do.
     pub fn look_for_silence(&self, pool: &Pool, now: Tick) {
         let answered = self.hosts.iter().filter(|host| host.has_answered(now)).count();
-        if answered > 0 {
-            let hosts = pool.hosts.iter().filter(|(_, host)| host.live.silence.is_long(now));
-            hosts.for_each(|(_, host)| pool.judge.suspect(host));
-        }
+        let last = pool.live.answered(answered > 0, now);
+        let silent = |host: &Host| host.live.silence.is_long(host.in_flight(), last, now);
+        pool.hosts.iter().filter(|(_, host)| silent(host)).for_each(|(_, host)| pool.judge.suspect(host));
     }
 
     /// Tells the budget, which all workers share, of the requests it has not heard of.

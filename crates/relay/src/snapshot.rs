@@ -134,9 +134,17 @@ pub struct PoolLive {
     pub pace: Pace,
     /// Until when one of its hosts asked to be left alone, in microseconds of a [`Tick`].
     rests_until: AtomicU64,
+    /// When one of its hosts was last known to have answered, likewise.
+    answered: AtomicU64,
 }
 
 impl PoolLive {
+    /// When one of its hosts was last known to have answered; `again`: one has now.
+    pub fn answered(&self, again: bool, now: Tick) -> Tick {
+        let last = if again { now.0 } else { 0 };
+        Tick(self.answered.fetch_max(last, Relaxed).max(last))
+    }
+
     /// Until when one of its hosts asked to be left alone.
     pub fn rest_until(&self) -> Tick {
         Tick(self.rests_until.load(Relaxed))

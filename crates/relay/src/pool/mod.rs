@@ -13,7 +13,6 @@ use crate::hosts::Host;
 use crate::link::{H2, Link};
 use crate::net::{Front, Stream};
 use crate::plan::{KeepAlive, Protocol};
-use crate::silence;
 use h2::{Place, Shares};
 use portunus_message::{Crime, Error, Limits, Phase, Side, Tick};
 use portunus_wire::preface::Preface;
@@ -313,7 +312,7 @@ impl HostPool {
     pub fn has_answered(&self, now: Tick) -> bool {
         let answers = self.cells.duration.borrow().counts.iter().sum();
         let answered = self.answers_seen.replace(answers) != answers;
-        self.host.live.silence.hear(answered, self.host.in_flight() >= silence::BUSY, now);
+        self.host.live.silence.hear(answered, self.host.in_flight(), now);
         answered
     }
 
