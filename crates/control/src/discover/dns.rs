@@ -64,6 +64,17 @@ impl Drop for Task {
     }
 }
 
+/// What the log was last told of a name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It can be resolved.
+    All,
+    /// Some of it.
+    Part,
+    /// It cannot.
+    Nothing,
+}
+
 /// Resolves one name again and again, and tells of every other set of addresses.
 async fn keep(
     name: Address,
@@ -72,7 +83,7 @@ async fn keep(
     tell: mpsc::Sender<(Address, Vec<Found>)>,
     supervisor: Arc<Supervisor>,
 ) {
-    let (mut failing, mut failures, mut targets) = (false, 0u32, Targets::new());
+    let (mut told, mut failures, mut targets) = (Told::All, 0u32, Targets::new());
     loop {
         let known = supervisor.running().snapshot.members().found.get(&name).cloned().unwrap_or_default();
         let place = room.acquire().await;
@@ -83,13 +94,14 @@ async fn keep(
         let pause = match result {
             Ok(Resolved { found, ttl, missing }) => {
                 match &missing {
-                    Some(reason) if !failing => {
+                    Some(reason) if told != Told::Part => {
                         log::warn(format_args!("not all of {name} can be resolved: {reason}"));
                     }
-                    None if failing => log::info(format_args!("{name} is resolved again")),
+                    None if told != Told::All => log::info(format_args!("{name} is resolved again")),
                     _ => {}
                 }
-                (failing, failures) = (missing.is_some(), 0);
+                told = if missing.is_some() { Told::Part } else { Told::All };
+                failures = 0;
                 let ttl = if missing.is_some() { ttl.min(FAILED_PAUSE_MAX) } else { ttl };
                 if found != known {
                     let texts: Vec<_> = found.iter().map(|found| found.address.to_string()).collect();
@@ -101,14 +113,14 @@ async fn keep(
                 ttl
             }
             Err(reason) => {
-                if !failing {
+                if told != Told::Nothing {
                     let kept = match known.len() {
                         0 => "it has no address yet".to_owned(),
                         count => format!("its last {count} addresses are kept"),
                     };
                     log::warn(format_args!("{name} cannot be resolved: {reason}; {kept}"));
                 }
-                (failing, failures) = (true, failures.saturating_add(1));
+                (told, failures) = (Told::Nothing, failures.saturating_add(1));
                 FAILED_PAUSE.saturating_mul(failures).min(FAILED_PAUSE_MAX)
             }
         };

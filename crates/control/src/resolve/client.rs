@@ -3,6 +3,7 @@
 use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use portunus_relay::plan;
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -39,7 +40,7 @@ pub enum Family {
 }
 
 /// One SRV record (RFC 2782).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Lower ones go first.
     pub priority: u16,
@@ -49,6 +50,13 @@ pub struct Service {
     pub port: u16,
     /// The name of the host.
     pub target: String,
+}
+
+impl Service {
+    /// Those that get the most requests go first.
+    fn place(&self) -> (u16, Reverse<u16>, &str, u16) {
+        (self.priority, Reverse(self.weight), &self.target, self.port)
+    }
 }
 
 /// Why there is no answer.
@@ -101,12 +109,14 @@ impl Resolver {
 
     /// The addresses of a host.
     pub async fn addresses(&self, host: &str) -> Result<Answer, String> {
-        let known: Vec<_> = self.hosts.iter().filter(|(_, name)| name.eq_ignore_ascii_case(host)).collect();
+        // A name in an answer of DNS ends with a dot; in files they do not.
+        let plain = host.strip_suffix('.').unwrap_or(host);
+        let known: Vec<_> = self.hosts.iter().filter(|(_, name)| name.eq_ignore_ascii_case(plain)).collect();
         if !known.is_empty() {
             let addresses = known.iter().map(|(address, _)| *address).collect();
             return Ok(Answer { addresses, ttl: FILE_TTL, incomplete: None });
         }
-        if host == "localhost" || host.ends_with(".localhost") {
+        if plain == "localhost" || plain.ends_with(".localhost") {
             // RFC 6761 §6.3: never asked of a server.
             let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
             return Ok(Answer { addresses, ttl: FILE_TTL, incomplete: None });
@@ -127,7 +137,7 @@ impl Resolver {
         Err(last)
     }
 
-    /// The SRV records of a name, and how long they hold.
+    /// The SRV records of a name, those that get the most requests first, and how long they hold.
     pub async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), String> {
         let name = Name::from_ascii(absolute(name)).map_err(|error| error.to_string())?;
         let said = |failure| match failure {
@@ -144,7 +154,11 @@ impl Resolver {
             }),
             _ => None,
         });
-        Ok((services.take(SERVICES_MAX).collect(), ttl))
+        let mut services: Vec<Service> = services.collect();
+        // Answers come in any order, and the same ones shall mean the same.
+        services.sort_by(|one, other| one.place().cmp(&other.place()));
+        services.truncate(SERVICES_MAX);
+        Ok((services, ttl))
     }
 
     /// The names that may be meant, as resolv.conf(5) has it: a short one is first looked for in the search list.
@@ -318,6 +332,25 @@ mod tests {
         let answer = resolver.addresses("WEB").await.unwrap();
         assert_eq!(answer.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
         assert_eq!(resolver.addresses("localhost").await.unwrap().addresses.len(), 2);
+        assert_eq!(
+            resolver.addresses("web.internal.").await.unwrap().addresses.len(),
+            1,
+            "as targets are called"
+        );
+        assert_eq!(resolver.addresses("localhost.").await.unwrap().addresses.len(), 2);
+    }
+
+    #[test]
+    fn the_services_that_get_the_most_go_first() {
+        let service = |priority, weight, target: &str| Service {
+            priority,
+            weight,
+            port: 80,
+            target: target.to_owned(),
+        };
+        let mut all = [service(1, 9, "a"), service(0, 0, "b"), service(0, 5, "d"), service(0, 5, "c")];
+        all.sort_by(|one, other| one.place().cmp(&other.place()));
+        assert_eq!(all.map(|one| one.target), ["c", "d", "b", "a"]);
     }
 
     #[test]

@@ -82,8 +82,7 @@ pub async fn resolve(
             (usable(&answer, &known)?.into_iter().map(one).collect(), None, answer.ttl)
         }
         Address::Srv(name) => {
-            let (mut services, mut ttl) = resolver.services(name).await?;
-            services.sort(); // answers come in any order, and the same ones shall mean the same
+            let (services, mut ttl) = resolver.services(name).await?;
             if services.is_empty() {
                 return Err("the service is not there".into());
             }
@@ -110,7 +109,8 @@ pub async fn resolve(
     Ok(Resolved { found: found.into_iter().take(ADDRESSES_MAX).collect(), ttl, missing })
 }
 
-/// What all targets of a service stand for, in their order. They are asked for together: one that nobody answers for keeps none waiting.
+/// What all targets of a service stand for, in their order. They are asked for together, so that those that nobody answers for
+/// cost the time of one.
 async fn all(resolver: &Resolver, services: &[Service]) -> Vec<Result<Answer, String>> {
     let mut answers = vec![Err("it was not asked for".to_owned()); services.len()];
     for (some, places) in services.chunks(ADDRESSES_MAX).zip(answers.chunks_mut(ADDRESSES_MAX)) {

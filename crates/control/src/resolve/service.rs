@@ -23,27 +23,32 @@ pub fn settle(
     let weigh = weighing(services.iter().map(|service| service.weight));
     let mut taken = BTreeSet::new();
     let mut found = BTreeSet::new();
-    let mut add = |service: &Service, ips: &[IpAddr]| {
-        let (weight, backup) = (weigh(service.weight), Some(service.priority) > first);
-        for address in ips.iter().map(|ip| SocketAddr::new(*ip, service.port)) {
+    // One of each target, then the next of each: there is only so much room. What two targets share has the larger weight, which goes first.
+    let mut add = |offers: &[(&Service, Vec<IpAddr>)]| {
+        let most = offers.iter().map(|(_, ips)| ips.len()).max().unwrap_or(0);
+        for (service, ips) in
+            (0..most).flat_map(|at| offers.iter().map(move |(service, ips)| (service, ips.get(at))))
+        {
+            let Some(address) = ips.map(|ip| SocketAddr::new(*ip, service.port)) else { continue };
             if taken.len() < ADDRESSES_MAX && taken.insert(address) {
+                let (weight, backup) = (weigh(service.weight), Some(service.priority) > first);
                 found.insert(Found { address, weight, backup });
             }
         }
     };
     let before = std::mem::take(targets);
-    let mut orphans = Vec::new();
+    let (mut live, mut orphans, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for (service, answer) in services.iter().zip(answers) {
         match answer {
             Ok(mut ips) => {
                 ips.sort_unstable();
-                add(service, &ips);
-                targets.insert(key(service), ips);
+                targets.insert(key(service), ips.clone());
+                live.push((service, ips));
             }
             Err(reason) => orphans.push((service, reason)),
         }
     }
-    // What is alive goes first: there is only so much room.
+    add(&live);
     let mut missing = None;
     orphans.retain(|(service, _)| !targets.contains_key(&key(service)));
     for (service, reason) in orphans {
@@ -56,9 +61,10 @@ pub fn settle(
             count => format!("its last {count} are kept"),
         };
         missing.get_or_insert(format!("{}: {reason}; {kept_too}", service.target));
-        add(service, &kept);
-        targets.insert(key(service), kept);
+        targets.insert(key(service), kept.clone());
+        lost.push((service, kept));
     }
+    add(&lost);
     (found, missing)
 }
 
@@ -157,6 +163,23 @@ mod tests {
         let _ = settle(&both, vec![at("10.0.0.1"), at("10.0.0.1")], &mut targets, &[]);
         let (found, missing) = settle(&both, vec![at("10.0.0.2"), gone()], &mut targets, &[]);
         assert_eq!((ips(&found).as_str(), missing), ("10.0.0.2", None));
+    }
+
+    #[test]
+    fn each_target_has_an_address_before_one_has_two() {
+        let many = (0..ADDRESSES_MAX).map(|number| format!("10.0.0.{number}")).collect::<Vec<_>>().join(" ");
+        let both = [service("a", 1), service("b", 1)];
+        let (found, _) = settle(&both, vec![at(&many), at("10.1.0.1")], &mut Targets::new(), &[]);
+        assert_eq!(found.len(), ADDRESSES_MAX);
+        assert!(ips(&found).ends_with(" 10.1.0.1"));
+    }
+
+    #[test]
+    fn what_two_targets_share_has_the_larger_weight() {
+        let three = [service("c", 10), service("b", 10), service("a", 0)];
+        let answers = vec![at("10.0.0.1"), at("10.0.0.2"), at("10.0.0.1")];
+        let (found, _) = settle(&three, answers, &mut Targets::new(), &[]);
+        assert!(found.len() == 2 && found.iter().all(|one| one.weight == 1000), "{found:?}");
     }
 
     #[test]
