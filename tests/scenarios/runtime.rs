@@ -147,6 +147,9 @@ fn what_shall_be_kept_holds_after_the_next_start() {
     drop(first);
     let second = Proxy::start(&text);
     assert_eq!(shares(&second, [&one, &two, &three], 10), [0, 5, 5]);
+    let run = second.command(&["remove", "p", &three.to_string()]).expect(0);
+    assert!(run.stdout.contains("at the next start it is again as it was kept"), "{}", run.stdout);
+    second.command(&["add", "p", &three.to_string()]).expect(0);
     second.command(&["undrain", "p", &one.to_string(), "--persist"]).expect(0);
     second.command(&["remove", "p", &three.to_string(), "--persist"]).expect(0);
     drop(second);

@@ -124,7 +124,7 @@ fn load_into(
 ) -> Result<Loaded, Mistakes> {
     let mut sources = Sources::default();
     let mut findings = Findings::default();
-    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+    if is_json(text) {
         let plan = json::read(name, text, registry, &mut sources, &mut outside, &mut findings);
         return finish(plan, sources, outside, findings);
     }
@@ -134,6 +134,11 @@ fn load_into(
         false => check::check(&drafts, registry, &mut outside, &mut findings),
     };
     finish(plan, sources, outside, findings)
+}
+
+/// Whether `text` is a plan in JSON, and not in the block language.
+pub fn is_json(text: &str) -> bool {
+    text.trim_start_matches('\u{feff}').trim_start().starts_with('{')
 }
 
 fn finish(

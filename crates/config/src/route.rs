@@ -15,6 +15,8 @@ use crate::shadow;
 use crate::values;
 use portunus_message::target::TargetError;
 use portunus_message::{Limits, Method, Target};
+use portunus_relay::entry::Entry;
+use portunus_relay::filter::Filter;
 use portunus_relay::plan::{Directive, Forward, Matcher, PathMatch, RoutePlan, ValueMatch, ValueTest};
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -53,12 +55,14 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
     let mut limits = outer.limits.clone();
     let mut again = outer.again.for_route();
     let mut forwards = Forwards::default();
-    let mut answers = false;
+    let mut answer = Answer::default();
     let mut seen = Seen::default();
     for draft in draft.block.as_deref().unwrap_or(&[]) {
         match scene.find(draft, Scope::Route, &mut seen) {
             Found::Filter(entry) => {
-                answers |= entry.answers;
+                if !answer.is_met_by(entry, draft, scene) && answer.there_is() {
+                    answer.is_before(draft.span, scene);
+                }
                 filters.extend(scene.build(entry, draft));
             }
             Found::Form(form) if form.name == "proxy" => forwards.read(draft, pools, scene),
@@ -71,7 +75,8 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
         }
     }
     // Where something in it was wrong already, nothing is known about what it does.
-    if !answers && !forwards.any && draft.block.is_some() && scene.findings.errors() == before {
+    answer.is_beside(&forwards, scene);
+    if !answer.there_is() && !forwards.any && draft.block.is_some() && scene.findings.errors() == before {
         let reason = "this route does nothing: it has no `proxy`, and no filter in it answers";
         scene.findings.error(draft.span, reason).hint("write `proxy 127.0.0.1:3000` in it");
     }
@@ -79,6 +84,47 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
     let forwarding = forwards.finish(scene);
     let read = Read { matcher, priority, filters, forwarding, again, limits };
     (scene.findings.errors() == before).then_some(read)
+}
+
+/// The first filter of a block that answers every request, so that nothing comes to what is behind it.
+#[derive(Default)]
+pub struct Answer {
+    by: Option<&'static str>,
+}
+
+impl Answer {
+    /// Whether there is one.
+    pub fn there_is(&self) -> bool {
+        self.by.is_some()
+    }
+
+    /// Whether `draft`, which asks for this filter, is the first one.
+    pub fn is_met_by(&mut self, entry: &Entry<dyn Filter>, draft: &Draft, scene: &mut Scene<'_, '_>) -> bool {
+        if !entry.answers {
+            return false;
+        }
+        if self.there_is() {
+            self.is_before(draft.span, scene);
+            return true;
+        }
+        self.by = Some(entry.name);
+        true
+    }
+
+    /// Nothing comes to what stands at `span`.
+    pub fn is_before(&self, span: Span, scene: &mut Scene<'_, '_>) {
+        if let Some(name) = self.by {
+            let reason = format!("no request gets here: the `{name}` beside it answers them all");
+            scene.findings.warning(span, reason);
+        }
+    }
+
+    /// Nothing is forwarded where everything is answered.
+    pub fn is_beside(&self, forwards: &Forwards, scene: &mut Scene<'_, '_>) {
+        if let Some(span) = forwards.span {
+            self.is_before(span, scene);
+        }
+    }
 }
 
 /// The `proxy` statements that stand side by side.

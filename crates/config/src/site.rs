@@ -10,7 +10,7 @@ use crate::findings::Span;
 use crate::outside::Wrong;
 use crate::place::{Found, Seen};
 use crate::pool::Pools;
-use crate::route::{self, Forwards, Routes};
+use crate::route::{self, Answer, Forwards, Routes};
 use crate::settings;
 use crate::tls::Tls;
 use crate::values;
@@ -89,12 +89,16 @@ pub fn read(
     let mut seen = Seen::default();
     let mut listen = Listens::default();
     let mut forwards = Forwards::default();
+    let mut answer = Answer::default();
     let mut again = OfRoute::default();
     let mut routes = Vec::new();
     let mut tls = Tls::default();
     for draft in block {
         match scene.find(draft, Scope::Site, &mut seen) {
-            Found::Filter(entry) => filters.add(scene.build(entry, draft), entry.answers),
+            Found::Filter(entry) => {
+                answer.is_met_by(entry, draft, scene);
+                filters.add(scene.build(entry, draft), entry.answers);
+            }
             Found::Form(form) => match form.name {
                 "listen" => listen.read(draft, scene),
                 "tls" => tls.read(draft, scene),
@@ -123,6 +127,7 @@ pub fn read(
             all.add(read, draft.span, scene);
         }
     }
+    answer.is_beside(&forwards, scene);
     let does_something = filters.answers || forwards.any;
     let span = forwards.span.unwrap_or(draft.span);
     if does_something {

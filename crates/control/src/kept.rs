@@ -31,6 +31,11 @@ pub fn kept(directory: Option<&PathBuf>) -> BTreeMap<String, BTreeMap<Address, W
     wishes
 }
 
+/// What is kept of one host, if anything is that can be read.
+pub fn kept_of(directory: &Path, pool: &str, address: &Address) -> Option<Wish> {
+    read(directory).ok()?.get(pool)?.get(&address.to_string()).copied()
+}
+
 fn read(directory: &Path) -> io::Result<Kept> {
     match std::fs::read(directory.join(FILE)) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
@@ -71,7 +76,9 @@ mod tests {
         let wish = Wish { weight: Some(3), drain: true, member: Some(Membership::Added { backup: true }) };
         keep(&directory, "web", &address, wish).unwrap();
         assert_eq!(kept(Some(&directory)).get("web").and_then(|hosts| hosts.get(&address)), Some(&wish));
+        assert_eq!(kept_of(&directory, "web", &address), Some(wish));
         keep(&directory, "web", &address, Wish::default()).unwrap();
+        assert_eq!(kept_of(&directory, "web", &address), None);
         assert!(kept(Some(&directory)).is_empty());
         std::fs::write(directory.join(FILE), "broken").unwrap();
         assert!(kept(Some(&directory)).is_empty());

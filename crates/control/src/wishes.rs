@@ -2,7 +2,7 @@
 
 use crate::apply::{Running, Supervisor, Trouble};
 use crate::described::{Described, OnlyIf, described};
-use crate::kept::keep;
+use crate::kept::{keep, kept_of};
 use crate::observe::log;
 use portunus_relay::members::{Members, Membership, Wish};
 use portunus_relay::plan::{Address, PoolPlan};
@@ -164,7 +164,12 @@ fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<Ma
             Refused::Unkept(format!("cannot keep it in {}: {error}", directory.display()))
         })?;
     }
-    let said = told(&change.pool, &address, change, wish);
+    let mut said = told(&change.pool, &address, change, wish);
+    let directory = running.snapshot.plan().settings.state.as_deref();
+    let kept = directory.and_then(|directory| kept_of(directory, &change.pool, &address));
+    if kept.is_some_and(|kept| kept != wish) {
+        said.push_str("; at the next start it is again as it was kept (`--persist` keeps this)");
+    }
     Ok(Made { said, host: described(plan, members, &address) })
 }
 

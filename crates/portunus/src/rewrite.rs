@@ -19,12 +19,14 @@ pub fn format(config: Option<&Path>, file: Option<&Path>, write: bool) -> Result
         let mut text = String::new();
         let read = std::io::stdin().lock().take(FILE_BYTES_MAX).read_to_string(&mut text);
         read.map_err(|error| Exit::failed(format_args!("cannot read standard input: {error}")))?;
+        not_json(&text, "standard input")?;
         return say(&portunus_config::format("standard input", &text)?);
     }
     let path = find_config(file.or(config))?;
     let name = path.display().to_string();
     let old = std::fs::read_to_string(&path)
         .map_err(|error| Exit::config(format_args!("cannot read {name}: {error}")))?;
+    not_json(&old, &name)?;
     let new = portunus_config::format(&name, &old)?;
     match (write, new == old) {
         (false, _) => say(&new),
@@ -33,6 +35,14 @@ pub fn format(config: Option<&Path>, file: Option<&Path>, write: bool) -> Result
             replace(&path, &new).map_err(|error| Exit::failed(format_args!("cannot write {name}: {error}")))
         }
     }
+}
+
+/// JSON has no usual form here.
+fn not_json(text: &str, name: &str) -> Result<(), Exit> {
+    if !portunus_config::is_json(text) {
+        return Ok(());
+    }
+    Err(Exit::config(format_args!("{name} is JSON; `fmt` is for files in the language of blocks")))
 }
 
 /// The new text takes the old one's place at once, so that a reload never sees half of it. Whoever could read the file can
@@ -73,6 +83,11 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, chown};
+
+    #[test]
+    fn json_is_told_apart() {
+        assert!(not_json("\u{feff} {\"sites\": []}", "a").is_err() && not_json("site a { }", "a").is_ok());
+    }
 
     #[test]
     fn owner_group_and_mode_stay() {
