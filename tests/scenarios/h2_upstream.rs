@@ -610,10 +610,9 @@ fn a_server_taken_out_by_a_reload_ends_what_is_under_way() {
 }
 
 #[test]
-fn a_request_of_http_1_0_without_a_host_is_refused() {
+fn a_request_of_http_1_0_without_a_host_is_for_the_address_that_it_reached() {
     let origin = Origin::http2_says("two");
     let proxy = pool(&origin, "");
-    proxy.exchange("GET / HTTP/1.0\r\n\r\n").expect(400);
-    proxy.expect_reason("bad-host");
+    assert_eq!(proxy.exchange("GET / HTTP/1.0\r\n\r\n").expect(200).text(), "two");
     assert_eq!(proxy.exchange("GET / HTTP/1.0\r\nHost: a\r\n\r\n").expect(200).text(), "two");
 }

@@ -26,6 +26,19 @@ fn f8_the_origin_is_told_who_asks() {
 }
 
 #[test]
+fn a28_who_names_no_host_asks_for_the_address_that_he_reached() {
+    let origin = Origin::says("ok");
+    let proxy = Proxy::start(&portunus_tests::proxy::site(&format!("proxy {origin}")));
+    proxy.exchange("GET /p HTTP/1.0\r\n\r\n").expect(200);
+    let reached = proxy.address().to_string();
+    assert_eq!(origin.last().fields.one("host"), Some(&*reached));
+    let mut client = proxy.client();
+    client.exchange("GET /p HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").expect(200);
+    client.exchange("GET /p HTTP/1.0\r\nHost: a\r\n\r\n").expect(200);
+    assert_eq!(origin.last().fields.one("host"), Some("a"));
+}
+
+#[test]
 fn f8_what_a_client_pretends_is_deleted() {
     let request = told(
         "",

@@ -42,7 +42,7 @@ pub fn send(link: &mut Link, request: &Request, framing: Framing, close: bool) -
             h1.promise_body(framing);
         }
         Link::H2(h2) => {
-            // HTTP/1.0 knows requests without a host; HTTP/2 does not.
+            // A host that HTTP/1 knows may be none to HTTP/2.
             let head = head_of(request, framing).ok_or(Error::client(Phase::Head, Crime::BadHost))?;
             h2.ask(head, framing, request.websocket);
         }
