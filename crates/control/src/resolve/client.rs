@@ -4,7 +4,9 @@ use hickory_proto::op::{Message, MessageType, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use portunus_relay::plan;
 use std::cmp::Reverse;
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -68,6 +70,9 @@ enum Failure {
     Unknown(String),
 }
 
+/// The records of one kind and how long they hold, or why there are none.
+type Asked = Result<(Vec<RData>, Duration), Failure>;
+
 impl Resolver {
     /// As the settings say; `/etc/resolv.conf` and `/etc/hosts` are read anew.
     pub fn new(plan: &plan::Resolver) -> Resolver {
@@ -107,8 +112,9 @@ impl Resolver {
         self.servers = Some(servers);
     }
 
-    /// The addresses of a host.
-    pub async fn addresses(&self, host: &str) -> Result<Answer, String> {
+    /// The addresses of a host. `urgent`: nothing is known of it, so those of one family are given soon, for no time, though nobody has
+    /// said anything of the other one.
+    pub async fn addresses(&self, host: &str, urgent: bool) -> Result<Answer, String> {
         // A name in an answer of DNS ends with a dot; in files they do not.
         let plain = host.strip_suffix('.').unwrap_or(host);
         let known: Vec<_> = self.hosts.iter().filter(|(_, name)| name.eq_ignore_ascii_case(plain)).collect();
@@ -127,8 +133,12 @@ impl Resolver {
         let mut last = "there is no such name".to_owned();
         for name in self.candidates(host) {
             let name = Name::from_ascii(&name).map_err(|error| error.to_string())?;
-            let (four, six) = tokio::join!(self.ask(&name, RecordType::A), self.ask(&name, RecordType::AAAA));
+            let (four, six) = (self.ask(&name, RecordType::A), self.ask(&name, RecordType::AAAA));
+            let (four, six) = if urgent { soon(four, six, PATIENCE).await } else { tokio::join!(four, six) };
             match both(four, six) {
+                Ok(answer) if urgent && answer.incomplete.is_some() => {
+                    return Ok(Answer { ttl: Duration::ZERO, ..answer });
+                }
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Nothing(reason)) => last = reason,
                 Err(Failure::Unknown(reason)) => return Err(reason),
@@ -175,7 +185,7 @@ impl Resolver {
     }
 
     /// The records of one kind, from the first server that gives an answer.
-    async fn ask(&self, name: &Name, kind: RecordType) -> Result<(Vec<RData>, Duration), Failure> {
+    async fn ask(&self, name: &Name, kind: RecordType) -> Asked {
         let servers = self.servers.as_deref().unwrap_or(&[]);
         let mut reason = "there is no DNS server".to_owned();
         for server in servers.iter().cycle().take(ATTEMPTS.max(servers.len())) {
@@ -193,11 +203,32 @@ impl Resolver {
     }
 }
 
+/// What was asked of both families; when one has addresses the other one is not waited for any longer than that (as in RFC 8305 §3).
+async fn soon(
+    four: impl Future<Output = Asked>,
+    six: impl Future<Output = Asked>,
+    patience: Duration,
+) -> (Asked, Asked) {
+    let (mut four, mut six) = (pin!(four), pin!(six));
+    tokio::select! {
+        four = &mut four => {
+            let six = within(&four, six, patience).await;
+            (four, six)
+        }
+        six = &mut six => (within(&six, four, patience).await, six),
+    }
+}
+
+async fn within(first: &Asked, other: impl Future<Output = Asked>, patience: Duration) -> Asked {
+    if first.is_err() {
+        return other.await;
+    }
+    let late = |_| Err(Failure::Unknown("no answer came in time".into()));
+    tokio::time::timeout(patience, other).await.unwrap_or_else(late)
+}
+
 /// Both families together. Where one is unknown the other one is enough.
-fn both(
-    four: Result<(Vec<RData>, Duration), Failure>,
-    six: Result<(Vec<RData>, Duration), Failure>,
-) -> Result<Answer, Failure> {
+fn both(four: Asked, six: Asked) -> Result<Answer, Failure> {
     let incomplete = match (&four, &six) {
         (Err(Failure::Unknown(_)), Ok(_)) => Some(Family::V4),
         (Ok(_), Err(Failure::Unknown(_))) => Some(Family::V6),
@@ -216,7 +247,7 @@ fn both(
 }
 
 /// The data of this kind, and the shortest time that any record on the way to it holds.
-fn records(message: Message, kind: RecordType) -> Result<(Vec<RData>, Duration), Failure> {
+fn records(message: Message, kind: RecordType) -> Asked {
     let ttl = message.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
     let fits = message.answers.into_iter().filter(|record| record.record_type() == kind);
     let records: Vec<_> = fits.map(|record| record.data).collect();
@@ -294,6 +325,8 @@ fn parse_hosts(text: &str) -> Vec<(IpAddr, String)> {
 const DNS_PORT: u16 = 53;
 const ATTEMPTS: usize = 2;
 const ATTEMPT_TIME: Duration = Duration::from_secs(2);
+/// How long addresses of one family wait for those of the other one, when there are none yet.
+const PATIENCE: Duration = Duration::from_millis(250);
 const SERVERS_MAX: usize = 3;
 const SEARCH_MAX: usize = 6;
 const SERVICES_MAX: usize = 64;
@@ -329,15 +362,15 @@ mod tests {
     #[tokio::test]
     async fn the_file_of_hosts_goes_first() {
         let resolver = resolver("", "10.0.0.1 web Web.internal # c\n::1 web\nnonsense\n");
-        let answer = resolver.addresses("WEB").await.unwrap();
+        let answer = resolver.addresses("WEB", false).await.unwrap();
         assert_eq!(answer.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]);
-        assert_eq!(resolver.addresses("localhost").await.unwrap().addresses.len(), 2);
+        assert_eq!(resolver.addresses("localhost", false).await.unwrap().addresses.len(), 2);
         assert_eq!(
-            resolver.addresses("web.internal.").await.unwrap().addresses.len(),
+            resolver.addresses("web.internal.", false).await.unwrap().addresses.len(),
             1,
             "as targets are called"
         );
-        assert_eq!(resolver.addresses("localhost.").await.unwrap().addresses.len(), 2);
+        assert_eq!(resolver.addresses("localhost.", false).await.unwrap().addresses.len(), 2);
     }
 
     #[test]
@@ -380,5 +413,27 @@ mod tests {
         assert_eq!(both(some(), nothing()).unwrap().ttl, Duration::from_secs(7));
         assert_eq!(both(nothing(), nothing()), Err(Failure::Nothing("n".into())));
         assert_eq!(both(nothing(), unknown()), Err(Failure::Unknown("u".into())));
+    }
+
+    #[tokio::test]
+    async fn a_family_that_nobody_speaks_of_holds_up_no_other() {
+        let some = || Ok((vec![RData::A(Ipv4Addr::LOCALHOST.into())], Duration::from_secs(7)));
+        let none = || Err(Failure::Nothing("n".into()));
+        let never = std::future::pending::<Asked>;
+        let (four, six) = soon(async { some() }, never(), Duration::ZERO).await;
+        assert_eq!(both(four, six).unwrap().incomplete, Some(Family::V6));
+        let (four, six) = soon(never(), async { some() }, Duration::ZERO).await;
+        assert_eq!(both(four, six).unwrap().incomplete, Some(Family::V4));
+        let (said, heard) = tokio::sync::oneshot::channel::<()>();
+        let later = async {
+            heard.await.unwrap();
+            some()
+        };
+        let both_of = async { soon(async { none() }, later, Duration::ZERO).await };
+        let (answer, ()) = tokio::join!(both_of, async {
+            tokio::task::yield_now().await;
+            said.send(()).unwrap();
+        });
+        assert_eq!(answer, (none(), some()), "that one has none is no reason to give the other one up");
     }
 }

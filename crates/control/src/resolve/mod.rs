@@ -76,7 +76,7 @@ pub async fn resolve(
 ) -> Result<Resolved, String> {
     let (found, missing, ttl) = match name {
         Address::Name { host, port } => {
-            let answer = resolver.addresses(host).await?;
+            let answer = resolver.addresses(host, known.is_empty()).await?;
             let known: Vec<_> = known.iter().map(|found| found.address.ip()).collect();
             let one = |ip| Found { address: SocketAddr::new(ip, *port), weight: 1, backup: false };
             (usable(&answer, &known)?.into_iter().map(one).collect(), None, answer.ttl)
@@ -87,7 +87,7 @@ pub async fn resolve(
                 return Err("the service is not there".into());
             }
             let mut answers = Vec::with_capacity(services.len());
-            for (service, answer) in services.iter().zip(all(resolver, &services).await) {
+            for (service, answer) in services.iter().zip(all(resolver, &services, known.is_empty()).await) {
                 let ips = answer.and_then(|answer| {
                     let ips = usable(&answer, &service::last(service, targets, known))?;
                     if ips.is_empty() {
@@ -111,13 +111,13 @@ pub async fn resolve(
 
 /// What all targets of a service stand for, in their order. They are asked for together, so that those that nobody answers for
 /// cost the time of one.
-async fn all(resolver: &Resolver, services: &[Service]) -> Vec<Result<Answer, String>> {
+async fn all(resolver: &Resolver, services: &[Service], urgent: bool) -> Vec<Result<Answer, String>> {
     let mut answers = vec![Err("it was not asked for".to_owned()); services.len()];
     for (some, places) in services.chunks(ADDRESSES_MAX).zip(answers.chunks_mut(ADDRESSES_MAX)) {
         let mut asked = JoinSet::new();
         for (at, service) in some.iter().enumerate() {
             let (resolver, target) = (resolver.clone(), service.target.clone());
-            asked.spawn(async move { (at, resolver.addresses(&target).await) });
+            asked.spawn(async move { (at, resolver.addresses(&target, urgent).await) });
         }
         while let Some(Ok((at, answer))) = asked.join_next().await {
             if let Some(place) = places.get_mut(at) {
