@@ -214,7 +214,7 @@ impl RunPool {
     pub fn look_for_silence(&self, pool: &Pool, now: Tick) {
         let answered = self.hosts.iter().filter(|host| host.has_answered(now)).count();
         let last = pool.live.answered(answered > 0, now);
-        let silent = |host: &Host| host.live.silence.is_long(host.in_flight(), last, now);
+        let silent = |host: &Host| host.live.silence.is_long(host.in_flight(), last);
         pool.hosts.iter().filter(|(_, host)| silent(host)).for_each(|(_, host)| pool.judge.suspect(host));
     }
 

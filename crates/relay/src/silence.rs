@@ -12,42 +12,77 @@ const DOUBLINGS_MAX: u32 = 6;
 const BUSY: u32 = 5;
 /// and has to be longer.
 const LEAST_OF_FEW: Duration = Duration::from_secs(10);
-/// After so long a silence without any request there is nothing left of it.
+/// How much is counted at most from one time that is heard to the next.
+const STEP_MAX: Duration = Duration::from_millis(1500);
+/// After so long without any request there is nothing left of it.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// How long a host has been silent, as all workers together have found.
 #[derive(Debug, Default)]
 pub struct Silence {
-    /// In microseconds of a [`Tick`]; 0 while it is not. Requests that are given up by their clients are no answers.
+    /// Since when, in microseconds of a [`Tick`]; 0 while it is not.
     since: AtomicU64,
-    /// How often it has proved to be alive since its last answer.
-    proofs: AtomicU32,
+    /// When it was last heard that it has requests,
+    last: AtomicU64,
+    /// and how many it has, as was heard last.
+    requests: AtomicU32,
+    /// How long it has had any. Those that are given up by their clients are no answers.
+    few: Watch,
+    /// How long it has had many.
+    many: Watch,
     /// Whether somebody has to look.
     is_suspect: AtomicBool,
+}
+
+/// A time that is counted while a host gives no answers, and has requests.
+#[derive(Debug, Default)]
+struct Watch {
+    /// In microseconds.
+    silent: AtomicU64,
+    /// How often the host has proved to be alive since its last answer.
+    proofs: AtomicU32,
 }
 
 impl Silence {
     /// Hears, once a second of each worker, whether the host has answered it since the last time, and how many requests it has.
     pub fn hear(&self, answered: bool, requests: u32, now: Tick) {
-        if answered {
-            self.proofs.store(0, Relaxed);
-            self.since.store(0, Relaxed);
-        } else if requests > 0 {
-            let _ = self.since.compare_exchange(0, now.0.max(1), Relaxed, Relaxed);
-        } else if now.since(Tick(self.since.load(Relaxed))) >= FORGOTTEN {
-            self.since.store(0, Relaxed);
+        let before = self.requests.swap(requests, Relaxed);
+        let last = Tick(self.last.load(Relaxed));
+        if answered || (last != Tick(0) && now.since(last) >= FORGOTTEN) {
+            self.begin_anew();
+            self.last.store(0, Relaxed);
         }
+        if requests == 0 {
+            return self.many.silent.store(0, Relaxed);
+        }
+        self.last.store(now.0.max(1), Relaxed);
+        if answered {
+            return;
+        }
+        let _ = self.since.compare_exchange(0, now.0.max(1), Relaxed, Relaxed);
+        let step = now.since(last).min(STEP_MAX);
+        if before > 0 {
+            self.few.add(step);
+        }
+        if requests < BUSY {
+            self.many.silent.store(0, Relaxed);
+        } else if before >= BUSY {
+            self.many.add(step);
+        }
+    }
+
+    fn begin_anew(&self) {
+        self.since.store(0, Relaxed);
+        self.few.clear();
+        self.many.clear();
     }
 
     /// Whether it has been silent for so long, with so many requests now, that somebody should look: others have answered, last
     /// at `others`.
-    pub fn is_long(&self, requests: u32, others: Tick, now: Tick) -> bool {
+    pub fn is_long(&self, requests: u32, others: Tick) -> bool {
         let since = Tick(self.since.load(Relaxed));
-        let least = if requests >= BUSY { LEAST } else { LEAST_OF_FEW };
-        requests > 0
-            && since != Tick(0)
-            && others > since
-            && now.since(since) >= least * (1 << self.proofs.load(Relaxed).min(DOUBLINGS_MAX))
+        let (watch, least) = if requests < BUSY { (&self.few, LEAST_OF_FEW) } else { (&self.many, LEAST) };
+        requests > 0 && since != Tick(0) && others > since && watch.is_long(least)
     }
 
     /// Somebody has to look; says whether that is news.
@@ -63,12 +98,38 @@ impl Silence {
     /// Somebody has looked.
     pub fn looked(&self, alive: bool, now: Tick) {
         if alive {
-            self.proofs.fetch_add(1, Relaxed);
+            self.few.proved(LEAST_OF_FEW);
+            self.many.proved(LEAST);
             self.since.store(now.0.max(1), Relaxed);
         } else {
-            self.since.store(0, Relaxed);
+            self.begin_anew();
         }
         self.is_suspect.store(false, Relaxed);
+    }
+}
+
+impl Watch {
+    fn add(&self, step: Duration) {
+        let step = u64::try_from(step.as_micros()).unwrap_or(u64::MAX);
+        self.silent.store(self.silent.load(Relaxed).saturating_add(step), Relaxed);
+    }
+
+    fn clear(&self) {
+        self.silent.store(0, Relaxed);
+        self.proofs.store(0, Relaxed);
+    }
+
+    fn is_long(&self, least: Duration) -> bool {
+        let doublings = self.proofs.load(Relaxed).min(DOUBLINGS_MAX);
+        Duration::from_micros(self.silent.load(Relaxed)) >= least * (1 << doublings)
+    }
+
+    /// The host is alive; the next time is counted from now on, and it is longer if this one has led to the question.
+    fn proved(&self, least: Duration) {
+        if self.is_long(least) {
+            self.proofs.fetch_add(1, Relaxed);
+        }
+        self.silent.store(0, Relaxed);
     }
 }
 
@@ -85,44 +146,76 @@ mod tests {
             silence.hear(false, 0, Tick(second * SECOND));
             silence.hear(second % 2 == 0, BUSY, Tick(second * SECOND));
             silence.hear(true, BUSY, Tick(second * SECOND));
-            assert!(!silence.is_long(BUSY, Tick::NEVER, Tick(second * SECOND + SECOND / 2)));
+            assert!(!silence.is_long(BUSY, Tick::NEVER));
         }
+        silence.hear(false, 0, Tick(9 * SECOND + SECOND / 2));
         silence.hear(false, BUSY, Tick(10 * SECOND));
-        assert!(!silence.is_long(BUSY, Tick::NEVER, Tick(10 * SECOND + SECOND / 2)));
+        assert!(!silence.is_long(BUSY, Tick::NEVER), "they may just have come");
         silence.hear(false, BUSY, Tick(11 * SECOND));
-        assert!(!silence.is_long(BUSY, Tick(10 * SECOND), Tick(11 * SECOND)), "the others are silent, too");
-        assert!(silence.is_long(BUSY, Tick(11 * SECOND), Tick(11 * SECOND)));
+        assert!(!silence.is_long(BUSY, Tick(10 * SECOND)), "the others are silent, too");
+        assert!(silence.is_long(BUSY, Tick(11 * SECOND)));
         assert!(silence.suspect() && !silence.suspect());
     }
 
     #[test]
     fn one_that_proves_to_be_alive_is_looked_at_less_and_less() {
+        for (requests, least) in [(BUSY, 1), (1, 10)] {
+            let silence = Silence::default();
+            let mut looks = Vec::new();
+            for second in 1..=least * 128 {
+                silence.hear(false, requests, Tick(second * SECOND));
+                if silence.is_long(requests, Tick::NEVER) && silence.suspect() {
+                    looks.push((second - 1) / least);
+                    silence.looked(true, Tick(second * SECOND));
+                }
+            }
+            assert_eq!(looks, [1, 3, 7, 15, 31, 63, 127], "{requests}");
+            let end = least * 129;
+            silence.hear(true, requests, Tick(end * SECOND));
+            (end..=end + least).for_each(|second| silence.hear(false, requests, Tick(second * SECOND)));
+            assert!(silence.is_long(requests, Tick::NEVER), "an answer is a new beginning");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_stands_keeps_nobody_from_seeing_that_the_host_stops() {
         let silence = Silence::default();
-        let mut looks = Vec::new();
-        for second in 1..100 {
-            silence.hear(false, BUSY, Tick(second * SECOND));
-            if silence.is_long(BUSY, Tick::NEVER, Tick(second * SECOND)) && silence.suspect() {
-                looks.push(second);
+        for second in 0..700 {
+            silence.hear(false, 1, Tick(second * SECOND));
+            if silence.is_long(1, Tick::NEVER) {
                 silence.looked(true, Tick(second * SECOND));
             }
         }
-        assert_eq!(looks, [2, 4, 8, 16, 32, 64]);
-        silence.hear(true, BUSY, Tick(100 * SECOND));
-        silence.hear(false, BUSY, Tick(101 * SECOND));
-        assert!(silence.is_long(BUSY, Tick::NEVER, Tick(102 * SECOND)), "an answer is a new beginning");
+        (700..702).for_each(|second| silence.hear(false, BUSY, Tick(second * SECOND)));
+        assert!(silence.is_long(BUSY, Tick::NEVER));
+    }
+
+    #[test]
+    fn only_time_with_requests_counts() {
+        let silence = Silence::default();
+        // One that is given up, nothing for long, and one that takes its time.
+        for (second, requests) in (0..18).map(|second| (second, u32::from(second < 3 || second > 14))) {
+            silence.hear(false, requests, Tick(second * SECOND));
+            assert!(!silence.is_long(requests, Tick::NEVER), "{second}");
+        }
+        // A worker that slept has nothing to say of the time before.
+        let silence = Silence::default();
+        for minute in 0..6 {
+            silence.hear(false, 1, Tick(minute * 50 * SECOND));
+            assert!(!silence.is_long(1, Tick::NEVER), "{minute}");
+        }
     }
 
     #[test]
     fn clients_that_give_up_one_by_one_are_no_answers() {
         let silence = Silence::default();
-        for second in 1..20 {
-            let requests = u32::from(second % 5 == 0); // one now and then, who leaves
+        for second in 0..40 {
+            let requests = u32::from(second % 5 > 1); // three seconds of five one who leaves
             silence.hear(false, requests, Tick(second * SECOND));
-            let is_long = silence.is_long(requests, Tick::NEVER, Tick(second * SECOND));
-            assert_eq!(is_long, second == 15, "{second}");
+            assert_eq!(silence.is_long(requests, Tick::NEVER), second > 23 && requests > 0, "{second}");
         }
-        silence.hear(false, 0, Tick(70 * SECOND));
-        silence.hear(false, 1, Tick(71 * SECOND));
-        assert!(!silence.is_long(1, Tick::NEVER, Tick(72 * SECOND)), "it is long ago");
+        silence.hear(false, 0, Tick(100 * SECOND));
+        silence.hear(false, 1, Tick(101 * SECOND));
+        assert!(!silence.is_long(1, Tick::NEVER), "it is long ago");
     }
 }
