@@ -4,7 +4,7 @@ use super::{Key, Pick};
 use crate::candidates::Candidate;
 use crate::entry::Entry;
 use crate::hosts::{HostId, HostSet, Hosts};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) const ENTRY: Entry<dyn Pick> = Entry {
     name: "least-requests",
@@ -21,17 +21,17 @@ pub(super) const ENTRY: Entry<dyn Pick> = Entry {
 
 struct LeastRequests;
 
-/// How much of a host's turn it takes to be chosen among equals, for the lightest one; for the others it is less, by their weights.
-const TURN: u64 = 1 << 24;
+/// How far its turn goes on when the lightest host is chosen among equals; those of the others go less far, by their weights.
+const TURN: u64 = 1 << 30;
 
 impl Pick for LeastRequests {
     fn pick(&self, hosts: &Hosts, key: &Key<'_>, tried: &HostSet) -> Option<HostId> {
         let candidates = hosts.candidates_for(tried, key.now, key.random);
         let candidates = candidates.map(|one| (one.id, Load::of(&one), &one.host.live.turn));
         let (mut best, mut alike) = (None::<(HostId, Load)>, false);
-        let (mut lightest, mut latest) = (u64::MAX, 0);
-        for (id, load, turn) in candidates.clone() {
-            (lightest, latest) = (lightest.min(load.weight), latest.max(turn.load(Relaxed)));
+        let mut lightest = u64::MAX;
+        for (id, load, _) in candidates.clone() {
+            lightest = lightest.min(load.weight);
             match best {
                 Some((_, least)) if least.is_less(load) => {}
                 Some((_, least)) if !load.is_less(least) => alike = true,
@@ -42,16 +42,25 @@ impl Pick for LeastRequests {
         if !alike {
             return Some(first);
         }
+        let step = |load: Load| (TURN * lightest).div_ceil(load.weight.max(1));
+        let starts = candidates.clone().map(|(_, load, turn)| turn.load(Relaxed).wrapping_sub(step(load)));
+        let now = starts.reduce(|one, other| if ahead(other, one) > 0 { other } else { one })?;
         // Whoever was not among the equals for long, or is new, has lost his turns but for one.
-        let since = latest.saturating_sub(TURN);
+        let place = |load: Load, turn: &AtomicU64| {
+            ahead(turn.load(Relaxed), now).clamp(-(step(load) as i64), TURN as i64)
+        };
         let equals = candidates.filter(|(_, load, _)| !least.is_less(*load));
-        let next = equals.min_by_key(|(_, _, turn)| turn.load(Relaxed).max(since));
+        let next = equals.min_by_key(|(_, load, turn)| place(*load, turn));
         // The counters go on while we look; when there are fewer equals by now, the first one is as good.
         let Some((id, load, turn)) = next else { return Some(first) };
-        let now = turn.load(Relaxed).max(since);
-        turn.store(now.saturating_add((TURN * lightest).div_ceil(load.weight.max(1))), Relaxed);
+        turn.store(now.wrapping_add_signed(place(load, turn)).wrapping_add(step(load)), Relaxed);
         Some(id)
     }
+}
+
+/// How far `turn` is ahead of `other`, on a circle.
+fn ahead(turn: u64, other: u64) -> i64 {
+    turn.wrapping_sub(other) as i64
 }
 
 /// Requests for a weight; compared as fractions.
@@ -152,5 +161,40 @@ mod tests {
         put(&hosts, &[0, 0, 0]);
         let turns: Vec<_> = (0..30).map(|_| next()).collect();
         assert!(turns.iter().filter(|turn| **turn == 2).count() <= 12, "{turns:?}");
+    }
+
+    #[test]
+    fn a_light_one_that_comes_back_takes_no_row_of_turns() {
+        for weights in [[1, 1000, 1000], [1000, 1, 1000], [1, 6_553_500, 5_600_000]] {
+            let (pick, hosts) = (LeastRequests, hosts(&weights));
+            let next = || pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0;
+            put(&hosts, &[0, 0, u32::MAX]);
+            (0..990).for_each(|_| _ = next());
+            put(&hosts, &[0, 0, 0]);
+            let turns: Vec<_> = (0..10_000).map(|_| next()).collect();
+            let count = |host: u32| turns.iter().filter(|turn| **turn == host).count() as u64;
+            let whole: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+            for (host, weight) in (0..).zip(weights) {
+                assert!(count(host).abs_diff(10_000 * u64::from(weight) / whole) <= 4, "{weights:?} {host} {}", count(host));
+            }
+            let mine = turns.iter().take(10).filter(|turn| **turn == 2).count();
+            assert!(mine <= 8, "{weights:?}: {:?}", &turns[..10]);
+        }
+    }
+
+    #[test]
+    fn turns_go_round_the_circle() {
+        let (pick, hosts) = (LeastRequests, hosts(&[1, 1, 2]));
+        for start in [u64::MAX - 3 * TURN, 1 << 63, 0] {
+            for id in 0..3 {
+                let far = start.wrapping_add(u64::from(id) << 62); // as after a very long time out
+                hosts.get(HostId(id)).unwrap().live.turn.store(far, Relaxed);
+            }
+            let mut counts = [0u32; 3];
+            for _ in 0..400 {
+                counts[pick.pick(&hosts, &key(), &HostSet::default()).unwrap().0 as usize] += 1;
+            }
+            assert!(counts[0].abs_diff(100) <= 3 && counts[2].abs_diff(200) <= 3, "{start} {counts:?}");
+        }
     }
 }
