@@ -1,7 +1,7 @@
 //! headers: what the origin is told about the client, and what nobody may pretend (rows F8–F11, A46).
 
 use portunus_tests::h2::head;
-use portunus_tests::{Answer, H2, Origin, Proxy, Request};
+use portunus_tests::{Answer, Client, H2, Origin, Port, Proxy, Request};
 
 fn told(settings: &str, lines: &str) -> Request {
     let origin = Origin::says("ok");
@@ -28,14 +28,25 @@ fn f8_the_origin_is_told_who_asks() {
 #[test]
 fn a28_who_names_no_host_asks_for_the_address_that_he_reached() {
     let origin = Origin::says("ok");
-    let proxy = Proxy::start(&portunus_tests::proxy::site(&format!("proxy {origin}")));
-    proxy.exchange("GET /p HTTP/1.0\r\n\r\n").expect(200);
-    let reached = proxy.address().to_string();
-    assert_eq!(origin.last().fields.one("host"), Some(&*reached));
-    let mut client = proxy.client();
-    client.exchange("GET /p HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").expect(200);
-    client.exchange("GET /p HTTP/1.0\r\nHost: a\r\n\r\n").expect(200);
-    assert_eq!(origin.last().fields.one("host"), Some("a"));
+    for any in ["127.0.0.1", "0.0.0.0", "[::]"] {
+        let port = Port::free();
+        let listen = format!("listen {any}:{}", port.address().port());
+        let _proxy = Proxy::start(&format!(
+            "site 127.0.0.1 {{\n{listen}\nroute /red {{\nredirect https://${{host}}${{path}}\n}}\n\
+             route /* {{\nrequest-header set X-Host \"${{host}}\"\nproxy {origin}\n}}\n}}\n\
+             site * {{\n{listen}\nrespond 404\n}}\n"
+        ));
+        let ask = |text: &str| Client::connect(port.address()).exchange(text);
+        ask("GET /p HTTP/1.0\r\n\r\n").expect(200);
+        let reached = port.to_string();
+        let heard = origin.last();
+        assert_eq!(heard.fields.one("host"), Some(&*reached), "{any}");
+        assert_eq!(heard.fields.one("x-forwarded-host"), Some(&*reached), "{any}");
+        assert_eq!(heard.fields.one("x-host"), Some("127.0.0.1"), "{any}");
+        let answer = ask("GET /red HTTP/1.0\r\n\r\n");
+        assert_eq!(answer.fields.one("location"), Some("https://127.0.0.1/red"), "{any}");
+        ask("GET /p HTTP/1.0\r\nHost: a\r\n\r\n").expect(404);
+    }
 }
 
 #[test]

@@ -19,7 +19,6 @@ use portunus_wire::h1::parse::ResponseHead;
 use portunus_wire::h1::{Framing, Version};
 use portunus_wire::websocket;
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -115,9 +114,6 @@ impl<'a> Ask<'a> {
             client.deadline.allow(time);
         }
         scratch.tried.clear();
-        if x.request.target.authority().is_empty() {
-            name_what_was_reached(x);
-        }
         let mirror = route.mirror.as_ref().filter(|it| !x.request.websocket && it.share.has(worker.random()));
         let (rule, hedge) = route.again(at, pool);
         let framing = framing_upstream(x);
@@ -508,20 +504,6 @@ fn may_repeat(error: &Error, rule: &Rule, x: &Exchange) -> bool {
         Retry::Untouched => true,
         Retry::IfIdempotent => rule.is_repeatable(&x.request),
     }
-}
-
-/// HTTP/1.0 knows requests without a host, which are for the address that the connection reached (RFC 9112 §3.3). Servers of HTTP/1.1, as which they are asked, want a name.
-fn name_what_was_reached(x: &mut Exchange) {
-    let (ours, target) = (x.peer.ours, &mut x.request.target);
-    let text = match ours.port() {
-        0 => "localhost".to_owned(), // a unix socket
-        port if port == target.scheme.default_port() => match ours.ip().to_canonical() {
-            IpAddr::V6(ip) => format!("[{ip}]"),
-            ip => ip.to_string(),
-        },
-        port => SocketAddr::new(ours.ip().to_canonical(), port).to_string(),
-    };
-    let _ = target.set_authority(text.as_bytes()); // an address is one
 }
 
 /// How the request's body is framed on its way up: our own way of writing it, whatever way it came.

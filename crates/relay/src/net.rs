@@ -213,6 +213,14 @@ impl Stream {
         rustix::event::poll(&mut asked, Some(&at_once)).is_ok() && asked[0].revents().intersects(ended)
     }
 
+    /// The address of its end on this side; a unix socket has none, and below TLS nobody asks.
+    pub fn own_address(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().ok(),
+            Stream::Unix(_) | Stream::Tls(_) => None,
+        }
+    }
+
     /// How many bytes wait in the kernel to be read.
     pub fn queued(&self) -> usize {
         let queued = match self {

@@ -19,6 +19,7 @@ use portunus_message::body::Source;
 use portunus_message::{Crime, Error, Exchange, Phase, Response, Retry, Side, Status};
 use portunus_wire::h1::Framing;
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -56,6 +57,9 @@ fn find<'a>(call: &mut Call<'a>) -> Found<'a> {
     let Call { x, client, scratch, run, .. } = call;
     let run: &'a Run = run;
     scratch.later.clear();
+    if x.request.target.authority().is_empty() {
+        name_what_was_reached(x);
+    }
     let client_ip =
         forwarded::apply(&mut x.request, &x.peer, &run.snapshot.trust, &mut scratch.told, &mut x.id);
     x.client_ip = Some(client_ip);
@@ -79,6 +83,25 @@ fn find<'a>(call: &mut Call<'a>) -> Found<'a> {
         }
         Err(crime) => Found::Nothing(crime),
     }
+}
+
+/// HTTP/1.0 knows requests without a host: they are for the name that the handshake was for, or the address that the connection
+/// reached (RFC 9112 §3.3).
+fn name_what_was_reached(x: &mut Exchange) {
+    let (ours, target) = (x.peer.ours, &mut x.request.target);
+    let is_unix = ours.port() == 0;
+    let mut text = match x.proof.as_ref().and_then(|proof| proof.name.as_deref()) {
+        Some(name) => name.to_owned(),
+        None if is_unix => "localhost".to_owned(),
+        None => match ours.ip().to_canonical() {
+            IpAddr::V6(ip) => format!("[{ip}]"),
+            ip => ip.to_string(),
+        },
+    };
+    if !is_unix && ours.port() != target.scheme.default_port() {
+        text.push_str(&format!(":{}", ours.port()));
+    }
+    let _ = target.set_authority(text.as_bytes()); // an address is one, and so is a name that a handshake was for
 }
 
 /// Follows a route to its end. An error means that the client's connection cannot go on.

@@ -37,7 +37,8 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
             Ok((stream, _)) if gate.passes_over(&stream, &worker) => gate::forget(stream, &worker),
             Ok((stream, client)) => {
                 accepted += 1;
-                if arrive(stream, Peer::seen(client, ours), &listen, &worker) {
+                let peer = Peer::seen(client, reached(&stream, ours));
+                if arrive(stream, peer, &listen, &worker) {
                     refused = 0;
                 } else {
                     refused += 1;
@@ -60,11 +61,20 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
 pub fn empty(listener: &Listener, listen: &Rc<Listen>, ours: SocketAddr, worker: &Rc<Worker>) {
     loop {
         match listener.accept_now() {
-            Ok((stream, client)) => drop(serve(stream, Peer::seen(client, ours), Rc::clone(listen), worker)),
+            Ok((stream, client)) => {
+                let peer = Peer::seen(client, reached(&stream, ours));
+                serve(stream, peer, Rc::clone(listen), worker);
+            }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(_) => return,
         }
     }
+}
+
+/// The address of ours that a client has reached: where we listen at any, its connection tells which.
+fn reached(stream: &Stream, ours: SocketAddr) -> SocketAddr {
+    let own = if ours.ip().is_unspecified() { stream.own_address() } else { None };
+    own.map_or(ours, |own| SocketAddr::new(own.ip().to_canonical(), own.port()))
 }
 
 /// A connection goes to the worker that has far fewer, or stays here. Says whether it is let in.

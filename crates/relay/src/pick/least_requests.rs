@@ -175,7 +175,11 @@ mod tests {
             let count = |host: u32| turns.iter().filter(|turn| **turn == host).count() as u64;
             let whole: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
             for (host, weight) in (0..).zip(weights) {
-                assert!(count(host).abs_diff(10_000 * u64::from(weight) / whole) <= 4, "{weights:?} {host} {}", count(host));
+                assert!(
+                    count(host).abs_diff(10_000 * u64::from(weight) / whole) <= 4,
+                    "{weights:?} {host} {}",
+                    count(host)
+                );
             }
             let mine = turns.iter().take(10).filter(|turn| **turn == 2).count();
             assert!(mine <= 8, "{weights:?}: {:?}", &turns[..10]);
