@@ -113,16 +113,14 @@ pub async fn resolve(
 /// cost the time of one.
 async fn all(resolver: &Resolver, services: &[Service], urgent: bool) -> Vec<Result<Answer, String>> {
     let mut answers = vec![Err("it was not asked for".to_owned()); services.len()];
-    for (some, places) in services.chunks(ADDRESSES_MAX).zip(answers.chunks_mut(ADDRESSES_MAX)) {
-        let mut asked = JoinSet::new();
-        for (at, service) in some.iter().enumerate() {
-            let (resolver, target) = (resolver.clone(), service.target.clone());
-            asked.spawn(async move { (at, resolver.addresses(&target, urgent).await) });
-        }
-        while let Some(Ok((at, answer))) = asked.join_next().await {
-            if let Some(place) = places.get_mut(at) {
-                *place = answer;
-            }
+    let mut asked = JoinSet::new();
+    for (at, service) in services.iter().enumerate() {
+        let (resolver, target) = (resolver.clone(), service.target.clone());
+        asked.spawn(async move { (at, resolver.addresses(&target, urgent).await) });
+    }
+    while let Some(Ok((at, answer))) = asked.join_next().await {
+        if let Some(place) = answers.get_mut(at) {
+            *place = answer;
         }
     }
     answers

@@ -21,19 +21,25 @@ pub fn settle(
 ) -> (BTreeSet<Found>, Option<String>) {
     let first = services.iter().map(|service| service.priority).min();
     let weigh = weighing(services.iter().map(|service| service.weight));
-    let mut taken = BTreeSet::new();
-    let mut found = BTreeSet::new();
-    // One of each target, then the next of each: there is only so much room. What two targets share has the larger weight, which goes first.
+    let mut found = BTreeMap::new();
     let mut add = |offers: &[(&Service, Vec<IpAddr>)]| {
-        let most = offers.iter().map(|(_, ips)| ips.len()).max().unwrap_or(0);
-        for (service, ips) in
-            (0..most).flat_map(|at| offers.iter().map(move |(service, ips)| (service, ips.get(at))))
-        {
-            let Some(address) = ips.map(|ip| SocketAddr::new(*ip, service.port)) else { continue };
-            if taken.len() < ADDRESSES_MAX && taken.insert(address) {
-                let (weight, backup) = (weigh(service.weight), Some(service.priority) > first);
-                found.insert(Found { address, weight, backup });
-            }
+        let at = |service: &Service, ip: &IpAddr| SocketAddr::new(*ip, service.port);
+        // What several have is what the first of them says.
+        let mut meant = BTreeMap::new();
+        for (service, ips) in offers {
+            ips.iter().for_each(|ip| _ = meant.entry(at(service, ip)).or_insert(service));
+        }
+        // There is only so much room: one of each target, then the others, the best priority first.
+        let ones = offers.iter().filter_map(|(service, ips)| Some((service, ips.first()?)));
+        let further = offers.chunk_by(|(one, _), (next, _)| one.priority == next.priority).flat_map(|tier| {
+            let most = tier.iter().map(|(_, ips)| ips.len()).max().unwrap_or(0);
+            let nth = |at| tier.iter().filter_map(move |(service, ips)| Some((service, ips.get(at)?)));
+            (1..most).flat_map(nth)
+        });
+        for address in ones.chain(further).map(|(service, ip)| at(service, ip)) {
+            let Some(service) = meant.get(&address).filter(|_| found.len() < ADDRESSES_MAX) else { continue };
+            let (weight, backup) = (weigh(service.weight), Some(service.priority) > first);
+            found.entry(address).or_insert(Found { address, weight, backup });
         }
     };
     let before = std::mem::take(targets);
@@ -65,7 +71,7 @@ pub fn settle(
         lost.push((service, kept));
     }
     add(&lost);
-    (found, missing)
+    (found.into_values().collect(), missing)
 }
 
 /// Where a target was last. On the first look that may be wherever the service was at its port.
@@ -180,6 +186,22 @@ mod tests {
         let answers = vec![at("10.0.0.1"), at("10.0.0.2"), at("10.0.0.1")];
         let (found, _) = settle(&three, answers, &mut Targets::new(), &[]);
         assert!(found.len() == 2 && found.iter().all(|one| one.weight == 1000), "{found:?}");
+        let both = [service("a", 100), service("b", 1)];
+        let (found, _) =
+            settle(&both, vec![at("10.0.0.1 10.0.0.2"), at("10.0.0.2")], &mut Targets::new(), &[]);
+        assert!(found.len() == 2 && found.iter().all(|one| one.weight == 100), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_spare_takes_nothing_from_what_is_not() {
+        let both = [service("all", 10), Service { priority: 1, ..service("spare", 10) }];
+        let answers = vec![at("10.0.0.1 10.0.0.2"), at("10.0.0.2")];
+        let (found, _) = settle(&both, answers, &mut Targets::new(), &[]);
+        assert!(found.len() == 2 && found.iter().all(|one| !one.backup), "{found:?}");
+        let sixty = |net: u8| (0..60).map(|host| format!("10.0.{net}.{host}")).collect::<Vec<_>>().join(" ");
+        let answers = vec![at(&sixty(0)), at(&sixty(1))];
+        let (found, _) = settle(&both, answers, &mut Targets::new(), &[]);
+        assert_eq!((found.len(), found.iter().filter(|one| one.backup).count()), (ADDRESSES_MAX, 4));
     }
 
     #[test]
