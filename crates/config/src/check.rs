@@ -59,7 +59,7 @@ pub fn check(
     }
     let pools = pools.into_plans();
     warn_of_sites(&sites, &spans, &pools, scene.findings);
-    choosing::warn_of_zones(drafts, settings.zone.as_deref(), scene.findings);
+    choosing::warn_of_zones(drafts, settings.zone.as_deref(), &pools, scene.findings);
     Plan { settings, pools, sites }
 }
 

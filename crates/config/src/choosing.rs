@@ -8,7 +8,7 @@ use crate::outside::Wrong;
 use crate::values;
 use portunus_relay::plan::{Keep, PoolPlan, SameSite, SitePlan, SlowStart, Sticky};
 use portunus_relay::sticky;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What is written of it in one pool.
 #[derive(Clone, Debug, Default)]
@@ -101,34 +101,54 @@ pub fn zone(text: &str) -> Result<String, Wrong> {
 }
 
 /// Two pools of a site whose clients are to come back by the same cookie, and its name: each takes the other's for a forged one.
+/// Those among which a `split` shares the clients have none in common.
 pub fn same_cookie<'p>(
     site: &SitePlan,
     pools: &HashMap<&str, &'p PoolPlan>,
 ) -> Option<(&'p str, &'p str, &'p str)> {
     let mut owners = HashMap::new();
-    let used = site.routes.iter().flat_map(|route| &route.forward);
-    let pools = used.filter_map(|forward| pools.get(&*forward.pool).copied());
-    pools.filter_map(|pool| Some((pool, &*pool.sticky.as_ref()?.cookie))).find_map(|(pool, cookie)| {
-        let first = *owners.entry(cookie).or_insert(&*pool.name);
-        (first != pool.name).then_some((first, &*pool.name, cookie))
-    })
+    for route in &site.routes {
+        let mut mine: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for pool in route.forward.iter().filter_map(|forward| pools.get(&*forward.pool).copied()) {
+            if let Some(sticky) = &pool.sticky {
+                mine.entry(&sticky.cookie).or_default().push(&pool.name);
+            }
+        }
+        for (cookie, names) in mine {
+            let split = route.split.as_ref();
+            let (as_before, before) = owners.entry(cookie).or_insert_with(|| (split, names.clone()));
+            if split.is_some() && *as_before == split && *before == names {
+                continue;
+            }
+            let mut pairs = before.iter().flat_map(|one| names.iter().map(move |other| (*one, *other)));
+            if let Some((one, other)) = pairs.find(|(one, other)| one != other) {
+                return Some((one, other, cookie));
+            }
+        }
+    }
+    None
 }
 
-/// Tells of zones that change nothing: servers stand in some and the proxy in none, or no server stands where the proxy does.
-pub fn warn_of_zones(drafts: &[Draft], own: Option<&str>, findings: &mut Findings) {
+/// Tells of zones that change nothing: servers stand in some and the proxy in none, or all of them are as far from it.
+pub fn warn_of_zones(drafts: &[Draft], own: Option<&str>, pools: &[PoolPlan], findings: &mut Findings) {
     if findings.any_error() {
         return;
     }
     let mut zones = Vec::new();
     gather_zones(drafts, &mut zones);
     let named = |zone: &&Value| own == Some(&*zone.text.value);
+    // A server that stands in none is near.
+    let is_mixed = |pool: &PoolPlan| {
+        let first = || pool.servers.iter().filter(|server| !server.backup);
+        first().any(|server| server.zone.is_none()) && first().any(|server| server.zone.is_some())
+    };
     match (own, zones.first()) {
         (None, Some(first)) => {
             findings
                 .warning(first.span, "the zones of servers count for nothing: this proxy stands in none")
                 .hint("`zone NAME`, outside every block, says where it stands");
         }
-        (Some(own), Some(first)) if !zones.iter().any(named) => {
+        (Some(own), Some(first)) if !zones.iter().any(named) && !pools.iter().any(is_mixed) => {
             let ours =
                 drafts.iter().find(|draft| &*draft.name == "zone").and_then(|draft| draft.words.first());
             let others = zones.iter().map(|zone| &*zone.text.value);
