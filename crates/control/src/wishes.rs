@@ -167,8 +167,13 @@ fn apply(running: &Running, members: &mut Members, change: &Change) -> Result<Ma
     let mut said = told(&change.pool, &address, change, wish);
     let directory = running.snapshot.plan().settings.state.as_deref();
     let kept = directory.and_then(|directory| kept_of(directory, &change.pool, &address));
-    if kept.is_some_and(|kept| kept != wish) {
-        said.push_str("; at the next start it is again as it was kept (`--persist` keeps this)");
+    match (directory, kept) {
+        (Some(_), Some(kept)) if kept != wish => {
+            said.push_str("; at the next start it is again as it was kept (`--persist` keeps this)");
+        }
+        (Some(_), None) if !wish.is_empty() => said.push_str("; until the next start (`--persist` keeps it)"),
+        (None, _) if !wish.is_empty() => said.push_str("; until the next start"),
+        _ => {}
     }
     Ok(Made { said, host: described(plan, members, &address) })
 }

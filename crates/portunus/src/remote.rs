@@ -149,6 +149,9 @@ fn call(method: &str, path: &str, body: &str, config: Option<&Path>, at: &At) ->
     let failed = |error: io::Error| {
         let hint = match (error.kind(), &doubt) {
             (_, Some(why)) => format!("; it may be elsewhere, for the configuration cannot be read: {why}"),
+            (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, None) if at.admin.is_some() => {
+                "; does it run?".into()
+            }
             (io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused, None) => {
                 "; does it run? If it was started with another `admin`, `--admin` says where it is".into()
             }
