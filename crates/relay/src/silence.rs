@@ -194,7 +194,7 @@ mod tests {
     fn only_time_with_requests_counts() {
         let silence = Silence::default();
         // One that is given up, nothing for long, and one that takes its time.
-        for (second, requests) in (0..18).map(|second| (second, u32::from(second < 3 || second > 14))) {
+        for (second, requests) in (0..18).map(|second| (second, u32::from(!(3..15).contains(&second)))) {
             silence.hear(false, requests, Tick(second * SECOND));
             assert!(!silence.is_long(requests, Tick::NEVER), "{second}");
         }
