@@ -92,6 +92,10 @@ pub struct Ask<'a> {
     framing: Framing,
     /// The request's body.
     up: Transfer,
+    /// Whether the host that has the request has been found to answer nobody any more.
+    forsaken: bool,
+    /// How many hosts there was no connection to.
+    unmet: u32,
     /// When the first host of this attempt was chosen,
     chosen: Tick,
     /// and when the one was asked that has the request now: they differ when hosts are raced.
@@ -136,6 +140,8 @@ impl<'a> Ask<'a> {
             place,
             framing,
             up,
+            forsaken: false,
+            unmet: 0,
             chosen: began,
             began,
         };
@@ -316,7 +322,7 @@ impl<'a> Ask<'a> {
                         && (lease.was_idle || error.retry == Retry::Untouched) =>
                 {
                     host.was_stale(self.worker.clock.now());
-                    if !may_repeat(&error, self.rule, self.x) || !self.up.rewind() {
+                    if !self.may_repeat(&error) || !self.up.rewind() {
                         return Err(error);
                     }
                 }
@@ -327,6 +333,25 @@ impl<'a> Ask<'a> {
         let host = Rc::clone(lease.pool());
         let heard = self.over(&mut lease, &host).await?;
         Ok(heard.by(lease))
+    }
+
+    /// Whether what was written to a connection that turned out dead is written to a new one to the same host. When nothing of it was
+    /// looked at that is no further attempt, and done whatever a pool wants of those; otherwise it is one, if no other host is there for it.
+    fn may_repeat(&mut self, error: &Error) -> bool {
+        let now = self.worker.clock.now();
+        if error.retry == Retry::Untouched {
+            return true;
+        }
+        let may = self.rule.follows(error, &self.x.request)
+            && self.x.tries < self.rule.tries
+            && self.up.can_rewind()
+            && !self.has_elsewhere(now)
+            && self.mine.may_try_again(self.pool, self.rule.budget_percent, now);
+        if may {
+            self.x.tries += 1;
+            self.mine.cells.retries.add(1);
+        }
+        may
     }
 
     /// Connects to `host`, or to another one.
@@ -496,16 +521,6 @@ fn wants_http1(error: &Error, host: &HostPool) -> bool {
     error.crime == Crime::UpstreamReset && error.retry == Retry::Untouched && host.speaks_http1()
 }
 
-/// Whether what was written to a connection that turned out dead may be written to a new one to the same host. That is
-/// no further attempt: whatever a pool wants of those, it is done.
-fn may_repeat(error: &Error, rule: &Rule, x: &Exchange) -> bool {
-    match error.retry {
-        Retry::Never => false,
-        Retry::Untouched => true,
-        Retry::IfIdempotent => rule.is_repeatable(&x.request),
-    }
-}
-
 /// How the request's body is framed on its way up: our own way of writing it, whatever way it came.
 fn framing_upstream(x: &Exchange) -> Framing {
     match (x.request.body.is_empty(), x.request.body.final_length()) {
@@ -523,10 +538,6 @@ fn accepts(x: &Exchange) -> bool {
     let key = x.request.fields.get(Known::SEC_WEBSOCKET_KEY);
     let accept = x.response.fields.get(Known::SEC_WEBSOCKET_ACCEPT);
     key.zip(accept).is_some_and(|(key, accept)| websocket::accepts(key, accept))
-}
-
-fn closed() -> Error {
-    Error::upstream(Phase::Wait, Crime::UpstreamClosed, Retry::IfIdempotent)
 }
 
 fn bad_response() -> Error {

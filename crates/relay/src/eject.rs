@@ -255,6 +255,7 @@ pub fn let_in(host: &Host, now: Tick) {
 
 /// Ends the ban of an ejected host, for which a probe has found a reason: from now on it is on trial.
 pub fn try_now(host: &Host, now: Tick) {
+    host.live.silence.speaks();
     let until = host.live.standing.ejected_until();
     if until > now {
         host.live.standing.exchange_ejected(until, Tick(now.0.max(1)));

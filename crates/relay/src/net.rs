@@ -2,6 +2,7 @@
 
 mod sockets;
 pub mod tls;
+mod unconfirmed;
 mod unix;
 
 pub use sockets::{Given, Listener, Sockets, name_of};
@@ -218,6 +219,15 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.local_addr().ok(),
             Stream::Unix(_) | Stream::Tls(_) => None,
+        }
+    }
+
+    /// How many of the bytes that were written have not arrived at the peer's machine, as far as that is known.
+    pub fn unconfirmed(&self) -> usize {
+        match self {
+            Stream::Tcp(stream) => unconfirmed::unconfirmed(stream).unwrap_or(0),
+            Stream::Unix(_) => 0,
+            Stream::Tls(layer) => layer.unconfirmed(),
         }
     }
 

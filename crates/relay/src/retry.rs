@@ -11,6 +11,9 @@ const WINDOW: u64 = 10;
 /// Further attempts that are allowed in each second, however few requests there are.
 const LEAST: u64 = 3;
 
+/// What is left, in percent of the requests, for those whose host has stopped to answer anybody.
+const RESCUES_PERCENT: u32 = 50;
+
 /// When a request may be sent again (RFC 9110 §9.2.2, RFC 9112 §9.3.1), as a pool wants it.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -65,6 +68,12 @@ impl Rule {
     /// Whether `request` may be sent again when nobody is there any more who could answer it.
     pub fn follows_silence(&self, request: &Request) -> bool {
         self.reset && self.is_repeatable(request)
+    }
+
+    /// How many further attempts there may be, in percent of the requests, of those whose host has been found to answer nobody any more: while it is stopped they do
+    /// not come to it, and they come all at once.
+    pub fn rescues_percent(&self) -> u32 {
+        if self.budget_percent > 0 { self.budget_percent.max(RESCUES_PERCENT) } else { 0 }
     }
 
     /// Whether another host may be asked when there is no connection to the first one.

@@ -3,7 +3,6 @@
 use crate::breaker::spread::Spread;
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
-use crate::hosts::Host;
 use crate::plan::{Hedge, InFlight, Listen};
 use crate::pool::HostPool;
 use crate::pool::h2::Bounds;
@@ -210,24 +209,41 @@ impl RunPool {
         }
     }
 
-    /// Looks, once a second, whether one of its hosts gives no answers while others do.
+    /// Looks, once a second, whether one of its hosts gives no answers while others do, or have nothing to do.
     pub fn look_for_silence(&self, pool: &Pool, now: Tick) {
         let answered = self.hosts.iter().filter(|host| host.has_answered(now)).count();
         let last = pool.live.answered(answered > 0, now);
-        let silent = |host: &Host| host.live.silence.is_long(host.in_flight(), last);
-        pool.hosts.iter().filter(|(_, host)| silent(host)).for_each(|(_, host)| pool.judge.suspect(host));
+        for (_, host) in pool.hosts.iter().filter(|(_, host)| host.in_flight() > 0) {
+            let mut others = pool.hosts.iter().filter(|(_, other)| other.name != host.name).peekable();
+            let are_idle = others.peek().is_some() && others.all(|(_, other)| other.in_flight() == 0);
+            if host.live.silence.is_long(host.in_flight(), last, are_idle) {
+                pool.judge.suspect(host);
+            }
+        }
     }
 
     /// Tells the budget, which all workers share, of the requests it has not heard of.
     pub fn tell_budget(&self, pool: &Pool, now: Tick) {
         let requests = self.cells.requests.get();
         let more = requests.saturating_sub(self.told.replace(requests));
-        pool.live.budget.requests(u32::try_from(more).unwrap_or(u32::MAX), now);
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        pool.live.budget.requests(more, now);
+        pool.live.rescues.requests(more, now);
     }
 
     /// After how long another host is asked, too; none while too little is known of the pool.
     pub fn hedge_after(&self, pool: &Pool, hedge: &Hedge) -> Option<Duration> {
         pool.live.pace.slow(hedge.percentile).into_iter().chain(hedge.max).min()
+    }
+
+    /// Takes one further attempt out of the budget for requests whose host has been found to answer nobody, if one is left in it.
+    pub fn may_rescue(&self, pool: &Pool, percent: u32, now: Tick) -> bool {
+        self.tell_budget(pool, now);
+        let may = pool.live.rescues.take(percent, now);
+        if !may {
+            self.cells.retries_refused.add(1);
+        }
+        may
     }
 
     /// Takes one further attempt out of the budget of so many percent, if one is left in it.

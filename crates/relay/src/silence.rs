@@ -12,6 +12,8 @@ const DOUBLINGS_MAX: u32 = 6;
 const BUSY: u32 = 5;
 /// and has to be longer.
 const LEAST_OF_FEW: Duration = Duration::from_secs(10);
+/// How many times as long it has to be where the others have nothing to do, and so cannot show that it is not the network.
+const ALONE: u32 = 2;
 /// How much is counted at most from one time that is heard to the next.
 const STEP_MAX: Duration = Duration::from_millis(1500);
 /// After so long without any request there is nothing left of it.
@@ -32,6 +34,8 @@ pub struct Silence {
     many: Watch,
     /// Whether somebody has to look.
     is_suspect: AtomicBool,
+    /// Whether nobody was there when somebody looked.
+    is_mute: AtomicBool,
 }
 
 /// A time that is counted while a host gives no answers, and has requests.
@@ -48,6 +52,9 @@ impl Silence {
     pub fn hear(&self, answered: bool, requests: u32, now: Tick) {
         let before = self.requests.swap(requests, Relaxed);
         let last = Tick(self.last.load(Relaxed));
+        if answered {
+            self.speaks();
+        }
         if answered || (last != Tick(0) && now.since(last) >= FORGOTTEN) {
             self.begin_anew();
             self.last.store(0, Relaxed);
@@ -71,18 +78,29 @@ impl Silence {
         }
     }
 
+    /// Whether nobody was there when somebody looked, and no answer has come since: whatever waits for one may go elsewhere.
+    pub fn is_mute(&self) -> bool {
+        self.is_mute.load(Relaxed)
+    }
+
+    /// Hears that somebody is there.
+    pub fn speaks(&self) {
+        self.is_mute.store(false, Relaxed);
+    }
+
     fn begin_anew(&self) {
         self.since.store(0, Relaxed);
         self.few.clear();
         self.many.clear();
     }
 
-    /// Whether it has been silent for so long, with so many requests now, that somebody should look: others have answered, last
-    /// at `others`.
-    pub fn is_long(&self, requests: u32, others: Tick) -> bool {
+    /// Whether it has been silent for so long, with so many requests now, that somebody should look: others of its pool have answered, last
+    /// at `others`, or `idle`: they have nothing to do.
+    pub fn is_long(&self, requests: u32, others: Tick, idle: bool) -> bool {
         let since = Tick(self.since.load(Relaxed));
         let (watch, least) = if requests < BUSY { (&self.few, LEAST_OF_FEW) } else { (&self.many, LEAST) };
-        requests > 0 && since != Tick(0) && others > since && watch.is_long(least)
+        let least = if others > since { least } else { least * ALONE };
+        requests > 0 && since != Tick(0) && (others > since || idle) && watch.is_long(least)
     }
 
     /// Somebody has to look; says whether that is news.
@@ -97,6 +115,7 @@ impl Silence {
 
     /// Somebody has looked.
     pub fn looked(&self, alive: bool, now: Tick) {
+        self.is_mute.store(!alive, Relaxed);
         if alive {
             self.few.proved(LEAST_OF_FEW);
             self.many.proved(LEAST);
@@ -146,14 +165,14 @@ mod tests {
             silence.hear(false, 0, Tick(second * SECOND));
             silence.hear(second % 2 == 0, BUSY, Tick(second * SECOND));
             silence.hear(true, BUSY, Tick(second * SECOND));
-            assert!(!silence.is_long(BUSY, Tick::NEVER));
+            assert!(!silence.is_long(BUSY, Tick::NEVER, false));
         }
         silence.hear(false, 0, Tick(9 * SECOND + SECOND / 2));
         silence.hear(false, BUSY, Tick(10 * SECOND));
-        assert!(!silence.is_long(BUSY, Tick::NEVER), "they may just have come");
+        assert!(!silence.is_long(BUSY, Tick::NEVER, false), "they may just have come");
         silence.hear(false, BUSY, Tick(11 * SECOND));
-        assert!(!silence.is_long(BUSY, Tick(10 * SECOND)), "the others are silent, too");
-        assert!(silence.is_long(BUSY, Tick(11 * SECOND)));
+        assert!(!silence.is_long(BUSY, Tick(10 * SECOND), false), "the others are silent, too");
+        assert!(silence.is_long(BUSY, Tick(11 * SECOND), false));
         assert!(silence.suspect() && !silence.suspect());
     }
 
@@ -164,7 +183,7 @@ mod tests {
             let mut looks = Vec::new();
             for second in 1..=least * 128 {
                 silence.hear(false, requests, Tick(second * SECOND));
-                if silence.is_long(requests, Tick::NEVER) && silence.suspect() {
+                if silence.is_long(requests, Tick::NEVER, false) && silence.suspect() {
                     looks.push((second - 1) / least);
                     silence.looked(true, Tick(second * SECOND));
                 }
@@ -173,7 +192,7 @@ mod tests {
             let end = least * 129;
             silence.hear(true, requests, Tick(end * SECOND));
             (end..=end + least).for_each(|second| silence.hear(false, requests, Tick(second * SECOND)));
-            assert!(silence.is_long(requests, Tick::NEVER), "an answer is a new beginning");
+            assert!(silence.is_long(requests, Tick::NEVER, false), "an answer is a new beginning");
         }
     }
 
@@ -182,12 +201,12 @@ mod tests {
         let silence = Silence::default();
         for second in 0..700 {
             silence.hear(false, 1, Tick(second * SECOND));
-            if silence.is_long(1, Tick::NEVER) {
+            if silence.is_long(1, Tick::NEVER, false) {
                 silence.looked(true, Tick(second * SECOND));
             }
         }
         (700..702).for_each(|second| silence.hear(false, BUSY, Tick(second * SECOND)));
-        assert!(silence.is_long(BUSY, Tick::NEVER));
+        assert!(silence.is_long(BUSY, Tick::NEVER, false));
     }
 
     #[test]
@@ -196,13 +215,13 @@ mod tests {
         // One that is given up, nothing for long, and one that takes its time.
         for (second, requests) in (0..18).map(|second| (second, u32::from(!(3..15).contains(&second)))) {
             silence.hear(false, requests, Tick(second * SECOND));
-            assert!(!silence.is_long(requests, Tick::NEVER), "{second}");
+            assert!(!silence.is_long(requests, Tick::NEVER, false), "{second}");
         }
         // A worker that slept has nothing to say of the time before.
         let silence = Silence::default();
         for minute in 0..6 {
             silence.hear(false, 1, Tick(minute * 50 * SECOND));
-            assert!(!silence.is_long(1, Tick::NEVER), "{minute}");
+            assert!(!silence.is_long(1, Tick::NEVER, false), "{minute}");
         }
     }
 
@@ -212,10 +231,32 @@ mod tests {
         for second in 0..40 {
             let requests = u32::from(second % 5 > 1); // three seconds of five one who leaves
             silence.hear(false, requests, Tick(second * SECOND));
-            assert_eq!(silence.is_long(requests, Tick::NEVER), second > 23 && requests > 0, "{second}");
+            assert_eq!(
+                silence.is_long(requests, Tick::NEVER, false),
+                second > 23 && requests > 0,
+                "{second}"
+            );
         }
         silence.hear(false, 0, Tick(100 * SECOND));
         silence.hear(false, 1, Tick(101 * SECOND));
-        assert!(!silence.is_long(1, Tick::NEVER), "it is long ago");
+        assert!(!silence.is_long(1, Tick::NEVER, false), "it is long ago");
+    }
+
+    #[test]
+    fn where_the_others_have_nothing_to_do_it_takes_longer() {
+        let silence = Silence::default();
+        let (mut compared, mut alone) = (None, None);
+        for second in 1..10 {
+            silence.hear(false, BUSY, Tick(second * SECOND));
+            let is_long = |others, idle| silence.is_long(BUSY, others, idle).then_some(second);
+            compared = compared.or(is_long(Tick(second * SECOND), false));
+            alone = alone.or(is_long(Tick(0), true));
+        }
+        assert_eq!((compared, alone), (Some(2), Some(3)));
+        assert!(!silence.is_long(BUSY, Tick(0), false), "nobody answers anything");
+        silence.looked(false, Tick(10 * SECOND));
+        assert!(silence.is_mute());
+        silence.hear(true, BUSY, Tick(11 * SECOND));
+        assert!(!silence.is_mute());
     }
 }

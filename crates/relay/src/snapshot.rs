@@ -128,6 +128,8 @@ pub struct Pool {
 pub struct PoolLive {
     /// How many further attempts its requests have had.
     pub budget: Budget,
+    /// The same of those whose host has been found to answer nobody any more.
+    pub rescues: Budget,
     /// Where its requests come in.
     pub gate: Gate,
     /// How long its answers take of late, where that is asked for.

@@ -15,6 +15,9 @@ const BACK_OFF: Duration = Duration::from_millis(25);
 /// But never longer than this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
+/// How many hosts, to which there is no connection, may be passed over beyond the tries.
+const UNMET_MAX: u32 = 8;
+
 impl Ask<'_> {
     /// One of the pool's hosts.
     pub fn choose(&mut self) -> Option<HostId> {
@@ -48,18 +51,27 @@ impl Ask<'_> {
     pub fn another(&mut self, asked: &Asked) -> Option<(HostId, Duration)> {
         let now = self.worker.clock.now();
         let left = self.request_deadline().since(now);
-        if self.x.tries >= self.rule.tries || left.is_zero() {
+        let unmet = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
+        self.unmet += u32::from(unmet && self.unmet < UNMET_MAX);
+        // Who met nobody has not tried anything yet, but the same host is not asked again for that.
+        let may_go_on = self.rule.tries > 1 && self.x.tries < self.rule.tries.saturating_add(self.unmet);
+        if !may_go_on || left.is_zero() {
             return None;
         }
         let (next, pause) = match self.choose() {
             Some(next) => (next, Duration::ZERO),
+            None if self.x.tries >= self.rule.tries => return None,
             None => (self.same(asked)?, back_off(self.x.tries, self.worker.random())),
         };
         if !self.up.can_rewind() || pause >= left {
             return None;
         }
-        let cost_nothing = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
-        if !cost_nothing && !self.mine.may_try_again(self.pool, self.rule.budget_percent, now) {
+        let may = unmet
+            || match std::mem::take(&mut self.forsaken) {
+                true => self.mine.may_rescue(self.pool, self.rule.rescues_percent(), now),
+                false => self.mine.may_try_again(self.pool, self.rule.budget_percent, now),
+            };
+        if !may {
             self.x.refused_by_budget = true;
             return None;
         }

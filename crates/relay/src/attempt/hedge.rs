@@ -1,6 +1,6 @@
 //! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
 
-use super::{Ask, bad_response, closed, connect::open};
+use super::{Ask, bad_response, connect::open};
 use crate::hosts::HostId;
 use crate::pool::heads::{self, Asked, Prepared};
 use crate::pool::{HostPool, Lease, dial};
@@ -164,6 +164,9 @@ async fn send(
         match over(lease, &head, method, limits).await {
             Err(error) if error.crime == Crime::UpstreamClosed && was_idle => {
                 host.was_stale(worker.clock.now());
+                if error.retry != Retry::Untouched {
+                    return Err(error);
+                }
             }
             done => return done,
         }
@@ -191,7 +194,7 @@ async fn over(mut lease: Lease, head: &Prepared, method: Method, limits: &Limits
         if head.is_err() && link.wants_http1() {
             host.wants_http1();
         }
-        let head = head?.ok_or(closed())?;
+        let head = head?.ok_or_else(|| heads::ended(link, Framing::None, 0))?;
         if !response.status.is_informational() {
             return Ok((lease, head, response));
         }

@@ -1,6 +1,6 @@
 //! wait: what is waited for while a request is with a host — its body's way up, the head of the answer — and for how long.
 
-use super::{Ask, closed};
+use super::Ask;
 use crate::conduct::Reason;
 use crate::link::Link;
 use crate::pool::HostPool;
@@ -59,7 +59,10 @@ impl Ask<'_> {
         let bounds = HeadBounds::response(limits);
         match heads::poll_answer(link, cx, asked, &mut self.x.response, &bounds, limits) {
             Poll::Ready(Ok(Some(head))) => return Poll::Ready(Ok(head)),
-            Poll::Ready(Ok(None)) => return Poll::Ready(Err(sending.up_failed.unwrap_or(closed()))),
+            Poll::Ready(Ok(None)) => {
+                let ended = || heads::ended(link, self.framing, self.up.moved);
+                return Poll::Ready(Err(sending.up_failed.unwrap_or_else(ended)));
+            }
             // The end of a stream says more than what became of sending.
             Poll::Ready(Err(error)) if error.retry == Retry::Untouched || link.is_stream() => {
                 return Poll::Ready(Err(error));
@@ -85,21 +88,28 @@ impl Ask<'_> {
         }
         let waits_long = sending.sent_at.is_some_and(|sent_at| now.since(sent_at) >= LOOK_EVERY);
         if waits_long && self.is_forsaken(host, now) {
+            self.forsaken = true;
             return Poll::Ready(Err(Error::upstream(Phase::Wait, Crime::TryTimeout, Retry::IfIdempotent)));
         }
         self.client.deadline.set(at.min(now + LOOK_EVERY));
         Poll::Pending
     }
 
+    /// Whether there is another host that has not been tried.
+    pub fn has_elsewhere(&self, now: Tick) -> bool {
+        self.pool.hosts.candidates(&self.scratch.tried, now).next().is_some()
+    }
+
     /// Whether the host has been found to answer nobody any more, and the request can go to another one.
     fn is_forsaken(&self, host: &HostPool, now: Tick) -> bool {
         let live = &host.host.live;
-        live.standing.is_ejected(now)
-            && live.conduct.reason() == Reason::Timeouts
+        let is_out = || live.standing.is_ejected(now) && live.conduct.reason() == Reason::Timeouts;
+        (live.silence.is_mute() || is_out())
             && self.x.tries < self.rule.tries
             && self.rule.follows_silence(&self.x.request)
             && self.up.can_rewind()
-            && self.pool.live.budget.has_left(self.rule.budget_percent, now)
+            && self.has_elsewhere(now)
+            && self.pool.live.rescues.has_left(self.rule.rescues_percent(), now)
     }
 
     /// What will be waited for, at most until when, and what it is when it does not come.

@@ -456,6 +456,11 @@ impl Layer {
         self.socket.has_ended()
     }
 
+    /// How many bytes have not arrived at the peer's machine.
+    pub fn unconfirmed(&self) -> usize {
+        self.socket.unconfirmed()
+    }
+
     /// Makes the end of the connection look like the failure that it is: no good-bye, and a reset.
     pub fn reset_on_drop(&mut self) {
         self.cut = true;

@@ -107,7 +107,7 @@ pub fn poll_answer(
                 response.clear();
                 match parse::response(bytes, response, asked.method, asked.websocket, limits) {
                     Ok(head) => Ok((head, head.length)),
-                    Err(crime) => Err(Error::upstream(Phase::Wait, crime, Retry::Never)),
+                    Err(crime) => Err(Error::upstream(Phase::Wait, crime, Retry::IfIdempotent)),
                 }
             }))?;
             if let Some(head) = head.filter(|head| head.upgraded || !response.status.is_informational()) {
@@ -134,6 +134,19 @@ pub fn poll_answer(
         Link::Front(_) => Poll::Ready(Err(Error::proxy(Phase::Wait, Crime::Internal))),
     }
 }
+
+/// The host has ended the connection instead of answering a request, of whose body `moved` bytes have been written. When so much has not arrived that its head cannot
+/// have been read, nothing of it was processed: the host had ended the connection before the request came.
+pub fn ended(link: &mut Link, framing: Framing, moved: u64) -> Error {
+    let is_plain = moved == 0 || matches!(framing, Framing::Length(_));
+    let least = moved.saturating_add(HEAD_BYTES_MIN);
+    let never_came = is_plain && link.h1().is_some_and(|h1| h1.stream.unconfirmed() as u64 >= least);
+    let retry = if never_came { Retry::Untouched } else { Retry::IfIdempotent };
+    Error::upstream(Phase::Wait, Crime::UpstreamClosed, retry)
+}
+
+/// No head is shorter: `GET / HTTP/1.1` and its end.
+const HEAD_BYTES_MIN: u64 = 16;
 
 /// A tunnel over HTTP/2 begins with a mere 2xx, where inside it is the switch of HTTP/1.1 (RFC 8441 §5).
 fn switch(response: &mut Response, key: Option<&[u8]>) {
