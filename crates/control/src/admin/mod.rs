@@ -24,15 +24,19 @@ pub use door::{Door, Spare, inherit, open, shown};
 use crate::apply::Supervisor;
 use crate::observe::log;
 use gate::Gate;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// The admin API, being served.
 pub struct Service {
@@ -54,7 +58,8 @@ impl Service {
 
     /// Lets nobody in any more, and resolves when nobody is inside, or soon; says whether everybody had left by then.
     pub async fn finish(self) -> bool {
-        self.close(); // whoever waits at the door holds the place of the next one
+        self.close();
+        let _ = self.task.await; // it was told to end, and does at its next stop
         let all = self.room.acquire_many(CONNECTIONS_MAX as u32);
         tokio::time::timeout(LAST_WORD_TIME, all).await.is_ok()
     }
@@ -62,17 +67,43 @@ impl Service {
 
 async fn serve(door: Door, supervisor: Arc<Supervisor>, room: Arc<Semaphore>) {
     let gate = Arc::new(door.gate());
+    let mut strangers = Strangers::default();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match door.accept().await {
             Ok(stream) => {
-                tokio::spawn(connection(stream, Arc::clone(&gate), Arc::clone(&supervisor), place));
+                if room.available_permits() == 0 {
+                    strangers.send_one_away();
+                }
+                let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+                let is_known = Arc::new(AtomicBool::new(false));
+                let (gate, supervisor) = (Arc::clone(&gate), Arc::clone(&supervisor));
+                let task = connection(stream, gate, supervisor, Arc::clone(&is_known), place);
+                strangers.add(is_known, tokio::spawn(task).abort_handle());
             }
             Err(error) => {
                 // Most likely there is no descriptor left; trying at once would only burn the processor.
                 log::warn(format_args!("the admin API cannot accept: {error}"));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Those inside who have not shown yet that they may be there: when there is no room the one goes that has been there for longest, so
+/// that nobody can take the room of those who may.
+#[derive(Default)]
+struct Strangers(VecDeque<(Arc<AtomicBool>, AbortHandle)>);
+
+impl Strangers {
+    fn add(&mut self, is_known: Arc<AtomicBool>, task: AbortHandle) {
+        self.0.retain(|(is_known, task)| !task.is_finished() && !is_known.load(Relaxed));
+        self.0.push_back((is_known, task));
+    }
+
+    fn send_one_away(&mut self) {
+        self.0.retain(|(is_known, task)| !task.is_finished() && !is_known.load(Relaxed));
+        if let Some((_, task)) = self.0.pop_front() {
+            task.abort();
         }
     }
 }
@@ -85,10 +116,12 @@ async fn connection(
     stream: Box<dyn Stream>,
     gate: Arc<Gate>,
     supervisor: Arc<Supervisor>,
+    is_known: Arc<AtomicBool>,
     _place: OwnedSemaphorePermit,
 ) {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (gate, supervisor) = (Arc::clone(&gate), Arc::clone(&supervisor));
+        is_known.fetch_or(gate.check(request.headers()).is_ok(), Relaxed);
         async move { Ok::<_, Infallible>(answer::to(request, &gate, &supervisor).await) }
     });
     let connection = http1::Builder::new()
@@ -116,6 +149,7 @@ mod tests {
     use crate::legacy::Legacy;
     use crate::source::Source;
     use portunus_relay::plan::Admin;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
     fn supervisor() -> Arc<Supervisor> {
@@ -138,11 +172,33 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(30), taken).await.unwrap();
         };
         let service = begin();
-        is_taken(&service, 1).await; // by whoever waits for somebody to come
         assert!(service.finish().await);
         let service = begin();
         let _silent = UnixStream::connect(&path).await.unwrap();
-        is_taken(&service, 2).await;
+        is_taken(&service, 1).await;
         assert!(!service.finish().await);
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_keeps_nobody_out() {
+        let path = std::env::temp_dir().join(format!("portunus-crowd-{}.sock", std::process::id()));
+        let service = Service::start(open(&Admin::Unix(path.clone())).unwrap().unwrap(), supervisor());
+        let ask = async |stream: &mut UnixStream| {
+            stream.write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+        };
+        let mut known = UnixStream::connect(&path).await.unwrap();
+        ask(&mut known).await;
+        let mut silent = Vec::new();
+        for _ in 0..CONNECTIONS_MAX * 2 {
+            silent.push(UnixStream::connect(&path).await.unwrap());
+        }
+        ask(&mut UnixStream::connect(&path).await.unwrap()).await;
+        assert_eq!(silent[0].read(&mut [0; 9]).await.unwrap(), 0, "the first one has been sent away");
+        known.write_all(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(known.read(&mut [0; 9]).await.unwrap() > 0);
+        service.close();
     }
 }
