@@ -194,6 +194,11 @@ impl Client {
         }
     }
 
+    /// Whether the client has ended its half, as far as [`Client::poll_gone`] has seen.
+    pub fn has_ended(&self) -> bool {
+        self.ended_at.is_some()
+    }
+
     /// When an answer is no longer waited for because the client has ended its half.
     pub fn patience_ends(&self) -> Tick {
         self.ended_at.map_or(Tick::NEVER, |ended_at| ended_at + HALF_CLOSED)

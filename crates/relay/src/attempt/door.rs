@@ -138,6 +138,10 @@ impl<'a> Waits<'a> {
         if let Poll::Ready(error) = client.poll_gone(cx, now) {
             return Poll::Ready(Err(error));
         }
+        if client.has_ended() {
+            // It may want its answer all the same, but others surely do.
+            return Poll::Ready(Err(Error::client(Phase::Pick, Crime::ClientGone)));
+        }
         if now >= deadline {
             return Poll::Ready(Err(Error::upstream(Phase::Pick, Crime::Deadline, Retry::Never)));
         }
