@@ -22,7 +22,6 @@ const BY_ROUTE: &[&str] = &[
     "drain-time",
     "first-byte",
     "informational",
-    "log-field",
     "replay-bytes",
     "response-idle",
     "response-rate",
