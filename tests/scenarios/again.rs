@@ -379,3 +379,72 @@ fn a_host_with_long_answers_is_asked_and_left_in_peace() {
         is_fine.then_some(())
     });
 }
+
+/// Answers the first request of each connection and ends it over the second one, which it has read.
+fn leaves_off() -> Origin {
+    Origin::script(|connection| {
+        if connection.request().is_some() && connection.answer(Answer::text("first")) {
+            connection.request();
+        }
+    })
+}
+
+#[test]
+fn what_a_server_has_read_counts_as_tried_though_its_connection_was_an_old_one() {
+    for (method, settings, times, status) in [
+        ("GET", "retry off", 1, 502),
+        ("DELETE", "retry budget=0%", 1, 502),
+        ("GET", "", 2, 200),
+        ("POST", "", 1, 502),
+    ] {
+        let origin = leaves_off();
+        let proxy = pool(&[&origin], settings);
+        proxy.get("/").expect(200);
+        let answer =
+            proxy.exchange(format!("{method} /?id=x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"));
+        assert_eq!((answer.status, seen(&[&origin], "x")), (status, times), "{method} {settings}");
+        proxy.expect_metric("portunus_retries_total", &[], f64::from(u8::from(times > 1)));
+    }
+    let (bad, good) = (leaves_off(), Origin::says("good"));
+    let proxy = pool(&[&bad, &good], "eject off");
+    for number in 0..6 {
+        proxy.get(&format!("/?id={number}")).expect(200);
+    }
+    assert!((0..6).all(|number| seen(&[&bad], &number.to_string()) <= 1), "{:?}", bad.ledger());
+}
+
+#[test]
+fn hosts_that_nobody_can_connect_to_are_no_tries() {
+    let (one, two, spare) = (Port::free(), Port::free(), Origin::says("spare"));
+    for method in ["GET", "POST"] {
+        let proxy = Proxy::start(&format!(
+            "pool p {{\nserver {one}\nserver {two}\nserver {spare} backup\n}}\n{}",
+            site("proxy p")
+        ));
+        proxy.exchange(format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).expect(200);
+        let proxy = Proxy::start(&format!(
+            "pool p {{\nserver {one}\nserver {two}\nserver {spare} backup\nretry off\n}}\n{}",
+            site("proxy p")
+        ));
+        proxy.exchange(format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")).expect(502);
+    }
+}
+
+#[test]
+fn a_head_that_breaks_a_rule_is_asked_for_elsewhere() {
+    for head in [
+        "HTTP/9.9 200 OK\r\n\r\n",
+        "HTTP/1.1 099 x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+    ] {
+        let (bad, good) = (Origin::serve(move |_| Answer::raw(head).close()), Origin::says("good"));
+        let proxy = pool(&[&bad, &good], "eject off");
+        (0..4).for_each(|_| _ = proxy.get("/").expect(200));
+        assert_eq!(bad.count(), 2, "{head}");
+        let posts: Vec<u16> =
+            (0..2).map(|number| proxy.exchange(post(&number.to_string(), "")).status).collect();
+        assert_eq!(posts.iter().filter(|status| **status == 502).count(), 1, "{head} {posts:?}");
+    }
+}

@@ -129,6 +129,27 @@ fn t12_a_frozen_origin_is_ejected_and_back_soon_after_it_continues() {
 }
 
 #[test]
+fn t12_what_a_frozen_origin_has_goes_to_servers_that_had_nothing_to_do() {
+    for more in ["eject for=60s", "eject for=60s keep=100%", "health /hz every=100ms timeout=50ms fails=1"] {
+        let (frozen, flag) = freezable();
+        let spare = Origin::serve(answer);
+        let proxy = Proxy::start(&format!(
+            "workers 2\npool p {{\nserver {frozen}\nserver {spare} backup\n{more}\n}}\n{}",
+            site("proxy p")
+        ));
+        (0..40).for_each(|_| _ = proxy.get("/").expect(200));
+        flag.store(true, SeqCst);
+        let waiting: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..12).map(|_| scope.spawn(|| proxy.get("/").status)).collect();
+            all.into_iter().map(|one| one.join().expect("a client")).collect()
+        });
+        assert_eq!(waiting, [200; 12], "{more}");
+        assert!(spare.count() >= 12, "{more}");
+        flag.store(false, SeqCst);
+    }
+}
+
+#[test]
 fn t12_a_frozen_origin_is_found_by_clients_that_come_one_by_one_and_give_up() {
     let (frozen, flag) = freezable();
     let good = Origin::serve(answer);
