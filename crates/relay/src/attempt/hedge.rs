@@ -58,6 +58,16 @@ pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winn
                 tries.push(begin(ask, other)?);
             }
         }
+        if let [alone] = &*tries
+            && !may_follow
+            && ask.is_forsaken(&alone.host, now)
+            && ask.mine.may_rescue(ask.pool, ask.rule.rescues_percent(), now)
+            && let Some(other) = ask.choose()
+        {
+            ask.mine.cells.retries.add(1);
+            let other = follow(ask, other);
+            tries.push(begin(ask, other)?);
+        }
         for one in &mut tries {
             match one.poll(cx, ask, now) {
                 Poll::Pending => {}
@@ -99,9 +109,14 @@ fn second(ask: &mut Ask<'_>, now: Tick) -> Option<HostId> {
         return None;
     }
     mine.cells.hedges.add(1);
+    Some(follow(ask, other))
+}
+
+/// Another attempt goes to this host.
+fn follow(ask: &mut Ask<'_>, other: HostId) -> HostId {
     ask.scratch.tried.insert(other);
     ask.x.tries += 1;
-    Some(other)
+    other
 }
 
 fn begin<'a>(ask: &Ask<'a>, id: HostId) -> Result<Try<'a>, Error> {

@@ -101,7 +101,7 @@ impl Ask<'_> {
     }
 
     /// Whether the host has been found to answer nobody any more, and the request can go to another one.
-    fn is_forsaken(&self, host: &HostPool, now: Tick) -> bool {
+    pub fn is_forsaken(&self, host: &HostPool, now: Tick) -> bool {
         let live = &host.host.live;
         let is_out = || live.standing.is_ejected(now) && live.conduct.reason() == Reason::Timeouts;
         (live.silence.is_mute() || is_out())
