@@ -50,12 +50,13 @@ use outside::{Outside, Wrong};
 use portunus_relay::plan::{Address, Plan, PoolPlan};
 use portunus_relay::tls::Certificates;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A configuration without mistakes.
 #[derive(Debug)]
 pub struct Loaded {
     /// What it asks for.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// What had better not be.
     pub warnings: Vec<Mistake>,
     /// Every file that was read, for whoever watches them.
@@ -162,7 +163,7 @@ fn finish(
     }
     let (files, patterns, directory) = (outside.files(), outside.patterns(), outside.directory().to_owned());
     let Outside { certificates, redaction, .. } = outside;
-    Ok(Loaded { plan, warnings, files, patterns, certificates, directory, redaction })
+    Ok(Loaded { plan: Arc::new(plan), warnings, files, patterns, certificates, directory, redaction })
 }
 
 #[cfg(test)]

@@ -545,8 +545,9 @@ fn load(
             }
         };
         let members = Arc::new(resolve::first(&loaded.plan, &known));
-        let snapshot = Snapshot::compile_with(&loaded.plan, members, Arc::new(certificates), previous)
-            .map_err(Trouble::Compile)?;
+        let snapshot =
+            Snapshot::compile_with(Arc::clone(&loaded.plan), members, Arc::new(certificates), previous)
+                .map_err(Trouble::Compile)?;
         Ok((loaded, snapshot))
     };
     catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Trouble::Bug))

@@ -22,7 +22,7 @@ pub fn load(config: Option<&Path>) -> Result<Loaded, Exit> {
 fn prove(path: &Path) -> Result<Loaded, Mistakes> {
     let mut loaded = Source::File(path.to_owned()).load(&environment)?;
     let certificates = Arc::new(std::mem::take(&mut loaded.certificates));
-    let compiled = Snapshot::compile_with(&loaded.plan, Arc::default(), certificates, None);
+    let compiled = Snapshot::compile_with(Arc::clone(&loaded.plan), Arc::default(), certificates, None);
     let of_file = |mistake: &CompileMistake| Mistake::of_file(&path.display().to_string(), mistake);
     match compiled {
         Ok(_) => Ok(loaded),

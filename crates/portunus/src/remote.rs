@@ -259,7 +259,7 @@ fn configured(config: Option<&Path>) -> Result<(Admin, Option<String>), Exit> {
         Err(exit) => return Err(exit),
     };
     let mistakes = match Source::File(path.clone()).load(&environment) {
-        Ok(loaded) => return Ok((loaded.plan.settings.admin, None)),
+        Ok(loaded) => return Ok((loaded.plan.settings.admin.clone(), None)),
         Err(mistakes) => mistakes,
     };
     let text = portunus_config::open(&path)
@@ -273,7 +273,7 @@ fn configured(config: Option<&Path>) -> Result<(Admin, Option<String>), Exit> {
     let line = text.lines().nth(before).unwrap_or_default();
     let text = format!("{}{line}\n{ANY_SITE}\n", "\n".repeat(before));
     let alone = Source::Text { name: path.display().to_string(), text };
-    Ok((alone.load(&environment)?.plan.settings.admin, None))
+    Ok((alone.load(&environment)?.plan.settings.admin.clone(), None))
 }
 
 /// Without a site nothing is a configuration.

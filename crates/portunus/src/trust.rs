@@ -26,7 +26,7 @@ const FILE: &str = "portunus-internal-ca.crt";
 
 /// `trust`: puts the certificate of the internal CA into the system's list, or prints it.
 pub fn trust(config: Option<&Path>, print: bool) -> Result<(), Exit> {
-    let settings = load(config)?.plan.settings;
+    let settings = load(config)?.plan.settings.clone();
     let places = match remote::state_directory(config) {
         Some(place) => vec![place],
         None => places(&settings, &environment, PASSWD),

@@ -177,12 +177,12 @@ impl Snapshot {
     pub fn compile(plan: &Plan, previous: Option<&Snapshot>) -> Result<Snapshot, Vec<CompileMistake>> {
         let members = previous.map(|previous| Arc::clone(&previous.members)).unwrap_or_default();
         let certificates = previous.map(|previous| Arc::clone(&previous.certificates)).unwrap_or_default();
-        Snapshot::compile_with(plan, members, certificates, previous)
+        Snapshot::compile_with(Arc::new(plan.clone()), members, certificates, previous)
     }
 
     /// The same with these members and certificates.
     pub fn compile_with(
-        plan: &Plan,
+        plan: Arc<Plan>,
         members: Arc<Members>,
         certificates: Arc<Certificates>,
         previous: Option<&Snapshot>,
@@ -214,23 +214,23 @@ impl Snapshot {
                 Err(mistake) => mistakes.push(mistake),
             }
         }
-        let table = Table::compile(plan).unwrap_or_else(|more| {
+        let table = Table::compile(&plan).unwrap_or_else(|more| {
             mistakes.extend(more);
             Table::default()
         });
-        let fronts = Fronts::compile(plan, &certificates, previous.map(|previous| &*previous.fronts));
+        let fronts = Fronts::compile(&plan, &certificates, previous.map(|previous| &*previous.fronts));
         let fronts = fronts.unwrap_or_else(|more| {
             mistakes.extend(more);
             Fronts::default()
         });
-        let prefaces = Prefaces::compile(plan).unwrap_or_else(|mistake| {
+        let prefaces = Prefaces::compile(&plan).unwrap_or_else(|mistake| {
             mistakes.push(mistake);
             Prefaces::default()
         });
         if mistakes.is_empty() {
             let prefaces = Arc::new(prefaces);
             let trust = Arc::new(Trust::new(&plan.settings.trusted_proxies));
-            let (plan, table, routes) = (Arc::new(plan.clone()), Arc::new(table), routes.into());
+            let (table, routes) = (Arc::new(table), routes.into());
             let fronts = Arc::new(fronts);
             Ok(Snapshot {
                 plan,
