@@ -25,8 +25,10 @@ const TOO_LARGE: ValueMistake =
     ValueMistake { reason: "is too large a number", hint: "no number here is that large" };
 const NETWORK: ValueMistake = ValueMistake {
     reason: "is not an address or a network",
-    hint: "write it as `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32` or `all`",
+    hint: "write it as `10.0.0.0/8`, `192.0.2.1` or `2001:db8::/32`",
 };
+const NETWORKS: ValueMistake =
+    ValueMistake { hint: "write it as `10.0.0.0/8`, `192.0.2.1`, `2001:db8::/32` or `all`", ..NETWORK };
 
 /// The units of a size.
 const SIZE_UNITS: [(&str, u64); 9] = [
@@ -91,7 +93,7 @@ pub fn parse_number(text: &str) -> Result<u64, ValueMistake> {
 pub fn parse_networks(text: &str) -> Result<Vec<IpNet>, ValueMistake> {
     match text {
         "all" => Ok(vec![IpNet::from(ipnet::Ipv4Net::default()), IpNet::from(ipnet::Ipv6Net::default())]),
-        _ => parse_network(text).map(|network| vec![network]),
+        _ => parse_network(text).map(|network| vec![network]).map_err(|_| NETWORKS),
     }
 }
 

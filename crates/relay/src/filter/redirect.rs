@@ -11,7 +11,8 @@ pub(super) const ENTRY: Entry<dyn Filter> = Entry {
     name: "redirect",
     manual: "Sends the client somewhere else. The target is a path of the same site or a whole URL. What it takes from a \
              request is percent-encoded, but for `${path}`, `${query}`, `${uri}` and `${host}`, which are in the form \
-             of a URL already; so nothing in a request can lead to another site.",
+             of a URL already; so nothing in a request can lead to another site, unless the host of the target is written with what a \
+             request says (`https://${query.to}/`).",
     example: "redirect 308 https://www.example.com${uri}",
     params: PARAMS,
     answers: true,
