@@ -521,7 +521,7 @@ mod tests {
             assert_eq!(is_taken(pool, "127.0.0.2:2").unwrap(), "127.0.0.2:2");
         }
         assert!(is_taken("secure", "unix:/run/x").is_ok() && is_taken("plain", "unix:/run/x").is_ok());
-        let mut proving = plan.pools.iter().cloned().find(|plan| plan.name == "secure").unwrap();
+        let mut proving = plan.pools.iter().find(|plan| plan.name == "secure").unwrap().clone();
         proving.tls.as_mut().unwrap().insecure = false;
         let refused = server("unix:/run/x", &proving).unwrap_err();
         assert!(refused.ends_with("write `tls name=NAME` in the pool"), "{refused}");
