@@ -204,3 +204,15 @@ fn a_route_asks_for_it_and_another_does_not() {
     assert!(begun.elapsed() >= Duration::from_millis(3 * 300) && moody.count() >= quick + 3);
     assert_eq!(proxy.metric("portunus_hedges_total", &[]), hedges);
 }
+
+#[test]
+fn a_kept_connection_that_is_read_and_closed_costs_no_answer_where_nobody_else_is_left() {
+    let origin = Origin::script(|connection| {
+        if connection.request().is_some() {
+            connection.answer(Answer::text("ok"));
+            connection.request();
+        }
+    });
+    let proxy = proxy(&[&origin], "hedge p95 max=50ms; eject off; retry budget=100%");
+    (0..8).for_each(|_| _ = proxy.get("/").expect(200));
+}

@@ -150,6 +150,46 @@ fn t12_what_a_frozen_origin_has_goes_to_servers_that_had_nothing_to_do() {
 }
 
 #[test]
+fn t12_two_frozen_origins_are_found_beside_an_idle_backup() {
+    let ((one, stop_one), (two, stop_two)) = (freezable(), freezable());
+    let spare = Origin::serve(answer);
+    let proxy = Proxy::start(&format!(
+        "workers 2\npool p {{\nserver {one}\nserver {two}\nserver {spare} backup\n}}\n{}",
+        site("proxy p")
+    ));
+    (0..40).for_each(|_| _ = proxy.get("/").expect(200));
+    [&stop_one, &stop_two].iter().for_each(|stop| stop.store(true, SeqCst));
+    let ask = || proxy.get("/").status;
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(ask)).collect();
+        all.into_iter().map(|one| one.join().expect("a client")).collect()
+    });
+    assert_eq!(statuses, [200; 20]);
+    [&stop_one, &stop_two].iter().for_each(|stop| stop.store(false, SeqCst));
+}
+
+#[test]
+fn t12_what_waits_for_a_frozen_origin_waits_for_room_elsewhere() {
+    let (frozen, flag) = freezable();
+    let busy = Origin::serve(|request| {
+        std::thread::sleep(Duration::from_millis(100)); // its work
+        answer(request)
+    });
+    let proxy = Proxy::start(&format!(
+        "workers 2\npool p {{\nserver {frozen}\nserver {busy} max-in-flight=2\nqueue length=200 wait=20s\n}}\n{}",
+        site("proxy p")
+    ));
+    (0..80).for_each(|_| _ = proxy.get("/").expect(200));
+    flag.store(true, SeqCst);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| proxy.get("/").status)).collect();
+        all.into_iter().map(|one| one.join().expect("a client")).collect()
+    });
+    assert_eq!(statuses, [200; 20]);
+    flag.store(false, SeqCst);
+}
+
+#[test]
 fn t12_a_frozen_origin_is_found_by_clients_that_come_one_by_one_and_give_up() {
     let (frozen, flag) = freezable();
     let good = Origin::serve(answer);

@@ -279,6 +279,28 @@ fn a_full_server_is_passed_over_while_others_have_room() {
 }
 
 #[test]
+fn what_one_server_has_failed_waits_for_room_on_another_and_is_in_nobodys_way() {
+    let busy = Busy::start();
+    let fails = Origin::serve(|request| match request.target.starts_with("/fails") {
+        true => Answer::nothing(),
+        false => Answer::text("other"),
+    });
+    let servers = format!("server {fails} max-in-flight=2\nserver {} max-in-flight=1", busy.origin);
+    let proxy = proxy(&servers, "queue wait=60s; eject off; retry budget=100%");
+    let ask = |number| proxy.get(&format!("/fails?id={number}")).status;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(0));
+        busy.wait_for(1);
+        let others = scope.spawn(|| side_by_side(3, ask));
+        wait_for_queued(&proxy, 3.0);
+        (0..20).for_each(|_| assert_eq!(proxy.get("/").expect(200).text(), "other"));
+        busy.open();
+        assert_eq!((first.join().expect("a client"), others.join().expect("clients")), (200, vec![200; 3]));
+    });
+    assert_eq!(busy.most(), 1);
+}
+
+#[test]
 fn a_bound_can_be_changed_while_requests_wait() {
     let busy = Busy::start();
     let text = |most: u32| {

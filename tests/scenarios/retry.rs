@@ -224,6 +224,27 @@ fn t13_a_connection_that_closes_just_when_it_is_used() {
 }
 
 #[test]
+fn t13_a_connection_that_closes_with_the_request_unread_costs_a_get_nothing() {
+    let origin = Origin::script(|connection| {
+        if let Some(request) = connection.request() {
+            connection.answer(Answer::text(request.query("id").unwrap_or("")));
+            connection.unread(); // what has come and is not read resets the connection
+        }
+    });
+    // No further attempts are wanted, and this is none.
+    let proxy = pool(&[&origin], " retry off");
+    let mut client = proxy.client();
+    for number in 0..20 {
+        assert_eq!(client.get(&format!("/?id={number}")).expect(200).text(), number.to_string());
+    }
+    assert_eq!(proxy.metric("portunus_retries_total", &[]), 0.0);
+    // Nobody can tell an unread POST from one that was read in part.
+    let answer = client.post("/?id=post", "body");
+    assert!(matches!(answer.status, 200 | 502), "{}", answer.status);
+    assert!(origin.ledger().values().all(|count| *count == 1), "nothing twice");
+}
+
+#[test]
 fn a_used_connection_that_dies_after_the_request_was_written() {
     // The second request of each connection is read and never answered.
     let origin = Origin::script(|connection| {

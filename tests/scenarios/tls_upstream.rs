@@ -107,6 +107,33 @@ fn another_server_gets_what_one_without_a_handshake_did_not() {
 }
 
 #[test]
+fn t13_a_kept_connection_that_ends_as_the_request_comes_costs_nothing_without_a_close_notify_either() {
+    let authority = Authority::new("back");
+    let config = server(&authority.issue(&["127.0.0.1"]), None);
+    let (ends, end) = std::sync::mpsc::channel();
+    let end = std::sync::Mutex::new(end);
+    let origin = Origin::script(move |connection| {
+        if connection.secure(&config) && connection.request().is_some() {
+            connection.answer(Answer::text("ok"));
+            let _ = end.lock().expect("the end").recv();
+        }
+    });
+    let proxy = start(place(&authority), &format!("server https://{origin}\nretry off\ntls ca=ca.pem"));
+    let mut client = proxy.client();
+    client.get("/").expect(200);
+    for number in 1..9 {
+        // What comes meanwhile comes at once for it.
+        proxy.signal("STOP");
+        client.send(format!("GET /{number} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        ends.send(()).expect("an origin");
+        eventually("the end", SOON, || (origin.ended() == number).then_some(()));
+        proxy.signal("CONT");
+        client.response().expect(200);
+    }
+    ends.send(()).expect("an origin");
+}
+
+#[test]
 fn insecure_believes_anybody_and_says_so() {
     let stranger = Authority::new("stranger");
     let origin = origin(&stranger.issue(&["other.test"]));

@@ -308,6 +308,12 @@ impl Connection {
         self.wire.as_mut()?.chunk().ok()
     }
 
+    /// Waits until something has come, and leaves it where it is; whether that is more than the end.
+    pub fn unread(&self) -> bool {
+        let stream = lock(&self.shared.streams).get(&self.index).and_then(|stream| stream.try_clone().ok());
+        stream.is_some_and(|stream| stream.peek(&mut [0]).is_ok_and(|count| count > 0))
+    }
+
     /// Says nothing more and waits until the peer closes; says how many bytes still came.
     pub fn until_closed(&mut self) -> usize {
         let Some(wire) = self.wire.as_mut() else { return 0 };

@@ -644,7 +644,7 @@ pub const FORMS: &[Form] = &[
                 "tries",
                 Place::Option,
                 Kind::Number,
-                "How many attempts a request may take in all, 1 to 16, 2 unless written. Servers that refuse the connection are passed over without being \
+                "How many attempts a request may take in all, 1 to 16, 2 unless written. Servers that refuse the connection, or answer nobody any more, are passed over without being \
                  counted, up to eight; with 1, nobody is.",
             ),
             param(

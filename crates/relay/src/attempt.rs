@@ -94,7 +94,7 @@ pub struct Ask<'a> {
     up: Transfer,
     /// Whether the host that has the request has been found to answer nobody any more.
     forsaken: bool,
-    /// How many hosts there was no connection to.
+    /// How many hosts nobody was met at: there was no connection, or whoever took the request was found to answer nobody.
     unmet: u32,
     /// When the first host of this attempt was chosen,
     chosen: Tick,
@@ -222,12 +222,13 @@ impl<'a> Ask<'a> {
                     self.rule.follows(error, &self.x.request)
                 }
             };
-            let next = if again { self.another(&asked) } else { None };
+            let next = if again { Box::pin(self.another(&asked)).await } else { None };
             match (asked, next) {
                 (Ok(answer), None) => return Ok(self.answered(answer, room)),
                 (Err(error), None) => return Err(error),
                 (Ok(Answer { lease, keep_alive, up_failed, .. }), Some((next, _))) => {
                     Box::pin(drop_answer(lease, keep_alive && !up_failed, self.worker)).await;
+                    door::server_has_room(self.pool);
                     id = next;
                 }
                 (Err(_), Some((next, pause))) => {
@@ -259,7 +260,8 @@ impl<'a> Ask<'a> {
         let hedge = self.hedge?;
         let may =
             self.framing == Framing::None && self.rule.tries > 1 && self.rule.is_repeatable(&self.x.request);
-        self.mine.hedge_after(self.pool, hedge).filter(|_| may)
+        let after = self.mine.hedge_after(self.pool, hedge).filter(|_| may);
+        after.filter(|_| self.has_elsewhere(self.worker.clock.now()))
     }
 
     /// An attempt has ended without an answer.
@@ -322,7 +324,8 @@ impl<'a> Ask<'a> {
                         && (lease.was_idle || error.retry == Retry::Untouched) =>
                 {
                     host.was_stale(self.worker.clock.now());
-                    if !self.may_repeat(&error) || !self.up.rewind() {
+                    let unread = error.retry == Retry::Untouched || (!careful && lease.was_reset());
+                    if !(unread || self.may_repeat(&error)) || !self.up.rewind() {
                         return Err(error);
                     }
                 }
@@ -335,15 +338,12 @@ impl<'a> Ask<'a> {
         Ok(heard.by(lease))
     }
 
-    /// Whether what was written to a connection that turned out dead is written to a new one to the same host. When nothing of it was
-    /// looked at that is no further attempt, and done whatever a pool wants of those; otherwise it is one, if no other host is there for it.
+    /// Whether what was read of a connection that has ended then is written to a new one to the same host: a further attempt, if no other host is
+    /// there for it.
     fn may_repeat(&mut self, error: &Error) -> bool {
         let now = self.worker.clock.now();
-        if error.retry == Retry::Untouched {
-            return true;
-        }
         let may = self.rule.follows(error, &self.x.request)
-            && self.x.tries < self.rule.tries
+            && self.has_tries()
             && self.up.can_rewind()
             && !self.has_elsewhere(now)
             && self.mine.may_try_again(self.pool, self.rule.budget_percent, now);

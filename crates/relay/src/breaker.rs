@@ -3,7 +3,7 @@
 use crate::plan::{InFlight, Queue, Urgency};
 use portunus_message::Tick;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -265,6 +265,8 @@ struct Waits {
 pub struct Place {
     since: Tick,
     urgency: Urgency,
+    /// Whether he has tried some of the servers already, and waits for the others.
+    is_choosy: AtomicBool,
     /// Guards what has become of the one who waits here, and how he is woken.
     state: Mutex<(Turn, Option<Waker>)>,
 }
@@ -286,6 +288,11 @@ impl Line {
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.count.load(SeqCst) == 0
+    }
+
+    /// Whether nobody waits to whom any server is welcome.
+    pub fn lets_pass(&self) -> bool {
+        self.is_empty() || lock(&self.line).places.iter().flatten().all(|place| place.is_choosy.load(SeqCst))
     }
 
     /// How many wait.
@@ -323,7 +330,12 @@ impl Line {
             last.turn(Turn::Displaced);
         }
         let state = Mutex::new((Turn::Waits, None));
-        let place = Arc::new(Place { since: since.unwrap_or(now), urgency, state });
+        let place = Arc::new(Place {
+            since: since.unwrap_or(now),
+            urgency,
+            is_choosy: AtomicBool::new(false),
+            state,
+        });
         let equals = waits.equals(urgency);
         match since {
             Some(_) => equals.push_front(Arc::clone(&place)),
@@ -335,9 +347,22 @@ impl Line {
 
     /// Calls the first; `false` when nobody is there to be called.
     pub fn call_next(&self) -> bool {
+        self.call(|_| true)
+    }
+
+    /// Calls the first to whom any server is welcome: whoever was called before him has use for some only.
+    pub fn pass_on(&self) -> bool {
+        self.call(|place| !place.is_choosy.load(SeqCst))
+    }
+
+    fn call(&self, fits: impl Fn(&Place) -> bool) -> bool {
         let mut waits = lock(&self.line);
         self.shed(&mut waits);
-        let Some(place) = waits.places.iter_mut().rev().find_map(VecDeque::pop_front) else { return false };
+        let called = waits.places.iter_mut().rev().find_map(|equals| {
+            let at = equals.iter().position(|place| fits(place))?;
+            equals.remove(at)
+        });
+        let Some(place) = called else { return false };
         self.count.fetch_sub(1, SeqCst);
         // Where urgent ones go first, the others wait at least as long as the first of them has by now.
         let next = waits.first().filter(|next| next.urgency < place.urgency);
@@ -364,9 +389,13 @@ impl Line {
         lock(&self.line).is_outrun()
     }
 
-    /// Whether this is the first place.
+    /// Whether nobody is before this place but such as wait for some of the servers only.
     pub fn is_first(&self, place: &Arc<Place>) -> bool {
-        lock(&self.line).first().is_some_and(|first| Arc::ptr_eq(first, place))
+        let waits = lock(&self.line);
+        let mut others = waits.places.iter().rev().flatten();
+        others
+            .find(|one| Arc::ptr_eq(one, place) || !one.is_choosy.load(SeqCst))
+            .is_some_and(|one| Arc::ptr_eq(one, place))
     }
 
     /// Sends those away who have waited too long in a line that does not get empty (as CoDel does, RFC 8289), but for the urgent ones.
@@ -463,6 +492,11 @@ impl Place {
         self.since
     }
 
+    /// The one who waits here has tried some of the servers already.
+    pub fn has_tried(&self) {
+        self.is_choosy.store(true, SeqCst);
+    }
+
     /// Ready when it is his turn, or when it will never be.
     pub fn poll(&self, cx: &Context<'_>) -> Poll<Turn> {
         let mut state = lock(&self.state);
@@ -503,6 +537,24 @@ mod tests {
             Poll::Ready(turn) => turn,
             Poll::Pending => Turn::Waits,
         }
+    }
+
+    #[test]
+    fn what_is_of_no_use_to_the_first_is_passed_on_to_one_who_takes_any() {
+        let (line, bound) = (Line::default(), bound(10, Some(WAIT)));
+        let join = |since| line.join(&bound, Urgency::Normal, since, Tick(1)).unwrap();
+        let (one, two, three) = (join(None), join(None), join(None));
+        [&one, &two].iter().for_each(|place| place.has_tried());
+        assert!(line.call_next());
+        let again = join(Some(one.since()));
+        again.has_tried();
+        assert!(line.pass_on() && !line.pass_on(), "those who are choosy do not call each other");
+        assert_eq!([&one, &two, &again, &three].map(|place| turn(place)), {
+            [Turn::Called, Turn::Waits, Turn::Waits, Turn::Called]
+        });
+        assert!(line.is_first(&again) && line.len() == 2 && line.lets_pass());
+        let _four = join(None);
+        assert!(!line.lets_pass());
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl Stream {
         last.map_or(done, Ok)
     }
 
+    /// Whether what is written goes through TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
     /// Looks at what is there without taking it, if an event has told of it. TLS has nothing to look at.
     pub fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let flags = RecvFlags::PEEK;

@@ -3,6 +3,7 @@
 use crate::breaker::spread::Spread;
 use crate::buffers::Buffers;
 use crate::cells::{PoolCells, RouteCells};
+use crate::hosts::Host;
 use crate::plan::{Hedge, InFlight, Listen};
 use crate::pool::HostPool;
 use crate::pool::h2::Bounds;
@@ -213,10 +214,10 @@ impl RunPool {
     pub fn look_for_silence(&self, pool: &Pool, now: Tick) {
         let answered = self.hosts.iter().filter(|host| host.has_answered(now)).count();
         let last = pool.live.answered(answered > 0, now);
-        for (_, host) in pool.hosts.iter().filter(|(_, host)| host.in_flight() > 0) {
-            let mut others = pool.hosts.iter().filter(|(_, other)| other.name != host.name).peekable();
-            let are_idle = others.peek().is_some() && others.all(|(_, other)| other.in_flight() == 0);
-            if host.live.silence.is_long(host.in_flight(), last, are_idle) {
+        let is_busy = |host: &Host| host.in_flight() > 0;
+        let others_idle = pool.hosts.iter().any(|(_, host)| !is_busy(host) && host.is_usable(now));
+        for (_, host) in pool.hosts.iter().filter(|(_, host)| is_busy(host)) {
+            if host.live.silence.is_long(host.in_flight(), last, others_idle) {
                 pool.judge.suspect(host);
             }
         }

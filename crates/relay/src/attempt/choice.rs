@@ -3,7 +3,7 @@
 use super::{Ask, Asked, door};
 use crate::client::Scratch;
 use crate::context::Scope;
-use crate::hosts::HostId;
+use crate::hosts::{HostId, HostSet};
 use crate::pick::Key;
 use crate::snapshot::Pool;
 use crate::worker::Worker;
@@ -15,7 +15,7 @@ const BACK_OFF: Duration = Duration::from_millis(25);
 /// But never longer than this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// How many hosts, to which there is no connection, may be passed over beyond the tries.
+/// How many hosts, at which nobody is met, may be passed over beyond the tries.
 const UNMET_MAX: u32 = 8;
 
 impl Ask<'_> {
@@ -30,44 +30,70 @@ impl Ask<'_> {
         let pool = self.pool;
         loop {
             // Whoever comes goes behind those who wait; whoever was called goes before them.
-            if since.is_some() || pool.live.gate.servers.is_empty() {
+            if since.is_some() || pool.live.gate.servers.lets_pass() {
                 if let Some(id) = self.choose() {
                     return Ok((id, since));
                 }
                 let is_bounded = pool.bound.per_server;
                 let now = self.worker.clock.now();
-                if !is_bounded || pool.hosts.candidates(&self.scratch.tried, now).next().is_none() {
+                if !is_bounded || !self.has_elsewhere(now) {
                     self.mine.cells.no_host.add(1);
                     return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
+                }
+                // Room on a server that has been tried is room for somebody else.
+                if pool.hosts.iter().any(|(_, host)| host.is_usable(now) && !host.is_full()) {
+                    pool.live.gate.servers.pass_on();
                 }
             }
             since = Some(Box::pin(door::server(self, since)).await?);
         }
     }
 
+    /// Whether another attempt may follow by their number: those that met nobody have not tried anything.
+    pub fn has_tries(&self) -> bool {
+        self.x.tries < self.rule.tries.saturating_add(self.unmet)
+    }
+
+    /// Whether another one may follow if the last one has met nobody.
+    pub fn may_pass_over(&self) -> bool {
+        self.rule.tries > 1
+            && self.unmet < UNMET_MAX
+            && self.x.tries <= self.rule.tries.saturating_add(self.unmet)
+    }
+
+    /// The last one has met nobody.
+    pub fn met_nobody(&mut self) {
+        self.unmet += u32::from(self.unmet < UNMET_MAX);
+    }
+
     /// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
     /// there is time, and the budget allows it. Where only the same host is left, it is asked again when nothing was sent
-    /// to it, after a moment.
-    pub fn another(&mut self, asked: &Asked) -> Option<(HostId, Duration)> {
+    /// to it, after a moment; and where the others have no room, it is waited for.
+    pub async fn another(&mut self, asked: &Asked) -> Option<(HostId, Duration)> {
         let now = self.worker.clock.now();
         let left = self.request_deadline().since(now);
-        let unmet = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
-        self.unmet += u32::from(unmet && self.unmet < UNMET_MAX);
-        // Who met nobody has not tried anything yet, but the same host is not asked again for that.
-        let may_go_on = self.rule.tries > 1 && self.x.tries < self.rule.tries.saturating_add(self.unmet);
-        if !may_go_on || left.is_zero() {
+        let forsaken = std::mem::take(&mut self.forsaken);
+        let no_connection = asked.as_ref().is_err_and(|error| error.phase == Phase::Connect);
+        if forsaken || no_connection {
+            self.met_nobody();
+        }
+        if self.rule.tries <= 1 || !self.has_tries() || left.is_zero() {
             return None;
         }
         let (next, pause) = match self.choose() {
-            Some(next) => (next, Duration::ZERO),
+            Some(next) => (Some(next), Duration::ZERO),
+            None if asked.is_err() && self.pool.bound.per_server && self.has_elsewhere(now) => {
+                (None, Duration::ZERO)
+            }
+            // The same host is not asked again because nobody was met.
             None if self.x.tries >= self.rule.tries => return None,
-            None => (self.same(asked)?, back_off(self.x.tries, self.worker.random())),
+            None => (Some(self.same(asked)?), back_off(self.x.tries, self.worker.random())),
         };
         if !self.up.can_rewind() || pause >= left {
             return None;
         }
-        let may = unmet
-            || match std::mem::take(&mut self.forsaken) {
+        let may = no_connection
+            || match forsaken {
                 true => self.mine.may_rescue(self.pool, self.rule.rescues_percent(), now),
                 false => self.mine.may_try_again(self.pool, self.rule.budget_percent, now),
             };
@@ -76,7 +102,17 @@ impl Ask<'_> {
             return None;
         }
         self.mine.cells.retries.add(1);
-        self.up.rewind().then_some((next, pause))
+        if !self.up.rewind() {
+            return None;
+        }
+        if asked.is_err() {
+            door::server_has_room(self.pool);
+        }
+        let next = match next {
+            Some(next) => next,
+            None => self.first(None).await.ok()?.0,
+        };
+        Some((next, pause))
     }
 
     /// The host that has just refused a connection, when there is no other: whoever restarts it would have every request of that
@@ -127,8 +163,7 @@ pub fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker)
     if now >= pool.live.rest_until() && !pool.bound.per_server {
         return pool.pick.pick(&pool.hosts, &key, &scratch.tried);
     }
-    let mut without = scratch.tried.clone();
-    pool.hosts.iter().filter(|(_, host)| host.is_full()).for_each(|(id, _)| without.insert(id));
+    let without = with_full(&scratch.tried, pool);
     let resting = || pool.hosts.iter().filter(|(_, host)| host.live.is_resting(now));
     // When most of them ask for it the others would have too much: then nobody is left alone.
     if resting().count() * 2 <= pool.hosts.len() {
@@ -139,4 +174,11 @@ pub fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker)
         }
     }
     pool.pick.pick(&pool.hosts, &key, &without)
+}
+
+/// These hosts, and those that have no room.
+pub fn with_full(tried: &HostSet, pool: &Pool) -> HostSet {
+    let mut without = tried.clone();
+    pool.hosts.iter().filter(|(_, host)| host.is_full()).for_each(|(id, _)| without.insert(id));
+    without
 }

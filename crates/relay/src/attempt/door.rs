@@ -1,6 +1,7 @@
 //! door: room on a pool, at once or after a wait; given back when it is dropped.
 
 use super::Ask;
+use super::choice::with_full;
 use crate::breaker::{Gate, Line, Place, Turn};
 use crate::client::Client;
 use crate::plan::InFlight;
@@ -56,14 +57,18 @@ pub async fn room<'a>(ask: &mut Ask<'a>) -> Result<Room<'a>, Error> {
     Ok(Room { pool, counted: true, has_server: false })
 }
 
-/// Waits until one of the pool's servers may have room. `since`: one who was called in vain waits on.
+/// Waits until one of the pool's servers that have not been tried may have room. `since`: one who was called in vain waits on.
 pub async fn server(ask: &mut Ask<'_>, since: Option<Tick>) -> Result<Tick, Error> {
     let (pool, worker) = (ask.pool, ask.worker);
     let waits = Waits::begin(ask, true, since)?;
     let since = waits.place.since();
+    let tried = ask.scratch.tried.clone();
+    if !tried.is_empty() {
+        waits.place.has_tried();
+    }
     let room = |waits: &Waits<'_>| {
-        let has_room =
-            pool.hosts.iter().any(|(_, host)| host.is_usable(worker.clock.now()) && !host.is_full());
+        let without = with_full(&tried, pool);
+        let has_room = pool.hosts.candidates(&without, worker.clock.now()).next().is_some();
         has_room && waits.line().is_first(&waits.place)
     };
     waits.until_called(ask, room).await?;
@@ -218,7 +223,18 @@ fn leave(gate: &Gate, counted: bool, had_server: bool) {
     if counted {
         gate.leave();
     }
-    if had_server && !gate.servers.is_empty() {
+    if had_server {
+        call_next(gate);
+    }
+}
+
+/// A server of `pool` has been left for another one.
+pub fn server_has_room(pool: &Pool) {
+    call_next(&pool.live.gate);
+}
+
+fn call_next(gate: &Gate) {
+    if !gate.servers.is_empty() {
         gate.servers.call_next();
     }
 }

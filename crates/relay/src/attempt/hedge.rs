@@ -58,13 +58,13 @@ pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winn
                 tries.push(begin(ask, other)?);
             }
         }
-        if let [alone] = &*tries
-            && !may_follow
-            && ask.is_forsaken(&alone.host, now)
-            && ask.mine.may_rescue(ask.pool, ask.rule.rescues_percent(), now)
+        if !may_follow
+            && tries.iter().filter(|one| one.run.is_some()).all(|one| ask.is_forsaken(&one.host, now))
             && let Some(other) = ask.choose()
+            && ask.mine.may_rescue(ask.pool, ask.rule.rescues_percent(), now)
         {
             ask.mine.cells.retries.add(1);
+            ask.met_nobody();
             let other = follow(ask, other);
             tries.push(begin(ask, other)?);
         }
@@ -174,23 +174,28 @@ async fn send(
     method: Method,
     deadline: Tick,
 ) -> Sent {
-    if let Some(lease) = host.take_idle(worker.clock.now(), false, false) {
-        let was_idle = lease.was_idle;
-        match over(lease, &head, method, limits).await {
-            Err(error) if error.crime == Crime::UpstreamClosed && was_idle => {
+    if let Some(mut lease) = host.take_idle(worker.clock.now(), false, false) {
+        match over(&mut lease, &head, method, limits).await {
+            Err(error) if error.crime == Crime::UpstreamClosed && lease.was_idle => {
                 host.was_stale(worker.clock.now());
-                if error.retry != Retry::Untouched {
+                if error.retry != Retry::Untouched && !lease.was_reset() {
                     return Err(error);
                 }
             }
-            done => return done,
+            done => return done.map(|(head, response)| (lease, head, response)),
         }
     }
-    let lease = open(host, from, false, deadline, worker).await?;
-    over(lease, &head, method, limits).await
+    let mut lease = open(host, from, false, deadline, worker).await?;
+    let (head, response) = over(&mut lease, &head, method, limits).await?;
+    Ok((lease, head, response))
 }
 
-async fn over(mut lease: Lease, head: &Prepared, method: Method, limits: &Limits) -> Sent {
+async fn over(
+    lease: &mut Lease,
+    head: &Prepared,
+    method: Method,
+    limits: &Limits,
+) -> Result<(ResponseHead, Response), Error> {
     let host = Rc::clone(lease.pool());
     let link = lease.link().ok_or(Error::proxy(Phase::Send, Crime::Internal))?;
     head.send(link)?;
@@ -211,7 +216,7 @@ async fn over(mut lease: Lease, head: &Prepared, method: Method, limits: &Limits
         }
         let head = head?.ok_or_else(|| heads::ended(link, Framing::None, 0))?;
         if !response.status.is_informational() {
-            return Ok((lease, head, response));
+            return Ok((head, response));
         }
         if informational >= limits.informational {
             return Err(bad_response());

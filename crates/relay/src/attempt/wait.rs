@@ -105,7 +105,7 @@ impl Ask<'_> {
         let live = &host.host.live;
         let is_out = || live.standing.is_ejected(now) && live.conduct.reason() == Reason::Timeouts;
         (live.silence.is_mute() || is_out())
-            && self.x.tries < self.rule.tries
+            && self.may_pass_over()
             && self.rule.follows_silence(&self.x.request)
             && self.up.can_rewind()
             && self.has_elsewhere(now)

@@ -21,6 +21,8 @@ pub struct H1 {
     sent: usize,
     /// Whether a byte of the message that is being written has left.
     departed: bool,
+    /// Whether the peer has reset the connection, as one does that closes it with something unread.
+    reset: bool,
     /// Whether nothing is written after this message.
     last: bool,
     start: usize,
@@ -73,6 +75,7 @@ impl H1 {
             held: Held { input: None, output: Vec::new(), buffers },
             sent: 0,
             departed: false,
+            reset: false,
             last: false,
             start: 0,
             end: 0,
@@ -109,8 +112,18 @@ impl H1 {
                     return Poll::Ready(Ok(Some(head)));
                 }
             }
-            if ready!(self.poll_fill(cx)).map_err(|_| self.cut_error())? == 0 {
-                return Poll::Ready(if self.start == self.end { Ok(None) } else { Err(self.cut_error()) });
+            match ready!(self.poll_fill(cx)) {
+                Ok(1..) => {}
+                Ok(0) if self.start == self.end => return Poll::Ready(Ok(None)),
+                // A peer that ends TLS without having said so has ended all the same, and before the first byte nothing is cut short.
+                Err(error) if self.start == self.end && error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Ok(None));
+                }
+                Ok(0) => return Poll::Ready(Err(self.cut_error())),
+                Err(error) => {
+                    self.reset |= is_reset(&error);
+                    return Poll::Ready(Err(self.cut_error()));
+                }
             }
         }
     }
@@ -355,6 +368,11 @@ impl H1 {
         !self.departed && !self.held.output.is_empty()
     }
 
+    /// Whether the peer has reset the connection. One that ends a connection with something unread does that; others seldom do.
+    pub fn was_reset(&self) -> bool {
+        self.reset
+    }
+
     /// Takes back what waits, when not a byte of the message has left.
     pub fn take_back_output(&mut self) {
         if !self.departed {
@@ -389,7 +407,11 @@ impl H1 {
         while self.sent < self.held.output.len() {
             let waiting = self.held.output.get(self.sent..).unwrap_or(&[]);
             match ready!(self.stream.poll_write(cx, waiting)) {
-                Ok(0) | Err(_) => return Poll::Ready(Err(self.write_error())),
+                Ok(0) => return Poll::Ready(Err(self.write_error())),
+                Err(error) => {
+                    self.reset |= is_reset(&error);
+                    return Poll::Ready(Err(self.write_error()));
+                }
                 Ok(count) => {
                     self.sent += count;
                     self.departed = true;
@@ -562,6 +584,11 @@ impl Held {
         }
         input.get_mut(*end..).unwrap_or(&mut [])
     }
+}
+
+/// Whether a connection was reset, of which writing may be told first.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 /// Whether these may be the first bytes of an answer: garbage is not waited for until it looks like a head.

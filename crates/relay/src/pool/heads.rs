@@ -138,9 +138,12 @@ pub fn poll_answer(
 /// The host has ended the connection instead of answering a request, of whose body `moved` bytes have been written. When so much has not arrived that its head cannot
 /// have been read, nothing of it was processed: the host had ended the connection before the request came.
 pub fn ended(link: &mut Link, framing: Framing, moved: u64) -> Error {
-    let is_plain = moved == 0 || matches!(framing, Framing::Length(_));
     let least = moved.saturating_add(HEAD_BYTES_MIN);
-    let never_came = is_plain && link.h1().is_some_and(|h1| h1.stream.unconfirmed() as u64 >= least);
+    let never_came = link.h1().is_some_and(|h1| {
+        // What frames and TLS add to a body is counted as well.
+        let is_exact = moved == 0 || (matches!(framing, Framing::Length(_)) && !h1.stream.is_tls());
+        is_exact && h1.stream.unconfirmed() as u64 >= least
+    });
     let retry = if never_came { Retry::Untouched } else { Retry::IfIdempotent };
     Error::upstream(Phase::Wait, Crime::UpstreamClosed, retry)
 }

@@ -370,6 +370,11 @@ impl Lease {
         self.link.as_deref_mut()
     }
 
+    /// Whether the host has reset the connection: one of HTTP/1 that it has ended with a request unread.
+    pub fn was_reset(&mut self) -> bool {
+        self.link().and_then(Link::h1).is_some_and(|h1| h1.was_reset())
+    }
+
     /// Gives the connection back for the next request, when nothing of this one is left on it.
     pub fn give_back(mut self, now: Tick) {
         if self.place.is_some() {
