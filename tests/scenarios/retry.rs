@@ -245,6 +245,23 @@ fn t13_a_connection_that_closes_with_the_request_unread_costs_a_get_nothing() {
 }
 
 #[test]
+fn a_used_connection_that_is_reset_after_a_hint_was_answered() {
+    let origin = Origin::script(|connection| {
+        if connection.request().is_some() {
+            connection.answer(Answer::text("ok"));
+            if connection.request().is_some() {
+                connection.answer(Answer::raw("HTTP/1.1 103 Hints\r\nLink: </a>\r\n\r\n").reset());
+            }
+        }
+    });
+    let proxy = pool(&[&origin], " retry off");
+    let mut client = proxy.client();
+    client.get("/?id=warm").expect(200);
+    client.get("/?id=get").expect(502);
+    assert_eq!(origin.ledger().get("get"), Some(&1));
+}
+
+#[test]
 fn a_used_connection_that_dies_after_the_request_was_written() {
     // The second request of each connection is read and never answered.
     let origin = Origin::script(|connection| {

@@ -40,6 +40,9 @@ const DROPPED_MAX: usize = 64 << 10;
 /// The longest that a host is left alone because it asked for that (`Retry-After`).
 const REST_MAX: Duration = Duration::from_secs(60);
 
+/// How long a server may take to reset a connection because of a request that it has not read: the way there and back.
+const RACE_MAX: Duration = Duration::from_secs(1);
+
 /// A host that has answered: its connection, the head that came, and the request's body, which may still be moving.
 pub struct Answered {
     /// The connection, and what the head said of it.
@@ -222,20 +225,21 @@ impl<'a> Ask<'a> {
                     self.rule.follows(error, &self.x.request)
                 }
             };
-            let next = if again { Box::pin(self.another(&asked)).await } else { None };
+            let next = if again { Box::pin(self.another(&asked)).await? } else { None };
             match (asked, next) {
                 (Ok(answer), None) => return Ok(self.answered(answer, room)),
                 (Err(error), None) => return Err(error),
-                (Ok(Answer { lease, keep_alive, up_failed, .. }), Some((next, _))) => {
-                    Box::pin(drop_answer(lease, keep_alive && !up_failed, self.worker)).await;
-                    door::server_has_room(self.pool);
-                    id = next;
-                }
-                (Err(_), Some((next, pause))) => {
-                    if !pause.is_zero() {
-                        Box::pin(rest(self.client, pause, self.worker)).await?;
+                (asked, Some(next)) => {
+                    if let Ok(Answer { lease, keep_alive, up_failed, .. }) = asked {
+                        Box::pin(drop_answer(lease, keep_alive && !up_failed, self.worker)).await;
                     }
-                    id = next;
+                    if next.since.is_none() {
+                        door::server_has_room(self.pool);
+                    }
+                    if !next.pause.is_zero() {
+                        Box::pin(rest(self.client, next.pause, self.worker)).await?;
+                    }
+                    (id, waited_since) = (next.id, next.since);
                 }
             }
         }
@@ -315,7 +319,8 @@ impl<'a> Ask<'a> {
     /// counted as another try.
     async fn one_host(&mut self, host: &Rc<HostPool>) -> Asked {
         let careful = !self.x.request.method.is_idempotent();
-        if let Some(mut lease) = host.take_idle(self.worker.clock.now(), careful, self.x.request.websocket) {
+        let began = self.worker.clock.now();
+        if let Some(mut lease) = host.take_idle(began, careful, self.x.request.websocket) {
             match self.over(&mut lease, host).await {
                 Ok(heard) => return Ok(heard.by(lease)),
                 // Of a connection at work nobody could expect that it would end: that is a failure of the host like others.
@@ -324,7 +329,10 @@ impl<'a> Ask<'a> {
                         && (lease.was_idle || error.retry == Retry::Untouched) =>
                 {
                     host.was_stale(self.worker.clock.now());
-                    let unread = error.retry == Retry::Untouched || (!careful && lease.was_reset());
+                    let unread = error.retry == Retry::Untouched
+                        || (!careful
+                            && !self.x.request.websocket
+                            && is_race(&error, &mut lease, began, self.worker));
                     if !(unread || self.may_repeat(&error)) || !self.up.rewind() {
                         return Err(error);
                     }
@@ -452,6 +460,13 @@ impl<'a> Ask<'a> {
     fn request_deadline(&self) -> Tick {
         self.bounds.request.map_or(Tick::NEVER, |time| self.x.times.began + time)
     }
+}
+
+/// Whether a connection ended like one that its server has closed just before the request came, or with it unread: reset, soon, and
+/// before anything of an answer.
+fn is_race(error: &Error, lease: &mut Lease, asked: Tick, worker: &Worker) -> bool {
+    let soon = worker.clock.now().since(asked) < RACE_MAX;
+    error.retry == Retry::IfIdempotent && soon && lease.was_reset()
 }
 
 /// Lets a moment pass, unless the client leaves.

@@ -1,10 +1,11 @@
 //! breaker: how many requests a pool has at one time, and the line in which further ones wait; shared by all workers.
 
+use crate::hosts::HostSet;
 use crate::plan::{InFlight, Queue, Urgency};
 use portunus_message::Tick;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -265,8 +266,8 @@ struct Waits {
 pub struct Place {
     since: Tick,
     urgency: Urgency,
-    /// Whether he has tried some of the servers already, and waits for the others.
-    is_choosy: AtomicBool,
+    /// The servers that he has tried already; none for most.
+    tried: OnceLock<HostSet>,
     /// Guards what has become of the one who waits here, and how he is woken.
     state: Mutex<(Turn, Option<Waker>)>,
 }
@@ -290,9 +291,11 @@ impl Line {
         self.count.load(SeqCst) == 0
     }
 
-    /// Whether nobody waits to whom any server is welcome.
-    pub fn lets_pass(&self) -> bool {
-        self.is_empty() || lock(&self.line).places.iter().flatten().all(|place| place.is_choosy.load(SeqCst))
+    /// Whether nobody waits that one who comes now must not overtake: nobody at all, or such as have use for no server with room. `fits`
+    /// says who has, by what he has tried already.
+    pub fn lets_pass(&self, fits: impl Fn(&HostSet) -> bool) -> bool {
+        let goes_first = |place: &Arc<Place>| place.tried.get().is_none_or(&fits);
+        self.is_empty() || !lock(&self.line).places.iter().rev().flatten().any(goes_first)
     }
 
     /// How many wait.
@@ -330,12 +333,7 @@ impl Line {
             last.turn(Turn::Displaced);
         }
         let state = Mutex::new((Turn::Waits, None));
-        let place = Arc::new(Place {
-            since: since.unwrap_or(now),
-            urgency,
-            is_choosy: AtomicBool::new(false),
-            state,
-        });
+        let place = Arc::new(Place { since: since.unwrap_or(now), urgency, tried: OnceLock::new(), state });
         let equals = waits.equals(urgency);
         match since {
             Some(_) => equals.push_front(Arc::clone(&place)),
@@ -350,9 +348,10 @@ impl Line {
         self.call(|_| true)
     }
 
-    /// Calls the first to whom any server is welcome: whoever was called before him has use for some only.
-    pub fn pass_on(&self) -> bool {
-        self.call(|place| !place.is_choosy.load(SeqCst))
+    /// Calls the first that has use for a server with room: whoever was called before him has none. `fits` says who has, by what he has
+    /// tried already.
+    pub fn pass_on(&self, fits: impl Fn(&HostSet) -> bool) -> bool {
+        self.call(|place| place.tried.get().map_or_else(|| fits(&HostSet::default()), &fits))
     }
 
     fn call(&self, fits: impl Fn(&Place) -> bool) -> bool {
@@ -389,13 +388,11 @@ impl Line {
         lock(&self.line).is_outrun()
     }
 
-    /// Whether nobody is before this place but such as wait for some of the servers only.
-    pub fn is_first(&self, place: &Arc<Place>) -> bool {
+    /// Whether nobody is before this place but such as have use for no server with room.
+    pub fn is_first(&self, place: &Arc<Place>, fits: impl Fn(&HostSet) -> bool) -> bool {
         let waits = lock(&self.line);
-        let mut others = waits.places.iter().rev().flatten();
-        others
-            .find(|one| Arc::ptr_eq(one, place) || !one.is_choosy.load(SeqCst))
-            .is_some_and(|one| Arc::ptr_eq(one, place))
+        let goes_first = |one: &&Arc<Place>| Arc::ptr_eq(one, place) || one.tried.get().is_none_or(&fits);
+        waits.places.iter().rev().flatten().find(goes_first).is_some_and(|one| Arc::ptr_eq(one, place))
     }
 
     /// Sends those away who have waited too long in a line that does not get empty (as CoDel does, RFC 8289), but for the urgent ones.
@@ -492,9 +489,9 @@ impl Place {
         self.since
     }
 
-    /// The one who waits here has tried some of the servers already.
-    pub fn has_tried(&self) {
-        self.is_choosy.store(true, SeqCst);
+    /// The one who waits here has tried these servers already.
+    pub fn has_tried(&self, tried: HostSet) {
+        let _ = self.tried.set(tried);
     }
 
     /// Ready when it is his turn, or when it will never be.
@@ -525,6 +522,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hosts::HostId;
 
     const MS: u64 = 1000;
 
@@ -540,21 +538,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_no_use_to_the_first_is_passed_on_to_one_who_takes_any() {
+    fn what_is_of_no_use_to_the_first_is_passed_on_to_one_who_has_use_for_it() {
         let (line, bound) = (Line::default(), bound(10, Some(WAIT)));
-        let join = |since| line.join(&bound, Urgency::Normal, since, Tick(1)).unwrap();
-        let (one, two, three) = (join(None), join(None), join(None));
-        [&one, &two].iter().for_each(|place| place.has_tried());
-        assert!(line.call_next());
-        let again = join(Some(one.since()));
-        again.has_tried();
-        assert!(line.pass_on() && !line.pass_on(), "those who are choosy do not call each other");
-        assert_eq!([&one, &two, &again, &three].map(|place| turn(place)), {
-            [Turn::Called, Turn::Waits, Turn::Waits, Turn::Called]
-        });
-        assert!(line.is_first(&again) && line.len() == 2 && line.lets_pass());
-        let _four = join(None);
-        assert!(!line.lets_pass());
+        let join = |since, tried: &[u32]| {
+            let place = line.join(&bound, Urgency::Normal, since, Tick(1)).unwrap();
+            let mut all = HostSet::default();
+            tried.iter().for_each(|&id| all.insert(HostId(id)));
+            if !tried.is_empty() {
+                place.has_tried(all);
+            }
+            place
+        };
+        let has_room = |tried: &HostSet| !tried.has(HostId(0));
+        let [one, two, three, four] = [&[0][..], &[0, 1], &[1], &[]].map(|tried| join(None, tried));
+        assert!(line.call_next(), "nobody knows of which server");
+        assert!(!line.lets_pass(has_room) && !line.lets_pass(|_| false), "one who takes any waits");
+        let again = join(Some(one.since()), &[0]);
+        assert!(
+            line.is_first(&again, has_room)
+                && line.is_first(&three, has_room)
+                && !line.is_first(&four, has_room)
+        );
+        assert!(line.pass_on(has_room) && line.pass_on(has_room) && !line.pass_on(has_room));
+        let turns = [&one, &two, &again, &three, &four].map(|place| turn(place));
+        assert_eq!(turns, [Turn::Called, Turn::Waits, Turn::Waits, Turn::Called, Turn::Called]);
+        assert!(line.lets_pass(has_room) && !line.lets_pass(|_| true));
     }
 
     #[test]
@@ -594,7 +602,7 @@ mod tests {
         let second = line.join(&bound, Urgency::Normal, None, Tick(1)).unwrap();
         assert!(line.call_next() && turn(&first) == Turn::Called);
         let again = line.join(&bound, Urgency::Normal, Some(first.since()), Tick(2)).unwrap();
-        assert!(line.is_first(&again) && line.call_next());
+        assert!(line.is_first(&again, |_| true) && line.call_next());
         assert_eq!((turn(&again), turn(&second)), (Turn::Called, Turn::Waits));
     }
 
@@ -819,14 +827,14 @@ mod tests {
         let join = |urgency| line.join(&bound, urgency, None, Tick(0));
         let [low, normal, other, high] =
             [Urgency::Low, Urgency::Normal, Urgency::Normal, Urgency::High].map(|it| join(it).unwrap());
-        assert!(line.is_first(&high) && join(Urgency::Low).is_err());
+        assert!(line.is_first(&high, |_| true) && join(Urgency::Low).is_err());
         let later = join(Urgency::Normal).unwrap();
         assert_eq!((turn(&low), line.len()), (Turn::Displaced, 4));
         assert!(join(Urgency::Normal).is_err(), "equals do not push each other out");
         let urgent = join(Urgency::High).unwrap();
         assert_eq!((turn(&later), turn(&other)), (Turn::Displaced, Turn::Waits), "the last one goes");
         for next in [&high, &urgent, &normal, &other] {
-            assert!(line.is_first(next) && line.call_next() && turn(next) == Turn::Called);
+            assert!(line.is_first(next, |_| true) && line.call_next() && turn(next) == Turn::Called);
         }
         assert!(line.is_empty() && !line.call_next());
     }

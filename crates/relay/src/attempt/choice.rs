@@ -18,6 +18,16 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// How many hosts, at which nobody is met, may be passed over beyond the tries.
 const UNMET_MAX: u32 = 8;
 
+/// Where a further attempt goes,
+pub struct Next {
+    /// to this host,
+    pub id: HostId,
+    /// after this time,
+    pub pause: Duration,
+    /// and since when it was waited for, if it was.
+    pub since: Option<Tick>,
+}
+
 impl Ask<'_> {
     /// One of the pool's hosts.
     pub fn choose(&mut self) -> Option<HostId> {
@@ -29,21 +39,18 @@ impl Ask<'_> {
     pub async fn first(&mut self, mut since: Option<Tick>) -> Result<(HostId, Option<Tick>), Error> {
         let pool = self.pool;
         loop {
+            let now = self.worker.clock.now();
             // Whoever comes goes behind those who wait; whoever was called goes before them.
-            if since.is_some() || pool.live.gate.servers.lets_pass() {
+            if since.is_some() || pool.live.gate.servers.lets_pass(|tried| has_room(pool, tried, now)) {
                 if let Some(id) = self.choose() {
                     return Ok((id, since));
                 }
-                let is_bounded = pool.bound.per_server;
-                let now = self.worker.clock.now();
-                if !is_bounded || !self.has_elsewhere(now) {
+                if !pool.bound.per_server || !self.has_elsewhere(now) {
                     self.mine.cells.no_host.add(1);
                     return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
                 }
                 // Room on a server that has been tried is room for somebody else.
-                if pool.hosts.iter().any(|(_, host)| host.is_usable(now) && !host.is_full()) {
-                    pool.live.gate.servers.pass_on();
-                }
+                pool.live.gate.servers.pass_on(|tried| has_room(pool, tried, now));
             }
             since = Some(Box::pin(door::server(self, since)).await?);
         }
@@ -69,7 +76,7 @@ impl Ask<'_> {
     /// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
     /// there is time, and the budget allows it. Where only the same host is left, it is asked again when nothing was sent
     /// to it, after a moment; and where the others have no room, it is waited for.
-    pub async fn another(&mut self, asked: &Asked) -> Option<(HostId, Duration)> {
+    pub async fn another(&mut self, asked: &Asked) -> Result<Option<Next>, Error> {
         let now = self.worker.clock.now();
         let left = self.request_deadline().since(now);
         let forsaken = std::mem::take(&mut self.forsaken);
@@ -77,42 +84,54 @@ impl Ask<'_> {
         if forsaken || no_connection {
             self.met_nobody();
         }
-        if self.rule.tries <= 1 || !self.has_tries() || left.is_zero() {
-            return None;
+        if self.rule.tries <= 1 || !self.has_tries() || left.is_zero() || !self.up.can_rewind() {
+            return Ok(None);
         }
-        let (next, pause) = match self.choose() {
-            Some(next) => (Some(next), Duration::ZERO),
+        let next = match self.choose() {
+            Some(id) => Next { id, pause: Duration::ZERO, since: None },
             None if asked.is_err() && self.pool.bound.per_server && self.has_elsewhere(now) => {
-                (None, Duration::ZERO)
+                if !no_connection && !self.is_allowed(forsaken, now) {
+                    self.x.refused_by_budget = true;
+                    return Ok(None);
+                }
+                door::server_has_room(self.pool);
+                match self.first(None).await {
+                    Ok((id, since)) => Next { id, pause: Duration::ZERO, since },
+                    Err(error) if error.side == Side::Client || error.crime == Crime::Deadline => {
+                        return Err(error);
+                    }
+                    Err(_) => return Ok(None),
+                }
             }
             // The same host is not asked again because nobody was met.
-            None if self.x.tries >= self.rule.tries => return None,
-            None => (Some(self.same(asked)?), back_off(self.x.tries, self.worker.random())),
+            None if self.x.tries >= self.rule.tries => return Ok(None),
+            None => match self.same(asked) {
+                Some(id) => Next { id, pause: back_off(self.x.tries, self.worker.random()), since: None },
+                None => return Ok(None),
+            },
         };
-        if !self.up.can_rewind() || pause >= left {
-            return None;
-        }
+        let now = self.worker.clock.now();
         let may = no_connection
             || match forsaken {
                 true => self.mine.may_rescue(self.pool, self.rule.rescues_percent(), now),
                 false => self.mine.may_try_again(self.pool, self.rule.budget_percent, now),
             };
-        if !may {
-            self.x.refused_by_budget = true;
-            return None;
+        self.x.refused_by_budget |= !may;
+        if next.pause >= left || !may || !self.up.rewind() {
+            return Ok(None);
         }
         self.mine.cells.retries.add(1);
-        if !self.up.rewind() {
-            return None;
+        Ok(Some(next))
+    }
+
+    /// Whether the budget has a further attempt left.
+    fn is_allowed(&self, forsaken: bool, now: Tick) -> bool {
+        self.mine.tell_budget(self.pool, now);
+        let live = &self.pool.live;
+        match forsaken {
+            true => live.rescues.has_left(self.rule.rescues_percent(), now),
+            false => live.budget.has_left(self.rule.budget_percent, now),
         }
-        if asked.is_err() {
-            door::server_has_room(self.pool);
-        }
-        let next = match next {
-            Some(next) => next,
-            None => self.first(None).await.ok()?.0,
-        };
-        Some((next, pause))
     }
 
     /// The host that has just refused a connection, when there is no other: whoever restarts it would have every request of that
@@ -177,8 +196,13 @@ pub fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker)
 }
 
 /// These hosts, and those that have no room.
-pub fn with_full(tried: &HostSet, pool: &Pool) -> HostSet {
+fn with_full(tried: &HostSet, pool: &Pool) -> HostSet {
     let mut without = tried.clone();
     pool.hosts.iter().filter(|(_, host)| host.is_full()).for_each(|(id, _)| without.insert(id));
     without
+}
+
+/// Whether a host has room that is not among those tried.
+pub fn has_room(pool: &Pool, tried: &HostSet, now: Tick) -> bool {
+    pool.hosts.candidates(&with_full(tried, pool), now).next().is_some()
 }

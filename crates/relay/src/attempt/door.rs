@@ -1,9 +1,10 @@
 //! door: room on a pool, at once or after a wait; given back when it is dropped.
 
 use super::Ask;
-use super::choice::with_full;
+use super::choice::has_room;
 use crate::breaker::{Gate, Line, Place, Turn};
 use crate::client::Client;
+use crate::hosts::HostSet;
 use crate::plan::InFlight;
 use crate::snapshot::{Pool, PoolLive};
 use crate::worker::Worker;
@@ -64,12 +65,12 @@ pub async fn server(ask: &mut Ask<'_>, since: Option<Tick>) -> Result<Tick, Erro
     let since = waits.place.since();
     let tried = ask.scratch.tried.clone();
     if !tried.is_empty() {
-        waits.place.has_tried();
+        waits.place.has_tried(tried.clone());
     }
     let room = |waits: &Waits<'_>| {
-        let without = with_full(&tried, pool);
-        let has_room = pool.hosts.candidates(&without, worker.clock.now()).next().is_some();
-        has_room && waits.line().is_first(&waits.place)
+        let now = worker.clock.now();
+        let fits = |tried: &HostSet| has_room(pool, tried, now);
+        fits(&tried) && waits.line().is_first(&waits.place, fits)
     };
     waits.until_called(ask, room).await?;
     Ok(since)

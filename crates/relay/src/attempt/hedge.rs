@@ -1,6 +1,6 @@
 //! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
 
-use super::{Ask, bad_response, connect::open};
+use super::{Ask, bad_response, connect::open, is_race};
 use crate::hosts::HostId;
 use crate::pool::heads::{self, Asked, Prepared};
 use crate::pool::{HostPool, Lease, dial};
@@ -71,6 +71,8 @@ pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winn
         for one in &mut tries {
             match one.poll(cx, ask, now) {
                 Poll::Pending => {}
+                // Another worker was quicker to take the last place there: that is no failure.
+                Poll::Ready(Err(error)) if failed.is_some() && error.crime == Crime::QueueFull => {}
                 Poll::Ready(Err(error)) => failed = Some(error),
                 Poll::Ready(Ok(winner)) if winner.is_poor() => poor = Some(winner),
                 Poll::Ready(Ok(winner)) => return Poll::Ready(Ok(winner)),
@@ -174,11 +176,12 @@ async fn send(
     method: Method,
     deadline: Tick,
 ) -> Sent {
-    if let Some(mut lease) = host.take_idle(worker.clock.now(), false, false) {
+    let began = worker.clock.now();
+    if let Some(mut lease) = host.take_idle(began, false, false) {
         match over(&mut lease, &head, method, limits).await {
             Err(error) if error.crime == Crime::UpstreamClosed && lease.was_idle => {
                 host.was_stale(worker.clock.now());
-                if error.retry != Retry::Untouched && !lease.was_reset() {
+                if error.retry != Retry::Untouched && !is_race(&error, &mut lease, began, worker) {
                     return Err(error);
                 }
             }
@@ -214,7 +217,12 @@ async fn over(
         if head.is_err() && link.wants_http1() {
             host.wants_http1();
         }
-        let head = head?.ok_or_else(|| heads::ended(link, Framing::None, 0))?;
+        let head = head.and_then(|head| head.ok_or_else(|| heads::ended(link, Framing::None, 0)));
+        // Where an informational head has come, an answer has begun.
+        let head =
+            head.map_err(
+                |error| if informational == 0 { error } else { Error { retry: Retry::Never, ..error } },
+            )?;
         if !response.status.is_informational() {
             return Ok((head, response));
         }
