@@ -190,6 +190,23 @@ fn t12_what_waits_for_a_frozen_origin_waits_for_room_elsewhere() {
 }
 
 #[test]
+fn t12_what_waits_for_a_frozen_origin_goes_elsewhere_though_that_one_has_been_removed() {
+    let (frozen, flag) = freezable();
+    let good = Origin::serve(answer);
+    let proxy = pool(&[&frozen, &good], "");
+    (0..40).for_each(|_| _ = proxy.get("/").expect(200));
+    flag.store(true, SeqCst);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| proxy.get("/").status)).collect();
+        eventually("requests that wait", PATIENCE, || (good.count() >= 30).then_some(()));
+        proxy.command(&["remove", "p", &frozen.to_string()]).expect(0);
+        all.into_iter().map(|one| one.join().expect("a client")).collect()
+    });
+    assert_eq!(statuses, [200; 20]);
+    flag.store(false, SeqCst);
+}
+
+#[test]
 fn t12_a_frozen_origin_is_found_by_clients_that_come_one_by_one_and_give_up() {
     let (frozen, flag) = freezable();
     let good = Origin::serve(answer);

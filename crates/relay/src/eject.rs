@@ -13,7 +13,7 @@ use crate::hosts::{Host, Hosts};
 use crate::plan::Eject;
 use crate::standing::{Order, Probe};
 use portunus_message::{Crime, Status, Tick};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -53,23 +53,32 @@ impl Heard {
 
 /// Rings when the state of any host has changed; whoever listens looks for himself what it was.
 #[derive(Debug)]
-pub struct Alarm(watch::Sender<u64>);
+pub struct Alarm {
+    rung: watch::Sender<u64>,
+    /// Silent hosts, and who decides for them. They may have left their pool, with requests on them.
+    suspects: Mutex<Vec<(Judge, Arc<Host>)>>,
+}
 
 impl Default for Alarm {
     fn default() -> Alarm {
-        Alarm(watch::Sender::new(0))
+        Alarm { rung: watch::Sender::new(0), suspects: Mutex::default() }
     }
 }
 
 impl Alarm {
     /// Rings.
     pub fn ring(&self) {
-        self.0.send_modify(|rung| *rung = rung.wrapping_add(1));
+        self.rung.send_modify(|rung| *rung = rung.wrapping_add(1));
     }
 
     /// Hears every ring from now on.
     pub fn listen(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
+        self.rung.subscribe()
+    }
+
+    /// Takes the hosts of which somebody has to find out whether they are there, each with whom to tell.
+    pub fn take_suspects(&self) -> Vec<(Judge, Arc<Host>)> {
+        std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -117,9 +126,11 @@ impl Judge {
     }
 
     /// `host` gives no answers while others do: somebody has to look whether it is there at all.
-    pub fn suspect(&self, host: &Host) {
+    pub fn suspect(&self, host: &Arc<Host>) {
         let is_in = host.live.standing.ejected_until() == Tick(0);
         if self.plan.on && is_in && host.live.silence.suspect() {
+            let suspect = (self.clone(), Arc::clone(host));
+            self.alarm.suspects.lock().unwrap_or_else(PoisonError::into_inner).push(suspect);
             self.alarm.ring();
         }
     }

@@ -123,6 +123,24 @@ impl Run {
         stats.pools.extend(pools);
     }
 
+    /// Looks, once a second, whether hosts give no answers while others of their pool do: its own, and those of `past` ones
+    /// that have requests still.
+    pub fn look_for_silence(&self, past: &[Rc<Run>], now: Tick) {
+        for (pool, mine) in self.snapshot.pools().iter().zip(&self.pools) {
+            mine.look_for_silence(pool, |_| true, now);
+        }
+        let mut seen: HashSet<*const HostPool> = HashSet::new();
+        for past in past {
+            let gone: HashSet<_> = past.gone_from(self).map(Rc::as_ptr).collect();
+            for (pool, mine) in past.snapshot.pools().iter().zip(&past.pools) {
+                let mut is_gone = |host: &Rc<HostPool>| gone.contains(&Rc::as_ptr(host));
+                if mine.hosts.iter().any(&mut is_gone) {
+                    mine.look_for_silence(pool, |host| is_gone(host) && seen.insert(Rc::as_ptr(host)), now);
+                }
+            }
+        }
+    }
+
     /// The counters of a route.
     pub fn route_cells(&self, at: u32) -> Option<&RouteCells> {
         self.routes.get(at as usize).map(|cells| &**cells)
@@ -210,9 +228,11 @@ impl RunPool {
         }
     }
 
-    /// Looks, once a second, whether one of its hosts gives no answers while others do, or have nothing to do.
-    pub fn look_for_silence(&self, pool: &Pool, now: Tick) {
-        let answered = self.hosts.iter().filter(|host| host.has_answered(now)).count();
+    /// Looks, once a second, whether one of its hosts gives no answers while others do, or have nothing to do. Those that
+    /// are not `its_own` have been looked at.
+    fn look_for_silence(&self, pool: &Pool, mut its_own: impl FnMut(&Rc<HostPool>) -> bool, now: Tick) {
+        let own = self.hosts.iter().filter(|host| its_own(host));
+        let answered = own.filter(|host| host.has_answered(now)).count();
         let last = pool.live.answered(answered > 0, now);
         let is_busy = |host: &Host| host.in_flight() > 0;
         let others_idle = pool.hosts.iter().any(|(_, host)| !is_busy(host) && host.is_usable(now));

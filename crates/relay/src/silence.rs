@@ -105,11 +105,6 @@ impl Silence {
         !self.is_suspect.swap(true, Relaxed)
     }
 
-    /// Whether somebody has to look.
-    pub fn is_suspect(&self) -> bool {
-        self.is_suspect.load(Relaxed)
-    }
-
     /// Somebody has looked.
     pub fn looked(&self, alive: bool, now: Tick) {
         self.is_mute.store(!alive, Relaxed);

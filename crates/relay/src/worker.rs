@@ -461,6 +461,12 @@ impl Worker {
         }
     }
 
+    /// Looks whether a host gives no answers while others of its pool do.
+    pub fn look_for_silence(&self, now: Tick) {
+        let past: Vec<_> = self.past.borrow().iter().filter_map(Weak::upgrade).collect();
+        self.run().look_for_silence(&past, now);
+    }
+
     /// Remembers what was in force, and lets the oldest end when they hold too many configurations. A change of a
     /// pool's members is no other configuration.
     fn bury(&self, old: &Rc<Run>, new: &Rc<Run>, now: Tick) -> usize {

@@ -9,7 +9,7 @@ use crate::pressure::Pressure;
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use crate::worker::{Arrival, Farewell, Message, Shared, Worker};
-use portunus_message::{Limits, Tick};
+use portunus_message::Limits;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -215,7 +215,7 @@ async fn sweep(worker: Rc<Worker>) {
         if worker.deadlines.is_empty() && !idle {
             worker.recorder.borrow_mut().flush();
             worker.empty();
-            look_for_silence(&worker, worker.clock.now()); // what was answered is not told while it sleeps
+            worker.look_for_silence(worker.clock.now()); // what was answered is not told while it sleeps
             worker.something_to_sweep().await;
         }
         let due = worker.clock.refresh() + SWEEP_EVERY;
@@ -233,16 +233,8 @@ async fn sweep(worker: Rc<Worker>) {
                 mine.tell_budget(pool, now);
                 mine.hosts.iter().for_each(|host| host.sweep(now));
             }
-            look_for_silence(&worker, now);
+            worker.look_for_silence(now);
         }
-    }
-}
-
-/// Looks whether a host gives no answers while others of its pool do.
-fn look_for_silence(worker: &Worker, now: Tick) {
-    let run = worker.run();
-    for (pool, mine) in run.snapshot.pools().iter().zip(&run.pools) {
-        mine.look_for_silence(pool, now);
     }
 }
 

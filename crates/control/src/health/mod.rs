@@ -32,13 +32,12 @@ pub async fn run(supervisor: Arc<Supervisor>) {
     let mut bell = supervisor.running().snapshot.alarm.listen();
     let mut checks = BTreeMap::new();
     let mut ejected = BTreeMap::new();
-    let mut looks = silent::Looks::new();
     let mut told = trouble::Told::new();
     loop {
         let snapshot = Arc::clone(&supervisor.running().snapshot);
         sync_checks(&snapshot, &mut checks, &supervisor);
         ejected::sync(&snapshot, &mut ejected);
-        silent::look(&snapshot, &mut looks);
+        silent::look(&snapshot.alarm);
         let later = trouble::tell(&snapshot, &mut told);
         drop(snapshot);
         tokio::select! {
