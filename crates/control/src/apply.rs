@@ -22,6 +22,7 @@ use portunus_relay::members::Members;
 use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{Address, Admin, CompileMistake, Listen, Plan};
 use portunus_relay::pressure::Level;
+use portunus_relay::seats;
 use portunus_relay::snapshot::{Pool, Snapshot};
 use portunus_relay::stats::Stats;
 use portunus_relay::tls::Certificates;
@@ -32,7 +33,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -61,6 +62,7 @@ pub struct Supervisor {
     certificates: Renewals,
     automatic: Automatic,
     stop_wanted: watch::Sender<bool>,
+    successor: OnceLock<u32>,
     upgrades: mpsc::Sender<oneshot::Sender<Upgraded>>,
     canaries: Canaries,
 }
@@ -121,6 +123,8 @@ pub enum Trouble {
     Bug,
     /// The program is about to end.
     Stopping,
+    /// Another process has taken its place.
+    HandedOver,
 }
 
 impl Supervisor {
@@ -172,6 +176,7 @@ impl Supervisor {
             certificates: Renewals::default(),
             automatic,
             stop_wanted: watch::Sender::new(false),
+            successor: OnceLock::new(),
             upgrades,
             canaries,
         });
@@ -184,7 +189,7 @@ impl Supervisor {
         let turn = lock(&self.turn);
         let result = match self.workers() {
             Some(workers) if !self.is_stopping() => self.exchange(&workers),
-            _ => Err(Trouble::Stopping),
+            _ => Err(self.gone()),
         };
         drop(turn);
         let counter = if result.is_ok() { &self.reloads } else { &self.refused };
@@ -283,7 +288,7 @@ impl Supervisor {
         let _turn = lock(&self.turn);
         let old = self.running();
         let Some(workers) = self.workers().filter(|_| !self.is_stopping()) else {
-            return Err(Trouble::Stopping.into());
+            return Err(self.gone().into());
         };
         let mut members = Members::clone(old.snapshot.members());
         let said = change(&old, &mut members)?;
@@ -303,7 +308,7 @@ impl Supervisor {
         let _turn = lock(&self.turn);
         let old = self.running();
         let Some(workers) = self.workers().filter(|_| !self.is_stopping()) else {
-            return Err(Trouble::Stopping);
+            return Err(self.gone());
         };
         let mut certificates = Certificates::clone(old.snapshot.certificates());
         change(&mut certificates);
@@ -459,6 +464,22 @@ impl Supervisor {
         lock(&self.turn)
     }
 
+    /// This process has taken the place of this program, which has to end.
+    pub fn hand_over_to(&self, process: u32) {
+        let _ = self.successor.set(process);
+        self.want_stop();
+    }
+
+    /// The process that has taken its place.
+    pub fn successor(&self) -> Option<u32> {
+        self.successor.get().copied()
+    }
+
+    /// Why nothing can be changed any more.
+    fn gone(&self) -> Trouble {
+        self.successor().map_or(Trouble::Stopping, |_| Trouble::HandedOver)
+    }
+
     /// Whether every worker serves.
     pub fn is_serving(&self) -> bool {
         self.workers().is_some_and(|workers| workers.all_answer(ANSWER_TIME))
@@ -598,6 +619,17 @@ fn redacted(plan: &Plan) -> Plan {
     plan
 }
 
+/// What is to be said when more connections are wanted than the process may have.
+fn too_many_connections(plan: &Plan) -> Option<String> {
+    let (wanted, allowed) = (plan.settings.limits.connections, seats::descriptors_allow());
+    (wanted > allowed).then(|| {
+        let descriptors = wanted.saturating_mul(2).saturating_mul(10).div_ceil(9);
+        format!(
+            "limits {{ connections {wanted} }}: the descriptors of the process allow {allowed}, and there will be no more; {descriptors} would do (LimitNOFILE, ulimit -n)"
+        )
+    })
+}
+
 impl Running {
     fn new(
         (loaded, snapshot, read_from): (Loaded, Arc<Snapshot>, SystemTime),
@@ -607,6 +639,7 @@ impl Running {
         let json = portunus_config::adapt(&redacted(&loaded.plan));
         let mut warnings: Vec<_> = loaded.warnings.iter().map(|warning| warning.one_line()).collect();
         warnings.extend(unheeded);
+        warnings.extend(too_many_connections(&loaded.plan));
         let hash = format!("{:016x}", fnv1a(json.as_bytes())); // another path from outside is another configuration
         let json = loaded.redaction.of_json(json);
         Running {
@@ -659,6 +692,7 @@ impl Trouble {
             Trouble::Workers(error) => vec![format!("cannot start the workers: {error}")],
             Trouble::Bug => vec!["loading the configuration has panicked; this is a bug of Portunus".into()],
             Trouble::Stopping => vec!["the program is stopping".into()],
+            Trouble::HandedOver => vec!["another process has taken over meanwhile; ask that one".into()],
         }
     }
 

@@ -17,13 +17,16 @@ pub enum State {
     Ejected,
     /// Its time out is over, and it is tried with a few requests.
     Trial,
+    /// It has been found to answer nobody, and so many others are out that it could not be ejected: it is used when no other is left.
+    Silent,
     /// An operator wants it to finish what it has.
     Draining,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [State; 5] = [State::Good, State::Failing, State::Ejected, State::Trial, State::Draining];
+    pub const ALL: [State; 6] =
+        [State::Good, State::Failing, State::Ejected, State::Trial, State::Silent, State::Draining];
 
     /// The one that `host` is in; of several the one that will last longest.
     pub fn of(host: &Host, now: Tick) -> State {
@@ -36,6 +39,8 @@ impl State {
             State::Ejected
         } else if standing.is_on_trial() {
             State::Trial
+        } else if host.live.silence.is_mute() {
+            State::Silent
         } else {
             State::Good
         }
@@ -48,6 +53,7 @@ impl State {
             State::Failing => "failing",
             State::Ejected => "ejected",
             State::Trial => "trial",
+            State::Silent => "silent",
             State::Draining => "draining",
         }
     }
@@ -58,7 +64,7 @@ pub fn reason(host: &Host, state: State, check: Option<String>) -> Option<String
     match state {
         State::Failing => check,
         State::Ejected | State::Trial => Some(host.live.conduct.reason().word().to_owned()),
-        State::Good | State::Draining => None,
+        State::Good | State::Silent | State::Draining => None,
     }
 }
 

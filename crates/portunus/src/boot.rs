@@ -7,14 +7,14 @@ use crate::signals::{Signal, Signals};
 use crate::systemd;
 use crate::upgrade::{self, Handed, Program};
 use portunus_control::admin::{Door, Service, Spare};
-use portunus_control::apply::{Supervisor, Upgraded, UpgradesWanted};
+use portunus_control::apply::{Supervisor, Trouble, Upgraded, UpgradesWanted};
 use portunus_control::legacy::Legacy;
 use portunus_control::observe::log;
 use portunus_control::source::Source;
 use portunus_control::{admin, certs, described, discover, health, memory, rounds, watch};
 use portunus_relay::plan::Admin;
 use portunus_relay::worker::{Farewell, TUNNELS_OF_THE_PAST};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, setrlimit};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -239,8 +239,14 @@ async fn until_end(
 
 async fn reload(supervisor: Arc<Supervisor>) {
     systemd::notify_reloading();
-    // How it went is in the log; a signal has nobody else to tell.
-    let _ = supervisor.reload_and_report().await;
+    // How it went is in the log; a signal has nobody else to tell, but for the one that serves now.
+    if let (Err(Trouble::HandedOver), Some(id)) =
+        (supervisor.reload_and_report().await, supervisor.successor())
+        && let Some(process) = i32::try_from(id).ok().and_then(Pid::from_raw)
+    {
+        let _ = kill_process(process, rustix::process::Signal::HUP);
+        return;
+    }
     systemd::notify("READY=1");
 }
 

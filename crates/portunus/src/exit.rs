@@ -75,7 +75,9 @@ impl From<Trouble> for Exit {
             Trouble::Config(mistakes) => mistakes.into(),
             Trouble::Compile(_) | Trouble::Bug => Exit::config(trouble),
             Trouble::Listen(..) => Exit::listen(trouble),
-            Trouble::Log(_) | Trouble::Workers(_) | Trouble::Stopping => Exit::failed(trouble),
+            Trouble::Log(_) | Trouble::Workers(_) | Trouble::Stopping | Trouble::HandedOver => {
+                Exit::failed(trouble)
+            }
         }
     }
 }

@@ -102,19 +102,19 @@ impl Predecessor {
         let _ = self.channel.send(&Note::Refused { reason }, None);
     }
 
-    /// Says that this program serves, and waits until the place is its own.
+    /// Says again and again that this program serves, until the place is its own.
     pub fn relieve(&self, supervisor: &Supervisor) -> Result<(), Exit> {
-        if !supervisor.is_serving() {
-            return Err(Exit::failed("a worker does not answer"));
-        }
         let listen: Vec<Listen> = supervisor.running().sockets.names().cloned().collect();
-        let _ = self.channel.send(&Note::Ready { listen }, None);
         loop {
+            if !supervisor.is_serving() {
+                return Err(Exit::failed("a worker does not answer"));
+            }
+            let _ = self.channel.send(&Note::Ready { listen: listen.clone() }, None);
             match self.channel.receive() {
                 Ok(Received::Note(Note::Go, _)) => break,
                 Ok(Received::Note(..) | Received::Nothing) => {}
                 // It has broken: whoever asks now has nobody else.
-                Ok(Received::End) | Err(_) if parent() != self.id => {
+                Ok(Received::End) | Err(_) if self.has_died() => {
                     log::warn(format_args!("process {} has ended before it had handed over", self.id));
                     break;
                 }
@@ -123,6 +123,17 @@ impl Predecessor {
         }
         log::info(format_args!("took over from process {}", self.id));
         Ok(())
+    }
+}
+
+impl Predecessor {
+    /// Whether its process is no more. The kernel closes the sockets of one that ends before it gives its children away.
+    fn has_died(&self) -> bool {
+        let until = Instant::now() + DYING;
+        while parent() == self.id && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        parent() != self.id
     }
 }
 
@@ -165,5 +176,7 @@ pub fn report_unused(legacy: &Legacy) {
     }
 }
 
+/// How long a process takes to end once its sockets are closed.
+const DYING: Duration = Duration::from_millis(500);
 const GIVING_TIME: Duration = Duration::from_secs(10);
 const REASON_MAX: usize = 8 << 10;

@@ -82,7 +82,7 @@ pub fn upgrade(program: &Program, supervisor: &Supervisor, admin: Option<&Spare>
     systemd::notify(&format!("MAINPID={id}"));
     // Should this not arrive, the end of this process tells the same.
     let _ = successor.channel.send(&Note::Go, None);
-    supervisor.want_stop();
+    supervisor.hand_over_to(id);
     drop(still);
     Ok(Handed { id, listen })
 }
@@ -128,9 +128,15 @@ impl Successor {
         let Some(Note::Ready { listen }) = ready else {
             return Err(format!("the new program was not ready within {ready_time:?} (limit upgrade-time)"));
         };
-        // Both serve now. One that breaks at once has cost nothing but what it had itself.
-        self.wait(supervisor, Instant::now() + PROBATION, |_| false)?;
-        Ok(listen)
+        // Both serve now. One that breaks at once has cost nothing but what it had itself; it says again and again that it serves.
+        let over = Instant::now() + PROBATION;
+        self.wait(supervisor, over, |_| false)?;
+        match self.wait(supervisor, over + LIFE_TIME, |note| matches!(note, Note::Ready { .. }))? {
+            Some(_) => Ok(listen),
+            None => {
+                Err(format!("the new program was ready, and has not said a word for {LIFE_TIME:?} since"))
+            }
+        }
     }
 
     fn give(&mut self, supervisor: &Supervisor, admin: Option<&Spare>, until: Instant) -> Result<(), String> {
@@ -232,6 +238,8 @@ fn ended(status: ExitStatus) -> String {
 const HELLO_TIME: Duration = Duration::from_secs(4);
 /// How long both serve before the old one leaves.
 const PROBATION: Duration = Duration::from_millis(500);
+/// How long a successor that serves may be silent after that.
+const LIFE_TIME: Duration = Duration::from_secs(2);
 /// How long a program takes to end once it has closed its end of the channel.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 

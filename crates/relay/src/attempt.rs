@@ -99,6 +99,8 @@ pub struct Ask<'a> {
     forsaken: bool,
     /// How many hosts nobody was met at: there was no connection, or whoever took the request was found to answer nobody.
     unmet: u32,
+    /// How many others are asked beside the host that is waited for.
+    beside: u32,
     /// When the first host of this attempt was chosen,
     chosen: Tick,
     /// and when the one was asked that has the request now: they differ when hosts are raced.
@@ -145,6 +147,7 @@ impl<'a> Ask<'a> {
             up,
             forsaken: false,
             unmet: 0,
+            beside: 0,
             chosen: began,
             began,
         };
@@ -225,7 +228,7 @@ impl<'a> Ask<'a> {
                     self.rule.follows(error, &self.x.request)
                 }
             };
-            let next = if again { Box::pin(self.another(&asked)).await? } else { None };
+            let next = if again { Box::pin(self.another(&asked, &mut room)).await? } else { None };
             match (asked, next) {
                 (Ok(answer), None) => return Ok(self.answered(answer, room)),
                 (Err(error), None) => return Err(error),
@@ -265,7 +268,7 @@ impl<'a> Ask<'a> {
         let may =
             self.framing == Framing::None && self.rule.tries > 1 && self.rule.is_repeatable(&self.x.request);
         let after = self.mine.hedge_after(self.pool, hedge).filter(|_| may);
-        after.filter(|_| self.has_elsewhere(self.worker.clock.now()))
+        after.filter(|_| self.has_voice_elsewhere(self.worker.clock.now()))
     }
 
     /// An attempt has ended without an answer.
@@ -286,7 +289,11 @@ impl<'a> Ask<'a> {
             self.mine.heard(pool, self.hedge.is_some(), took, now);
         }
         if let (Some(sticky), Some(id)) = (&pool.sticky, self.x.labels.host) {
-            sticky.mark(&self.x.request, HostId(id), &mut self.x.response);
+            // One whose server only had no room goes back to it the next time.
+            let home = sticky.bound(&self.x.request, &pool.hosts, &self.scratch.tried, now);
+            if home.is_none_or(|home| home.0 == id) {
+                sticky.mark(&self.x.request, HostId(id), &mut self.x.response);
+            }
         }
         self.route.split.mark(self.place, &mut self.x.response);
         if let Some(mirror) = self.mirror {
@@ -353,7 +360,7 @@ impl<'a> Ask<'a> {
         let may = self.rule.follows(error, &self.x.request)
             && self.has_tries()
             && self.up.can_rewind()
-            && !self.has_elsewhere(now)
+            && !self.has_voice_elsewhere(now)
             && self.mine.may_try_again(self.pool, self.rule.budget_percent, now);
         if may {
             self.x.tries += 1;

@@ -328,7 +328,7 @@ impl Line {
         if since.is_none() && waits.len() >= bound.length_most() as usize {
             // A queue of no length is no queue, for nobody.
             let last = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back);
-            let last = last.ok_or(Turn::Displaced)?;
+            let last = last.or_else(|| waits.take_last_picky(urgency)).ok_or(Turn::Displaced)?;
             self.count.fetch_sub(1, SeqCst);
             last.turn(Turn::Displaced);
         }
@@ -475,6 +475,13 @@ impl Waits {
             Urgency::Normal => normal,
             Urgency::High => high,
         }
+    }
+
+    /// The last one of these who does not take any server: he has been served once, or will be elsewhere.
+    fn take_last_picky(&mut self, urgency: Urgency) -> Option<Arc<Place>> {
+        let equals = self.equals(urgency);
+        let at = equals.iter().rposition(|place| place.tried.get().is_some())?;
+        equals.remove(at)
     }
 
     /// Who is called next.

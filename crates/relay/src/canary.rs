@@ -265,8 +265,10 @@ impl Condition {
     fn is_slow(&self, part: f64, new: &Sample, old: &Sample, least: u64) -> Option<String> {
         let most = match self.bound {
             Bound::Time(time) => time,
-            // The slowest of a hundred are one.
-            Bound::Times(_) if old.requests < least.max((1.0 / (1.0 - part)).round() as u64) => return None,
+            // Of fewer the slowest one would be the measure, which is chance.
+            Bound::Times(_) if old.requests < least.max((SURE * SURE * part / (1.0 - part)) as u64) => {
+                return None;
+            }
             Bound::Times(times) => old.percentile_at_most(part).mul_f64(times),
             Bound::Share(_) => return None,
         };

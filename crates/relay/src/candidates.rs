@@ -25,8 +25,10 @@ pub struct Candidates<'a> {
     at: u32,
     /// Which tier.
     backup: bool,
-    /// Whether hosts that are not good are taken too.
+    /// Whether hosts that are not good are taken too,
     forced: bool,
+    /// even those that answer nobody.
+    mute_too: bool,
     zone: Zone,
     /// How long hosts that came back are brought up; zero: not at all.
     ramp: Duration,
@@ -56,7 +58,7 @@ enum Zone {
 impl Hosts {
     /// Those that a policy may choose: good, of weight, not in `tried`; backups only when no other is left, hosts of
     /// other zones only when the own zone has lost more than it can spare, and hosts that are not good only when fewer
-    /// than [`crate::hosts::Rules::keep`] are. The same `draw` decides alike; where keys matter it comes from the key.
+    /// than [`crate::hosts::Rules::keep`] are, those that answer nobody last. The same `draw` decides alike; where keys matter it comes from the key.
     pub fn candidates_for<'a>(&'a self, tried: &'a HostSet, now: Tick, draw: u64) -> Candidates<'a> {
         let ramp = Duration::ZERO;
         let mut all = Candidates {
@@ -66,6 +68,7 @@ impl Hosts {
             at: 0,
             backup: false,
             forced: false,
+            mute_too: false,
             zone: Zone::All,
             ramp,
         };
@@ -74,6 +77,10 @@ impl Hosts {
         if (first.is_none() || self.rules.keep > 1) && self.is_below_floor(now) {
             (all.forced, all.at) = (true, 0);
             first = all.next();
+            if first.is_none() {
+                (all.mute_too, all.at) = (true, 0);
+                first = all.next();
+            }
         }
         all.backup = first.is_none();
         all.at = 0;
@@ -134,6 +141,7 @@ impl<'a> Candidates<'a> {
                 && host.share() > 0
                 && standing.order() == Order::Serve
                 && !standing.has_refused(REFUSED_FOR, self.now)
+                && (self.mute_too || !host.live.silence.is_mute())
     }
 
     fn weigh(&self, id: HostId, host: &'a Host) -> Candidate<'a> {

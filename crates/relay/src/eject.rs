@@ -55,8 +55,19 @@ impl Heard {
 #[derive(Debug)]
 pub struct Alarm {
     rung: watch::Sender<u64>,
-    /// Silent hosts, and who decides for them. They may have left their pool, with requests on them.
-    suspects: Mutex<Vec<(Judge, Arc<Host>)>>,
+    /// Silent hosts. They may have left their pool, with requests on them.
+    suspects: Mutex<Vec<Suspect>>,
+}
+
+/// A host that gives no answers: somebody has to find out whether it is there.
+#[derive(Debug)]
+pub struct Suspect {
+    /// Which one.
+    pub host: Arc<Host>,
+    /// Of which pool.
+    pub pool: Box<str>,
+    /// Whom to tell.
+    pub judge: Judge,
 }
 
 impl Default for Alarm {
@@ -76,8 +87,8 @@ impl Alarm {
         self.rung.subscribe()
     }
 
-    /// Takes the hosts of which somebody has to find out whether they are there, each with whom to tell.
-    pub fn take_suspects(&self) -> Vec<(Judge, Arc<Host>)> {
+    /// Takes the hosts of which somebody has to find out whether they are there.
+    pub fn take_suspects(&self) -> Vec<Suspect> {
         std::mem::take(&mut *self.suspects.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -125,11 +136,11 @@ impl Judge {
         }
     }
 
-    /// `host` gives no answers while others do: somebody has to look whether it is there at all.
-    pub fn suspect(&self, host: &Arc<Host>) {
+    /// `host` of `pool` gives no answers while others do: somebody has to look whether it is there at all.
+    pub fn suspect(&self, pool: &str, host: &Arc<Host>) {
         let is_in = host.live.standing.ejected_until() == Tick(0);
         if self.plan.on && is_in && host.live.silence.suspect() {
-            let suspect = (self.clone(), Arc::clone(host));
+            let suspect = Suspect { host: Arc::clone(host), pool: pool.into(), judge: self.clone() };
             self.alarm.suspects.lock().unwrap_or_else(PoisonError::into_inner).push(suspect);
             self.alarm.ring();
         }
@@ -244,7 +255,8 @@ impl Judge {
             let standing = &host.live.standing;
             if host.share() > 0 && standing.order() == Order::Serve {
                 all += 1;
-                out += usize::from(standing.ejected_until() != Tick(0) || standing.probe() == Probe::Failing);
+                let is_out = standing.ejected_until() != Tick(0) || standing.probe() == Probe::Failing;
+                out += usize::from(is_out || host.live.silence.is_mute());
             }
         }
         let keep = (all * self.plan.keep_percent as usize).div_ceil(100).max(1);

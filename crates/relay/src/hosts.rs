@@ -1,10 +1,10 @@
 //! Host, Hosts: address, weight, whether it is up, live counters.
 
-use crate::conduct::Conduct;
+use crate::conduct::{Conduct, Reason};
 use crate::latency::Latency;
 use crate::plan::{Address, PrefaceVersion, Protocol};
 use crate::silence::Silence;
-use crate::standing::Standing;
+use crate::standing::{Order, Probe, Standing};
 use crate::tls::Behind;
 use crate::trouble::Trouble;
 use portunus_message::Tick;
@@ -174,12 +174,25 @@ impl Host {
         self.live.standing.weight().unwrap_or(self.weight)
     }
 
-    /// Whether it may be chosen: nobody has a reason against it, and it is of some weight. One that was ejected gets no
-    /// more than a few requests at a time until it has proved good.
+    /// Whether it is out for what it did to requests, and may be well again: somebody listens there, and nobody has found that it answers
+    /// nobody, or fails its checks.
+    pub fn may_be_well(&self, now: Tick) -> bool {
+        let standing = &self.live.standing;
+        self.share() > 0
+            && standing.order() == Order::Serve
+            && standing.is_ejected(now)
+            && standing.probe() != Probe::Failing
+            && self.live.conduct.reason() != Reason::Refused
+            && !self.live.silence.is_mute()
+    }
+
+    /// Whether it may be chosen: nobody has a reason against it, it is of some weight, and it has not been found to answer nobody. One that was
+    /// ejected gets no more than a few requests at a time until it has proved good.
     pub fn is_usable(&self, now: Tick) -> bool {
         let standing = &self.live.standing;
         self.share() > 0
             && standing.is_good(now)
+            && !self.live.silence.is_mute()
             && (!standing.is_on_trial() || self.in_flight() < TRIAL_AT_ONCE)
     }
 }
@@ -223,38 +236,49 @@ impl Hosts {
 #[derive(Clone, Debug, Default)]
 pub struct HostSet {
     first: u64,
-    rest: Vec<HostId>,
+    /// 64 more in each.
+    rest: Vec<u64>,
 }
 
 impl HostSet {
     /// Adds `id`.
     pub fn insert(&mut self, id: HostId) {
-        match id.0 {
-            bit @ 0..64 => self.first |= 1 << bit,
-            _ if self.has(id) => {}
-            _ => self.rest.push(id),
+        match place_of(id) {
+            (None, bit) => self.first |= bit,
+            (Some(word), bit) => {
+                if word >= self.rest.len() {
+                    self.rest.resize(word + 1, 0);
+                }
+                if let Some(word) = self.rest.get_mut(word) {
+                    *word |= bit;
+                }
+            }
         }
     }
 
     /// Whether `id` is in it.
     pub fn has(&self, id: HostId) -> bool {
-        match id.0 {
-            bit @ 0..64 => self.first & (1 << bit) != 0,
-            _ => self.rest.contains(&id),
+        match place_of(id) {
+            (None, bit) => self.first & bit != 0,
+            (Some(word), bit) => self.rest.get(word).is_some_and(|word| word & bit != 0),
         }
     }
 
     /// Takes `id` out.
     pub fn remove(&mut self, id: HostId) {
-        match id.0 {
-            bit @ 0..64 => self.first &= !(1 << bit),
-            _ => self.rest.retain(|known| *known != id),
+        match place_of(id) {
+            (None, bit) => self.first &= !bit,
+            (Some(word), bit) => {
+                if let Some(word) = self.rest.get_mut(word) {
+                    *word &= !bit;
+                }
+            }
         }
     }
 
     /// Whether there is none in it.
     pub fn is_empty(&self) -> bool {
-        self.first == 0 && self.rest.is_empty()
+        self.first == 0 && self.rest.iter().all(|&word| word == 0)
     }
 
     /// Forgets all.
@@ -262,4 +286,9 @@ impl HostSet {
         self.first = 0;
         self.rest.clear();
     }
+}
+
+/// In which word behind the first one its bit is, and which one there.
+fn place_of(id: HostId) -> (Option<usize>, u64) {
+    ((id.0 as usize / 64).checked_sub(1), 1 << (id.0 % 64))
 }

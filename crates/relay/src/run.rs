@@ -235,10 +235,11 @@ impl RunPool {
         let answered = own.filter(|host| host.has_answered(now)).count();
         let last = pool.live.answered(answered > 0, now);
         let is_busy = |host: &Host| host.in_flight() > 0;
-        let others_idle = pool.hosts.iter().any(|(_, host)| !is_busy(host) && host.is_usable(now));
+        let may_answer = |host: &Host| host.is_usable(now) || host.may_be_well(now);
+        let others_idle = pool.hosts.iter().any(|(_, host)| !is_busy(host) && may_answer(host));
         for (_, host) in pool.hosts.iter().filter(|(_, host)| is_busy(host)) {
             if host.live.silence.is_long(host.in_flight(), last, others_idle) {
-                pool.judge.suspect(host);
+                pool.judge.suspect(&pool.name, host);
             }
         }
     }

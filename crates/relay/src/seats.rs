@@ -53,16 +53,13 @@ impl Seats {
         seats
     }
 
-    /// Takes other limits over. 0 means: what the descriptors allow, two for each exchange, with a tenth, and 64 at least, kept back for
-    /// the admin API and all that is open anyway; and what there is memory for.
+    /// Takes other limits over. 0 means: what the descriptors allow, and what there is memory for. More than the descriptors allow there
+    /// never are: the admin API needs some, too.
     pub fn heed(&self, limits: &Limits) {
+        let descriptors = descriptors_allow();
         let max = match limits.connections {
-            0 => {
-                let all = net::descriptors_max();
-                let descriptors = (all.saturating_sub(KEPT_MIN.max(all / 10)) / 2).max(1);
-                self.pressure.connections().map_or(descriptors, |memory| memory.min(descriptors))
-            }
-            limit => limit,
+            0 => self.pressure.connections().map_or(descriptors, |memory| memory.min(descriptors)),
+            limit => limit.min(descriptors),
         };
         self.max.store(max, Relaxed);
     }
@@ -110,7 +107,9 @@ impl Seats {
     /// Counts one more for `client`, if it may have it while so many places are taken.
     fn count(&self, client: IpAddr, taken: usize) -> Result<Source, NoSeat> {
         let (source, max) = (self.sources.source(client), self.max());
-        let share = if taken >= max / 2 { max / self.sources.count().max(1) } else { usize::MAX };
+        // As if one more came, who has none yet; and nobody has more than is left for all others.
+        let fair = || (max / (self.sources.count() + 1)).min(max.saturating_sub(taken));
+        let share = if taken >= max / 2 { fair() } else { usize::MAX };
         if self.sources.add(source, share.max(SHARE_MIN)) { Ok(source) } else { Err(NoSeat::UnfairShare) }
     }
 
@@ -123,6 +122,13 @@ impl Seats {
             self.sources.remove(source);
         }
     }
+}
+
+/// How many connections the descriptors of the process allow: two for each exchange, with a tenth, and 64 at least, kept back for the
+/// admin API and all that is open anyway.
+pub fn descriptors_allow() -> usize {
+    let all = net::descriptors_max();
+    (all.saturating_sub(KEPT_MIN.max(all / 10)) / 2).max(1)
 }
 
 /// Who a connection is from, as a number that nobody outside can foresee.
@@ -238,12 +244,23 @@ mod tests {
     }
 
     #[test]
-    fn one_source_alone_may_have_everything() {
-        let seats = seats(100);
-        let places: Vec<Place> = (0..100).map(|at| seats.take(at % 2, ip("10.0.0.1")).unwrap()).collect();
-        assert_eq!(seats.take(0, ip("10.0.0.1")).unwrap_err(), NoSeat::Full);
-        places.iter().for_each(|place| seats.give_back(place));
-        assert_eq!((seats.taken(), seats.sources.count()), (0, 0));
+    fn whoever_takes_what_they_get_leaves_something_for_the_next() {
+        let seats = seats(400);
+        let take_all =
+            |client: &str| std::iter::from_fn(|| seats.take(1, ip(client)).ok()).collect::<Vec<Place>>();
+        let greedy = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(take_all);
+        assert_eq!(greedy.each_ref().map(Vec::len), [200, 100, 50]);
+        for at in 0..50 {
+            seats.take(0, ip(&format!("10.1.0.{at}"))).unwrap();
+        }
+        assert_eq!(seats.take(0, ip("10.2.0.1")).unwrap_err(), NoSeat::Full);
+        greedy.iter().flatten().for_each(|place| seats.give_back(place));
+        assert_eq!((seats.taken(), seats.sources.count()), (50, 50));
+    }
+
+    #[test]
+    fn there_are_no_more_than_descriptors_allow() {
+        assert_eq!(seats(usize::MAX).max(), descriptors_allow());
     }
 
     #[test]
@@ -266,12 +283,12 @@ mod tests {
 
     #[test]
     fn whom_a_place_is_for_may_be_heard_later() {
-        let seats = seats(40);
-        let mut places: Vec<Place> = (0..25).map(|_| seats.take(0, None).unwrap()).collect();
+        let seats = seats(200);
+        let mut places: Vec<Place> = (0..125).map(|_| seats.take(0, None).unwrap()).collect();
         let (client, other) = (ip("10.9.9.9").unwrap(), ip("10.0.0.1"));
         seats.take(0, other).unwrap();
         let learned = places.iter_mut().map(|place| seats.learn(place, client)).filter(Result::is_ok).count();
-        assert_eq!(learned, 20, "half of all are taken, and two ask");
+        assert_eq!(learned, 66, "half of all are taken, two ask, and a third one may come");
         places.iter().for_each(|place| seats.give_back(place));
         assert_eq!((seats.taken(), seats.sources.count()), (1, 1));
     }

@@ -67,8 +67,10 @@ impl Sticky {
     /// The host that the client had, if it may go on with it: it is good, or only drained, or none is better.
     pub fn bound(&self, request: &Request, hosts: &Hosts, tried: &HostSet, now: Tick) -> Option<HostId> {
         let id = self.named(request)?;
-        let standing = &hosts.get(id)?.live.standing;
-        let keeps = standing.probe() != Probe::Failing && !standing.is_ejected(now);
+        let live = &hosts.get(id)?.live;
+        let keeps = live.standing.probe() != Probe::Failing
+            && !live.standing.is_ejected(now)
+            && !live.silence.is_mute();
         let keeps = keeps || hosts.is_below_floor(now) && hosts.candidates(tried, now).one(id).is_some();
         (keeps && !tried.has(id)).then_some(id)
     }

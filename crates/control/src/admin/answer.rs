@@ -119,7 +119,7 @@ fn not_made(refused: &Refused, as_json: bool) -> Answer {
         Refused::Wrong(_) => StatusCode::BAD_REQUEST,
         Refused::Conflict(_) => StatusCode::CONFLICT,
         Refused::Changed(_) => StatusCode::PRECONDITION_FAILED,
-        Refused::Trouble(Trouble::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+        Refused::Trouble(Trouble::Stopping | Trouble::HandedOver) => StatusCode::SERVICE_UNAVAILABLE,
         Refused::Unkept(_) | Refused::Trouble(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let answer = told(status, &refused.to_string(), known, as_json);
@@ -190,7 +190,7 @@ async fn reload(as_json: bool, supervisor: &Arc<Supervisor>) -> Answer {
     let result = supervisor.reload_and_report().await;
     let status = match &result {
         Ok(_) => StatusCode::OK,
-        Err(Trouble::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(Trouble::Stopping | Trouble::HandedOver) => StatusCode::SERVICE_UNAVAILABLE,
         Err(Trouble::Listen(..)) => StatusCode::CONFLICT,
         Err(_) => StatusCode::UNPROCESSABLE_ENTITY,
     };

@@ -37,7 +37,7 @@ pub async fn run(supervisor: Arc<Supervisor>) {
         let snapshot = Arc::clone(&supervisor.running().snapshot);
         sync_checks(&snapshot, &mut checks, &supervisor);
         ejected::sync(&snapshot, &mut ejected);
-        silent::look(&snapshot.alarm);
+        silent::look(&supervisor);
         let later = trouble::tell(&snapshot, &mut told);
         drop(snapshot);
         tokio::select! {
@@ -116,18 +116,24 @@ struct Asker {
 impl Asker {
     async fn run(mut self) {
         let mut count = Count::new(self.host.live.standing.probe());
-        let mut passed_in_a_row = 0;
+        let (mut passed_in_a_row, mut was_out, mut has_failed) = (0, false, false);
         // Spread, so that a start is no burst.
         tokio::time::sleep(part(self.plan.every.min(Duration::from_secs(1)))).await;
         loop {
             let result = ask(&self.host, &self.plan).await;
             self.board.note(&self.name, &result);
-            passed_in_a_row = if result.is_ok() { passed_in_a_row + 1 } else { 0 };
+            let is_out = self.host.live.standing.is_ejected(clock::read());
+            if is_out && !was_out {
+                (passed_in_a_row, has_failed) = (0, result.is_err()); // what was passed before says nothing of it
+            } else {
+                passed_in_a_row = if result.is_ok() { passed_in_a_row + 1 } else { 0 };
+                has_failed |= result.is_err();
+            }
+            was_out = is_out;
             if let Some(now) = count.heard(result.is_ok(), &self.plan) {
                 self.changed(now, &result);
             }
-            let is_out = self.host.live.standing.is_ejected(clock::read());
-            if is_out && passed_in_a_row >= self.plan.passes && self.proves_life() {
+            if is_out && passed_in_a_row >= self.plan.passes && self.proves_life(has_failed) {
                 eject::try_now(&self.host, clock::read());
             }
             self.pause(&count).await;
@@ -135,9 +141,13 @@ impl Asker {
     }
 
     /// Whether a check that is passed says that the reason of the ejection is gone: a connection is accepted by the kernel even for a
-    /// process that has stopped.
-    fn proves_life(&self) -> bool {
-        self.plan.check != Check::Tcp || self.host.live.conduct.reason() == Reason::Refused
+    /// process that has stopped, and one that never failed meanwhile knows nothing of what requests have met.
+    fn proves_life(&self, has_failed: bool) -> bool {
+        match self.host.live.conduct.reason() {
+            Reason::Refused => true,
+            Reason::Timeouts => self.plan.check != Check::Tcp,
+            Reason::Errors | Reason::Rate | Reason::Latency => self.plan.check != Check::Tcp && has_failed,
+        }
     }
 
     /// Waits for the time of the next check, which comes sooner when the host is ejected meanwhile.

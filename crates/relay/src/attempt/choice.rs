@@ -1,6 +1,7 @@
 //! choice: which host has a request first, which one after that, and whether there may be another.
 
-use super::{Ask, Asked, door};
+use super::door::{self, Room};
+use super::{Ask, Asked};
 use crate::client::Scratch;
 use crate::context::Scope;
 use crate::hosts::{HostId, HostSet};
@@ -38,11 +39,13 @@ impl Ask<'_> {
     /// waited for, which whoever was called in vain keeps.
     pub async fn first(&mut self, mut since: Option<Tick>) -> Result<(HostId, Option<Tick>), Error> {
         let pool = self.pool;
+        let mut goes_home = true;
         loop {
             let now = self.worker.clock.now();
+            let home = if goes_home { self.full_home(now) } else { None };
             // Whoever comes goes behind those who wait; whoever was called goes before them.
-            if since.is_some() || pool.live.gate.servers.lets_pass(|tried| has_room(pool, tried, now)) {
-                if let Some(id) = self.choose() {
+            if since.is_some() || self.lets_pass(now) {
+                if let Some(id) = if home.is_none() { self.choose() } else { None } {
                     return Ok((id, since));
                 }
                 if !pool.bound.per_server || !self.has_elsewhere(now) {
@@ -52,8 +55,30 @@ impl Ask<'_> {
                 // Room on a server that has been tried is room for somebody else.
                 pool.live.gate.servers.pass_on(|tried| has_room(pool, tried, now));
             }
-            since = Some(Box::pin(door::server(self, since)).await?);
+            let without = home.map_or_else(|| self.scratch.tried.clone(), |home| all_but(home, pool));
+            since = match Box::pin(door::server(self, without, since)).await {
+                Ok(since) => Some(since),
+                // Its client finds another server better than none.
+                Err(error) if home.is_some() && error.side == Side::Proxy => {
+                    goes_home = false;
+                    since.or(Some(now))
+                }
+                Err(error) => return Err(error),
+            };
         }
+    }
+
+    /// The server that the client has to come back to, when it only has no room now.
+    fn full_home(&self, now: Tick) -> Option<HostId> {
+        let hosts = &self.pool.hosts;
+        let home = self.pool.sticky.as_ref()?.bound(&self.x.request, hosts, &self.scratch.tried, now)?;
+        hosts.get(home).is_some_and(|host| host.is_full()).then_some(home)
+    }
+
+    /// Whether one who comes now overtakes nobody who waits for a server.
+    pub fn lets_pass(&self, now: Tick) -> bool {
+        let pool = self.pool;
+        !pool.bound.per_server || pool.live.gate.servers.lets_pass(|tried| has_room(pool, tried, now))
     }
 
     /// Whether another attempt may follow by their number: those that met nobody have not tried anything.
@@ -61,11 +86,10 @@ impl Ask<'_> {
         self.x.tries < self.rule.tries.saturating_add(self.unmet)
     }
 
-    /// Whether another one may follow if the last one has met nobody.
+    /// Whether another one may follow if the last one, and those beside it, have met nobody.
     pub fn may_pass_over(&self) -> bool {
-        self.rule.tries > 1
-            && self.unmet < UNMET_MAX
-            && self.x.tries <= self.rule.tries.saturating_add(self.unmet)
+        let tries = self.x.tries.saturating_sub(self.beside);
+        self.rule.tries > 1 && self.unmet < UNMET_MAX && tries <= self.rule.tries.saturating_add(self.unmet)
     }
 
     /// The last one has met nobody.
@@ -75,8 +99,8 @@ impl Ask<'_> {
 
     /// The host for another attempt, when a rule wants one: an untried host is left, all of the body can be sent again,
     /// there is time, and the budget allows it. Where only the same host is left, it is asked again when nothing was sent
-    /// to it, after a moment; and where the others have no room, it is waited for.
-    pub async fn another(&mut self, asked: &Asked) -> Result<Option<Next>, Error> {
+    /// to it, after a moment; and where the others have no room, it is waited for, without the `room` on the pool.
+    pub async fn another(&mut self, asked: &Asked, room: &mut Room<'_>) -> Result<Option<Next>, Error> {
         let now = self.worker.clock.now();
         let left = self.request_deadline().since(now);
         let forsaken = std::mem::take(&mut self.forsaken);
@@ -87,15 +111,23 @@ impl Ask<'_> {
         if self.rule.tries <= 1 || !self.has_tries() || left.is_zero() || !self.up.can_rewind() {
             return Ok(None);
         }
-        let next = match self.choose() {
+        let free = if self.lets_pass(now) { self.choose() } else { None };
+        // One that answers nobody is for those who would have nobody else, and have not heard anything yet.
+        let is_mute = |id| self.pool.hosts.get(id).is_some_and(|host| host.live.silence.is_mute());
+        let free = free.filter(|&id| !is_mute(id));
+        let next = match free {
             Some(id) => Next { id, pause: Duration::ZERO, since: None },
-            None if asked.is_err() && self.pool.bound.per_server && self.has_elsewhere(now) => {
+            None if asked.is_err() && self.pool.bound.per_server && self.has_voice_elsewhere(now) => {
                 if !no_connection && !self.is_allowed(forsaken, now) {
+                    self.mine.cells.retries_refused.add(1);
                     self.x.refused_by_budget = true;
                     return Ok(None);
                 }
                 door::server_has_room(self.pool);
-                match self.first(None).await {
+                let lent = room.lend();
+                let found = self.first(None).await;
+                let back = if lent && found.is_ok() { room.enter_again(self).await } else { Ok(()) };
+                match back.and(found) {
                     Ok((id, since)) => Next { id, pause: Duration::ZERO, since },
                     Err(error) if error.side == Side::Client || error.crime == Crime::Deadline => {
                         return Err(error);
@@ -193,6 +225,14 @@ pub fn choose(x: &Exchange, scratch: &mut Scratch, pool: &Pool, worker: &Worker)
         }
     }
     pool.pick.pick(&pool.hosts, &key, &without)
+}
+
+/// All hosts but one.
+fn all_but(one: HostId, pool: &Pool) -> HostSet {
+    let mut all = HostSet::default();
+    pool.hosts.iter().for_each(|(id, _)| all.insert(id));
+    all.remove(one);
+    all
 }
 
 /// These hosts, and those that have no room.

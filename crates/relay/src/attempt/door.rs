@@ -58,12 +58,11 @@ pub async fn room<'a>(ask: &mut Ask<'a>) -> Result<Room<'a>, Error> {
     Ok(Room { pool, counted: true, has_server: false })
 }
 
-/// Waits until one of the pool's servers that have not been tried may have room. `since`: one who was called in vain waits on.
-pub async fn server(ask: &mut Ask<'_>, since: Option<Tick>) -> Result<Tick, Error> {
+/// Waits until one of the pool's servers that are not among those `tried` may have room. `since`: one who was called in vain waits on.
+pub async fn server(ask: &mut Ask<'_>, tried: HostSet, since: Option<Tick>) -> Result<Tick, Error> {
     let (pool, worker) = (ask.pool, ask.worker);
     let waits = Waits::begin(ask, true, since)?;
     let since = waits.place.since();
-    let tried = ask.scratch.tried.clone();
     if !tried.is_empty() {
         waits.place.has_tried(tried.clone());
     }
@@ -191,6 +190,26 @@ impl Room<'_> {
     /// A server has been chosen.
     pub fn has_server(&mut self) {
         self.has_server = true;
+    }
+
+    /// Gives it to others; says whether there was any. A server that is waited for may be the only one that is busy.
+    pub fn lend(&mut self) -> bool {
+        let lends = std::mem::take(&mut self.counted);
+        if lends {
+            self.pool.live.gate.leave();
+        }
+        lends
+    }
+
+    /// Takes room again, as soon as it is there.
+    pub async fn enter_again(&mut self, ask: &mut Ask<'_>) -> Result<(), Error> {
+        if self.pool.live.gate.enter() {
+            self.counted = true;
+        } else {
+            let mut other = Box::pin(room(ask)).await?;
+            self.counted = std::mem::take(&mut other.counted);
+        }
+        Ok(())
     }
 
     /// The same to the end of the answer, where the pool, or a server of it, counts requests to their end; otherwise the room is free

@@ -1,6 +1,6 @@
 //! hedge: a second host is asked when the first one is slow; the first good answer wins, the other attempt is cancelled.
 
-use super::{Ask, bad_response, connect::open, is_race};
+use super::{Ask, bad_response, connect::open, door, is_race};
 use crate::hosts::HostId;
 use crate::pool::heads::{self, Asked, Prepared};
 use crate::pool::{HostPool, Lease, dial};
@@ -47,36 +47,40 @@ type Sent = Result<(Lease, ResponseHead, Response), Error>;
 pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winner, Error> {
     let mut timer = pin!(tokio::time::sleep(delay));
     let mut tries = vec![begin(ask, id)?];
-    let mut may_follow = true;
+    let (mut may_follow, mut hedge) = (true, None);
     let mut poor = None;
     let mut failed = None;
-    poll_fn(|cx| {
+    let done = poll_fn(|cx| {
         let now = ask.worker.clock.refresh();
         if may_follow && timer.as_mut().poll(cx).is_ready() {
             may_follow = false;
-            if let Some(other) = second(ask, now) {
+            hedge = second(ask, now);
+            if let Some(other) = hedge {
                 tries.push(begin(ask, other)?);
             }
         }
+        let running = tries.iter().filter(|one| one.run.is_some());
+        ask.beside = (running.clone().count() as u32).saturating_sub(1);
         if !may_follow
-            && tries.iter().filter(|one| one.run.is_some()).all(|one| ask.is_forsaken(&one.host, now))
+            && running.clone().all(|one| ask.is_forsaken(&one.host, now))
             && let Some(other) = ask.choose()
             && ask.mine.may_rescue(ask.pool, ask.rule.rescues_percent(), now)
         {
             ask.mine.cells.retries.add(1);
-            ask.met_nobody();
+            running.for_each(|_| ask.met_nobody());
             let other = follow(ask, other);
             tries.push(begin(ask, other)?);
         }
         for one in &mut tries {
             match one.poll(cx, ask, now) {
-                Poll::Pending => {}
+                Poll::Pending => continue,
                 // Another worker was quicker to take the last place there: that is no failure.
                 Poll::Ready(Err(error)) if failed.is_some() && error.crime == Crime::QueueFull => {}
                 Poll::Ready(Err(error)) => failed = Some(error),
                 Poll::Ready(Ok(winner)) if winner.is_poor() => poor = Some(winner),
                 Poll::Ready(Ok(winner)) => return Poll::Ready(Ok(winner)),
             }
+            door::server_has_room(ask.pool);
         }
         if tries.iter().all(|one| one.run.is_none()) {
             let nothing = Error::proxy(Phase::Wait, Crime::Internal);
@@ -91,9 +95,14 @@ pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winn
         ask.client.deadline.set(ask.request_deadline().min(ask.client.patience_ends()).min(now + LOOK_EVERY));
         Poll::Pending
     })
-    .await
-    .inspect(|winner| {
-        if winner.id != id {
+    .await;
+    ask.beside = 0;
+    if tries.len() > 1 {
+        drop(tries);
+        door::server_has_room(ask.pool);
+    }
+    done.inspect(|winner| {
+        if Some(winner.id) == hedge {
             ask.mine.cells.hedges_won.add(1);
         }
         ask.began = winner.began;
@@ -101,9 +110,9 @@ pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winn
     })
 }
 
-/// The host for the second attempt, if there is one and the budget has room for it.
+/// The host for the second attempt, if there is one that nobody waits for and the budget has room for it.
 fn second(ask: &mut Ask<'_>, now: Tick) -> Option<HostId> {
-    let other = ask.choose()?;
+    let other = if ask.lets_pass(now) { ask.choose()? } else { return None };
     let mine = ask.mine;
     if !mine.may_try_again(ask.pool, ask.rule.budget_percent, now) {
         ask.x.refused_by_budget = true;

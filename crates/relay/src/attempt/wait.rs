@@ -100,6 +100,11 @@ impl Ask<'_> {
         self.pool.hosts.candidates(&self.scratch.tried, now).next().is_some()
     }
 
+    /// The same for one that has not been found to answer nobody.
+    pub fn has_voice_elsewhere(&self, now: Tick) -> bool {
+        self.pool.hosts.candidates(&self.scratch.tried, now).any(|one| !one.host.live.silence.is_mute())
+    }
+
     /// Whether the host has been found to answer nobody any more, and the request can go to another one.
     pub fn is_forsaken(&self, host: &HostPool, now: Tick) -> bool {
         let live = &host.host.live;
@@ -108,7 +113,7 @@ impl Ask<'_> {
             && self.may_pass_over()
             && self.rule.follows_silence(&self.x.request)
             && self.up.can_rewind()
-            && self.has_elsewhere(now)
+            && self.has_voice_elsewhere(now)
             && self.pool.live.rescues.has_left(self.rule.rescues_percent(), now)
     }
 
