@@ -183,6 +183,27 @@ fn when_both_fail_the_client_is_told_and_when_one_fails_the_other_answers() {
 }
 
 #[test]
+fn a_hedge_that_meets_nobody_uses_up_no_try() {
+    let ((one, silent_one), (two, silent_two)) = (moody(), moody());
+    let fails = Origin::script(|connection| drop(connection.request()));
+    let good = Origin::says("good");
+    let text = format!(
+        "pool p {{\n server {fails}\n server {one} backup\n server {two} backup\n server {good} backup\n hedge p95 max=50ms; retry budget=100%\n}}\n{}",
+        site("proxy p")
+    );
+    let proxy = Proxy::start(&text);
+    silent_one.store(true, SeqCst);
+    silent_two.store(true, SeqCst);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let all: Vec<_> =
+            (0..30).map(|_| scope.spawn(|| proxy.client().patience(SOON * 2).get("/").status)).collect();
+        all.into_iter().map(|one| one.join().expect("a client")).collect()
+    });
+    assert_eq!(statuses, [200; 30]);
+    assert!(proxy.metric("portunus_hedges_won_total", &[]) <= proxy.metric("portunus_hedges_total", &[]));
+}
+
+#[test]
 fn a_route_asks_for_it_and_another_does_not() {
     let ((moody, silent), good) = (moody(), Origin::says("good"));
     let servers = format!("pool p {{\n server {moody}\n server {good}\n retry budget=100%; eject off\n}}\n");

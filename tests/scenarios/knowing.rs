@@ -190,6 +190,63 @@ fn t12_what_waits_for_a_frozen_origin_waits_for_room_elsewhere() {
 }
 
 #[test]
+fn t12_two_frozen_origins_of_three_get_nothing_once_they_are_found() {
+    let ((one, stop_one), (two, stop_two)) = (freezable(), freezable());
+    let good = Origin::serve(answer);
+    let proxy = pool(&[&one, &two, &good], "");
+    (0..40).for_each(|_| _ = proxy.get("/").expect(200));
+    [&stop_one, &stop_two].iter().for_each(|stop| stop.store(true, SeqCst));
+    let load = Load::start(proxy.address(), 16, get);
+    // Half of the servers are kept in, whatever they do: one of the two is not ejected.
+    eventually("one that is silent", PATIENCE, || {
+        let states = [&one, &two].map(|host| state(&proxy, host).0);
+        (states.contains(&"silent".to_owned()) && states.contains(&"ejected".to_owned())).then_some(())
+    });
+    load.wait_for(100);
+    let frozen = || {
+        [&one, &two]
+            .iter()
+            .map(|host| host.requests().iter().filter(|it| it.method != "OPTIONS").count())
+            .sum::<usize>()
+    };
+    let before = frozen();
+    assert!((0..50).all(|number| proxy.client().post(&format!("/?id=post-{number}"), "body").status == 200));
+    assert_eq!(frozen(), before);
+    proxy.wait_for_stderr("answers nobody");
+    [&stop_one, &stop_two].iter().for_each(|stop| stop.store(false, SeqCst));
+    [&one, &two].iter().for_each(|host| wait_for_state(&proxy, host, "good"));
+    proxy.wait_for_stderr("answers again");
+    assert!(failed(&load.finish()).is_empty());
+}
+
+#[test]
+fn t12_an_ejected_origin_that_is_well_again_is_better_than_a_frozen_one() {
+    let ((frozen, stop), (sick, is_sick)) = (freezable(), {
+        let is_sick = Arc::new(AtomicBool::new(true));
+        let flag = is_sick.clone();
+        let sick = Origin::serve(move |request| match flag.load(SeqCst) {
+            true => Answer::nothing(),
+            false => answer(request),
+        });
+        (sick, is_sick)
+    });
+    let proxy = pool(&[&frozen, &sick], "eject for=60s; retry budget=100%");
+    (0..40).for_each(|_| _ = proxy.get("/").expect(200));
+    assert_eq!(state(&proxy, &sick).0, "ejected");
+    is_sick.store(false, SeqCst);
+    stop.store(true, SeqCst);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| proxy.get("/").status)).collect();
+        all.into_iter().map(|one| one.join().expect("a client")).collect()
+    });
+    assert_eq!(statuses, [200; 20]);
+    // What the other one fails does not go to the one that answers nobody.
+    is_sick.store(true, SeqCst);
+    assert_eq!(proxy.get("/").status, 502);
+    stop.store(false, SeqCst);
+}
+
+#[test]
 fn t12_what_waits_for_a_frozen_origin_goes_elsewhere_though_that_one_has_been_removed() {
     let (frozen, flag) = freezable();
     let good = Origin::serve(answer);
@@ -288,6 +345,24 @@ fn a_health_check_takes_a_host_out_and_in_again() {
     eventually("requests for it", PATIENCE, || {
         (0..4).any(|_| proxy.get("/").expect(200).text() == "checked").then_some(())
     });
+}
+
+#[test]
+fn a_health_check_that_sees_nothing_of_it_does_not_end_an_ejection() {
+    let sick = Origin::serve(|request| match request.target.as_str() {
+        "/hz" => Answer::text("well"),
+        _ => Answer::nothing(),
+    });
+    let good = Origin::serve(answer);
+    let proxy = pool(&[&sick, &good], " health /hz every=100ms passes=1; eject for=60s; retry budget=100%");
+    eventually("an ejection", PATIENCE, || {
+        proxy.get("/").expect(200);
+        (state(&proxy, &sick).0 == "ejected").then_some(())
+    });
+    let checks = || sick.requests().iter().filter(|request| request.target == "/hz").count();
+    let before = checks();
+    eventually("more checks", PATIENCE, || (checks() > before + 8).then_some(()));
+    assert_eq!(state(&proxy, &sick), ("ejected".into(), "errors".into()));
 }
 
 #[test]

@@ -301,6 +301,69 @@ fn what_one_server_has_failed_waits_for_room_on_another_and_is_in_nobodys_way() 
 }
 
 #[test]
+fn what_waits_after_a_failure_holds_no_room_on_the_pool_and_no_place_that_others_want() {
+    let busy = Busy::start();
+    let fails = Origin::serve(|request| match request.target.starts_with("/fails") {
+        true => Answer::nothing(),
+        false => Answer::text("other"),
+    });
+    let servers = format!("server {fails} max-in-flight=2\nserver {} max-in-flight=1", busy.origin);
+    // Room for three, and places for two.
+    let settings = "max-in-flight 3; queue length=2 wait=60s; eject off; retry budget=100%";
+    let proxy = proxy(&servers, settings);
+    let ask = |number| proxy.get(&format!("/fails?id={number}")).status;
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| ask(0));
+        busy.wait_for(1);
+        let waiting = [scope.spawn(|| ask(1)), scope.spawn(|| ask(2))];
+        wait_for_queued(&proxy, 2.0);
+        (0..20).for_each(|_| assert_eq!(proxy.get("/").expect(200).text(), "other"));
+        // No place is left for one who has failed.
+        assert_eq!(ask(3), 502);
+        busy.open();
+        let statuses = waiting.map(|one| one.join().expect("a client"));
+        assert_eq!(first.join().expect("a client"), 200);
+        assert!(statuses.iter().filter(|status| **status == 200).count() >= 1, "{statuses:?}");
+    });
+    assert_eq!(busy.most(), 1);
+}
+
+#[test]
+fn a_client_with_a_cookie_waits_for_its_server_and_keeps_it() {
+    let (home, other) = (Busy::start(), Origin::says("other"));
+    let dir = portunus_tests::Place::new();
+    std::fs::write(dir.file("key"), "0123456789abcdef0123456789abcdef").expect("a key");
+    let sticky = format!("sticky cookie=srv key=${{file.{}}}", dir.file("key").display());
+    let servers = format!("server {} max-in-flight=1\nserver {other}", home.origin);
+    let proxy = proxy(&servers, &format!("queue wait=2s; {sticky}"));
+    home.let_go(1);
+    let mine = eventually("a cookie of its own", Duration::from_secs(10), || {
+        let answer = proxy.get("/").expect(200);
+        let set = answer.fields.one("set-cookie").expect("a cookie").split(';').next().map(str::to_owned);
+        set.filter(|_| answer.text() != "other")
+    });
+    let get =
+        |path: &str| proxy.exchange(format!("GET {path} HTTP/1.1\r\nHost: a\r\nCookie: {mine}\r\n\r\n"));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| get("/?id=1"));
+        home.wait_for(1);
+        let second = scope.spawn(|| get("/?id=2"));
+        wait_for_queued(&proxy, 1.0);
+        home.let_go(2);
+        assert_eq!(first.join().expect("a client").text(), "1");
+        assert_eq!(second.join().expect("a client").text(), "2", "the other one has room");
+        // One who has waited in vain is served elsewhere, and has its server again the next time.
+        let third = scope.spawn(|| get("/?id=3"));
+        home.wait_for(1);
+        let fourth = get("/?id=4");
+        assert_eq!((fourth.text().as_str(), fourth.fields.one("set-cookie")), ("other", None));
+        home.open();
+        assert_eq!(third.join().expect("a client").text(), "3");
+        assert_eq!(get("/?id=5").text(), "5");
+    });
+}
+
+#[test]
 fn a_bound_can_be_changed_while_requests_wait() {
     let busy = Busy::start();
     let text = |most: u32| {

@@ -84,6 +84,13 @@ fn super_signal(id: u32) {
     portunus_tests::proxy::signal(id, "USR2");
 }
 
+/// The processes that any of its threads has started.
+fn children(id: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let lists = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
 /// A request on a connection of its own.
 fn get_once(id: &str) -> String {
     format!("GET /load?id={id} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
@@ -103,6 +110,7 @@ fn t8_a_binary_that_does_not_serve_changes_nothing() {
         ("killed", Some("#!/bin/sh\nkill -SEGV $$\n"), "signal 11"),
         ("hang", Some("#!/bin/sh\nexec sleep 1000\n"), "has not said a word"),
         ("no program", Some("this is not a program"), "cannot be started"),
+        ("ready and silent", Some(READY_AND_SILENT), "has not said a word for"),
         ("config", None, "nonsense"),
     ];
     for (what, script, told) in cases {
@@ -118,8 +126,7 @@ fn t8_a_binary_that_does_not_serve_changes_nothing() {
         load.wait_for(20);
     }
     assert!(!proxy.stderr().contains("stopping"));
-    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
-    assert_eq!(children.trim(), "", "none is left behind");
+    assert_eq!(children(id), [] as [String; 0], "none is left behind");
     replace(&proxy, None);
     proxy.write_config(&good);
     proxy.command(&["upgrade"]).expect(0);
@@ -128,6 +135,39 @@ fn t8_a_binary_that_does_not_serve_changes_nothing() {
     for outcomes in [load.finish(), fresh.finish()] {
         assert!(failed(&outcomes).is_empty(), "{:?}", failed(&outcomes).first());
     }
+}
+
+/// Takes over as it should, and freezes.
+const READY_AND_SILENT: &str = r#"#!/usr/bin/env python3
+import socket, time
+predecessor = socket.socket(fileno=0)
+predecessor.send(b'{"hello":{"version":"9"}}')
+while predecessor.recv(65536) != b'"complete"':
+    pass
+predecessor.send(b'{"ready":{"listen":[]}}')
+time.sleep(1000)
+"#;
+
+#[test]
+fn t8_when_the_old_process_dies_in_the_middle_the_new_one_serves() {
+    let proxy = replaceable(&site("respond 200 here"));
+    let id = proxy.id();
+    let works = |child: &str| {
+        let threads = std::fs::read_dir(format!("/proc/{child}/task")).into_iter().flatten().flatten();
+        let mut names = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("comm")));
+        names.any(|name| name.starts_with("worker-"))
+    };
+    super_signal(id);
+    let successor =
+        eventually("a successor that works", SOON, || children(id).into_iter().find(|child| works(child)));
+    portunus_tests::proxy::signal(id, "KILL");
+    eventually("the end of the old one", SOON, || (!is_alive(id)).then_some(()));
+    proxy.wait_for_stderr("before it had handed over");
+    let serving = eventually("somebody who serves", SOON, || {
+        let answer = Client::try_connect(proxy.address()).map(|mut client| client.get("/").status);
+        answer.filter(|status| *status == 200).map(|_| proxy.serving_id())
+    });
+    assert_eq!(serving.to_string(), successor);
 }
 
 #[test]

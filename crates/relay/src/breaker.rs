@@ -5,7 +5,7 @@ use crate::plan::{InFlight, Queue, Urgency};
 use portunus_message::Tick;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -266,8 +266,8 @@ struct Waits {
 pub struct Place {
     since: Tick,
     urgency: Urgency,
-    /// The servers that he has tried already; none for most.
-    tried: OnceLock<HostSet>,
+    /// The servers that he has no use for; none for most.
+    tried: Option<HostSet>,
     /// Guards what has become of the one who waits here, and how he is woken.
     state: Mutex<(Turn, Option<Waker>)>,
 }
@@ -294,7 +294,7 @@ impl Line {
     /// Whether nobody waits that one who comes now must not overtake: nobody at all, or such as have use for no server with room. `fits`
     /// says who has, by what he has tried already.
     pub fn lets_pass(&self, fits: impl Fn(&HostSet) -> bool) -> bool {
-        let goes_first = |place: &Arc<Place>| place.tried.get().is_none_or(&fits);
+        let goes_first = |place: &Arc<Place>| place.tried.as_ref().is_none_or(&fits);
         self.is_empty() || !lock(&self.line).places.iter().rev().flatten().any(goes_first)
     }
 
@@ -308,6 +308,19 @@ impl Line {
     /// with `since` when he first came.
     pub fn join(
         &self,
+        bound: &Bound,
+        urgency: Urgency,
+        since: Option<Tick>,
+        now: Tick,
+    ) -> Result<Arc<Place>, Turn> {
+        self.join_but_for(None, bound, urgency, since, now)
+    }
+
+    /// The same for one who has no use for these servers: he has `tried` them, or wants another one. In a full line those make room for
+    /// who takes any.
+    pub fn join_but_for(
+        &self,
+        tried: Option<HostSet>,
         bound: &Bound,
         urgency: Urgency,
         since: Option<Tick>,
@@ -328,12 +341,13 @@ impl Line {
         if since.is_none() && waits.len() >= bound.length_most() as usize {
             // A queue of no length is no queue, for nobody.
             let last = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back);
-            let last = last.or_else(|| waits.take_last_picky(urgency)).ok_or(Turn::Displaced)?;
+            let picky = || if tried.is_none() { waits.take_last_picky(urgency) } else { None };
+            let last = last.or_else(picky).ok_or(Turn::Displaced)?;
             self.count.fetch_sub(1, SeqCst);
             last.turn(Turn::Displaced);
         }
         let state = Mutex::new((Turn::Waits, None));
-        let place = Arc::new(Place { since: since.unwrap_or(now), urgency, tried: OnceLock::new(), state });
+        let place = Arc::new(Place { since: since.unwrap_or(now), urgency, tried, state });
         let equals = waits.equals(urgency);
         match since {
             Some(_) => equals.push_front(Arc::clone(&place)),
@@ -351,7 +365,7 @@ impl Line {
     /// Calls the first that has use for a server with room: whoever was called before him has none. `fits` says who has, by what he has
     /// tried already.
     pub fn pass_on(&self, fits: impl Fn(&HostSet) -> bool) -> bool {
-        self.call(|place| place.tried.get().map_or_else(|| fits(&HostSet::default()), &fits))
+        self.call(|place| place.tried.as_ref().map_or_else(|| fits(&HostSet::default()), &fits))
     }
 
     fn call(&self, fits: impl Fn(&Place) -> bool) -> bool {
@@ -391,7 +405,7 @@ impl Line {
     /// Whether nobody is before this place but such as have use for no server with room.
     pub fn is_first(&self, place: &Arc<Place>, fits: impl Fn(&HostSet) -> bool) -> bool {
         let waits = lock(&self.line);
-        let goes_first = |one: &&Arc<Place>| Arc::ptr_eq(one, place) || one.tried.get().is_none_or(&fits);
+        let goes_first = |one: &&Arc<Place>| Arc::ptr_eq(one, place) || one.tried.as_ref().is_none_or(&fits);
         waits.places.iter().rev().flatten().find(goes_first).is_some_and(|one| Arc::ptr_eq(one, place))
     }
 
@@ -480,7 +494,7 @@ impl Waits {
     /// The last one of these who does not take any server: he has been served once, or will be elsewhere.
     fn take_last_picky(&mut self, urgency: Urgency) -> Option<Arc<Place>> {
         let equals = self.equals(urgency);
-        let at = equals.iter().rposition(|place| place.tried.get().is_some())?;
+        let at = equals.iter().rposition(|place| place.tried.is_some())?;
         equals.remove(at)
     }
 
@@ -494,11 +508,6 @@ impl Place {
     /// When the one who waits here came.
     pub fn since(&self) -> Tick {
         self.since
-    }
-
-    /// The one who waits here has tried these servers already.
-    pub fn has_tried(&self, tried: HostSet) {
-        let _ = self.tried.set(tried);
     }
 
     /// Ready when it is his turn, or when it will never be.
@@ -548,13 +557,10 @@ mod tests {
     fn what_is_of_no_use_to_the_first_is_passed_on_to_one_who_has_use_for_it() {
         let (line, bound) = (Line::default(), bound(10, Some(WAIT)));
         let join = |since, tried: &[u32]| {
-            let place = line.join(&bound, Urgency::Normal, since, Tick(1)).unwrap();
             let mut all = HostSet::default();
             tried.iter().for_each(|&id| all.insert(HostId(id)));
-            if !tried.is_empty() {
-                place.has_tried(all);
-            }
-            place
+            let all = (!tried.is_empty()).then_some(all);
+            line.join_but_for(all, &bound, Urgency::Normal, since, Tick(1)).unwrap()
         };
         let has_room = |tried: &HostSet| !tried.has(HostId(0));
         let [one, two, three, four] = [&[0][..], &[0, 1], &[1], &[]].map(|tried| join(None, tried));
@@ -600,6 +606,22 @@ mod tests {
         assert_eq!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).unwrap_err(), Turn::Displaced);
         assert_eq!(gate.rooms.give_up(&first), Turn::Waits);
         assert!(gate.rooms.join(&bound, Urgency::Normal, None, Tick(0)).is_ok());
+    }
+
+    #[test]
+    fn in_a_full_line_those_who_are_picky_make_room() {
+        let (line, bound) = (Line::default(), bound(3, Some(WAIT)));
+        let mut tried = HostSet::default();
+        tried.insert(HostId(0));
+        let picky = || line.join_but_for(Some(tried.clone()), &bound, Urgency::Normal, None, Tick(0));
+        let any = || line.join(&bound, Urgency::Normal, None, Tick(0));
+        let [first, second] = [picky().unwrap(), picky().unwrap()];
+        let third = any().unwrap();
+        assert_eq!(picky().unwrap_err(), Turn::Displaced);
+        let fourth = any().unwrap();
+        let turns = [&first, &second, &third, &fourth].map(|place| turn(place));
+        assert_eq!(turns, [Turn::Waits, Turn::Displaced, Turn::Waits, Turn::Waits]);
+        assert_eq!((any().is_ok(), any().unwrap_err(), line.len()), (true, Turn::Displaced, 3));
     }
 
     #[test]

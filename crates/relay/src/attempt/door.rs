@@ -51,7 +51,7 @@ pub async fn room<'a>(ask: &mut Ask<'a>) -> Result<Room<'a>, Error> {
             return Ok(room);
         }
     }
-    let waits = Waits::begin(ask, false, None)?;
+    let waits = Waits::for_room(ask)?;
     pool.live.gate.settle(); // room may have come between the look and the place in the line
     let room = |_: &Waits<'_>| false;
     waits.until_called(ask, room).await?;
@@ -61,11 +61,8 @@ pub async fn room<'a>(ask: &mut Ask<'a>) -> Result<Room<'a>, Error> {
 /// Waits until one of the pool's servers that are not among those `tried` may have room. `since`: one who was called in vain waits on.
 pub async fn server(ask: &mut Ask<'_>, tried: HostSet, since: Option<Tick>) -> Result<Tick, Error> {
     let (pool, worker) = (ask.pool, ask.worker);
-    let waits = Waits::begin(ask, true, since)?;
+    let waits = Waits::for_server(ask, &tried, since)?;
     let since = waits.place.since();
-    if !tried.is_empty() {
-        waits.place.has_tried(tried.clone());
-    }
     let room = |waits: &Waits<'_>| {
         let now = worker.clock.now();
         let fits = |tried: &HostSet| has_room(pool, tried, now);
@@ -94,14 +91,22 @@ struct Waits<'a> {
 }
 
 impl<'a> Waits<'a> {
-    fn begin(ask: &Ask<'a>, for_server: bool, since: Option<Tick>) -> Result<Waits<'a>, Error> {
-        let pool = ask.pool;
-        let gate = &pool.live.gate;
-        let line = if for_server { &gate.servers } else { &gate.rooms };
-        let place = line.join(&pool.bound, ask.route.urgency, since, ask.worker.clock.now());
+    fn for_room(ask: &Ask<'a>) -> Result<Waits<'a>, Error> {
+        let (line, now) = (&ask.pool.live.gate.rooms, ask.worker.clock.now());
+        Waits::at(ask, false, line.join(&ask.pool.bound, ask.route.urgency, None, now))
+    }
+
+    fn for_server(ask: &Ask<'a>, tried: &HostSet, since: Option<Tick>) -> Result<Waits<'a>, Error> {
+        let (line, now) = (&ask.pool.live.gate.servers, ask.worker.clock.now());
+        let tried = (!tried.is_empty()).then(|| tried.clone());
+        let place = line.join_but_for(tried, &ask.pool.bound, ask.route.urgency, since, now);
+        Waits::at(ask, true, place)
+    }
+
+    fn at(ask: &Ask<'a>, for_server: bool, place: Result<Arc<Place>, Turn>) -> Result<Waits<'a>, Error> {
         let full = |turn| Error::proxy(Phase::Pick, refused(turn).unwrap_or(Crime::QueueFull));
         let place = place.map_err(full)?;
-        Ok(Waits { pool, gate, for_server, place, is_served: false })
+        Ok(Waits { pool: ask.pool, gate: &ask.pool.live.gate, for_server, place, is_served: false })
     }
 
     fn line(&self) -> &'a Line {
