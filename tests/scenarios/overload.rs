@@ -51,7 +51,7 @@ fn t26_no_descriptors_left_and_nobody_notices() {
     let crowd: Vec<TcpStream> = (0..600).filter_map(connect).collect();
     assert!(crowd.len() > 300, "{}", crowd.len());
     eventually("refusals", SOON, || {
-        (proxy.metric("portunus_connections_refused_total", &["too-many-connections"]) >= 100.0).then_some(())
+        (proxy.metric("portunus_connections_refused_total", &[]) >= 100.0).then_some(())
     });
     let asked = load.asked();
     let (before, begun) = (processor_time(proxy.id()), Instant::now());
@@ -99,14 +99,13 @@ fn a_crowd_that_cannot_get_in_costs_little() {
 fn one_source_cannot_take_every_place() {
     let proxy = Proxy::start(&format!("limits {{ connections 100 }}\n{}", site("respond 200 ok")));
     let greedy: Vec<_> = (0..90).filter_map(|_| connect_from([127, 9, 9, 9], proxy.address())).collect();
-    // Alone it may have all it likes; that is no harm to anybody.
-    eventually("its connections", SOON, || (proxy.metric("portunus_connections", &[]) >= 90.0).then_some(()));
+    // Alone it may have three quarters.
+    eventually("its connections", SOON, || (proxy.metric("portunus_connections", &[]) >= 75.0).then_some(()));
     let others: Vec<_> = (1..6).filter_map(|at| connect_from([127, 0, 1, at], proxy.address())).collect();
     assert_eq!(others.len(), 5);
-    eventually("theirs", SOON, || (proxy.metric("portunus_connections", &[]) >= 95.0).then_some(()));
-    drop(connect_from([127, 9, 9, 9], proxy.address()));
-    eventually("its refusal", SOON, || {
-        (proxy.metric("portunus_connections_refused_total", &["unfair-share"]) >= 1.0).then_some(())
+    eventually("theirs", SOON, || (proxy.metric("portunus_connections", &[]) >= 80.0).then_some(()));
+    eventually("its refusals", SOON, || {
+        (proxy.metric("portunus_connections_refused_total", &["unfair-share"]) >= 15.0).then_some(())
     });
     proxy.get("/").expect(200);
     drop((greedy, others));

@@ -623,7 +623,7 @@ fn redacted(plan: &Plan) -> Plan {
 fn too_many_connections(plan: &Plan) -> Option<String> {
     let (wanted, allowed) = (plan.settings.limits.connections, seats::descriptors_allow());
     (wanted > allowed).then(|| {
-        let descriptors = wanted.saturating_mul(2).saturating_mul(10).div_ceil(9);
+        let descriptors = wanted.saturating_mul(2).saturating_mul(10).div_ceil(9); // two for each exchange
         format!(
             "limits {{ connections {wanted} }}: the descriptors of the process allow {allowed}, and there will be no more; {descriptors} would do (LimitNOFILE, ulimit -n)"
         )

@@ -184,7 +184,7 @@ impl<'a> Ask<'a> {
         let at_once = if self.pool.bound.per_server { None } else { self.choose() };
         let (mut id, mut waited_since) = match at_once {
             Some(id) => (id, None),
-            None => self.first(None).await?,
+            None => self.first(&mut room, None).await?,
         };
         room.has_server();
         let mut goes_on = false;
@@ -209,7 +209,7 @@ impl<'a> Ask<'a> {
                     // Another worker was quicker to take the last place on the host.
                     self.x.tries -= 1;
                     self.scratch.tried.remove(id);
-                    (id, waited_since) = self.first(waited_since).await?;
+                    (id, waited_since) = self.first(&mut room, waited_since).await?;
                     continue;
                 }
                 // The same host is asked by HTTP/1.1 in the same attempt.

@@ -338,13 +338,19 @@ impl Line {
                 return Err(Turn::Shed);
             }
         }
-        if since.is_none() && waits.len() >= bound.length_most() as usize {
+        if waits.len() >= bound.length_most() as usize {
             // A queue of no length is no queue, for nobody.
-            let last = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back);
-            let picky = || if tried.is_none() { waits.take_last_picky(urgency) } else { None };
-            let last = last.or_else(picky).ok_or(Turn::Displaced)?;
-            self.count.fetch_sub(1, SeqCst);
-            last.turn(Turn::Displaced);
+            let lower = waits.places.iter_mut().take(urgency as usize).find_map(VecDeque::pop_back);
+            let last = match since {
+                // A newcomer has taken his place meanwhile.
+                Some(_) => lower.or_else(|| waits.equals(urgency).pop_back()),
+                None if tried.is_some() => Some(lower.ok_or(Turn::Displaced)?),
+                None => Some(lower.or_else(|| waits.take_last_picky(urgency)).ok_or(Turn::Displaced)?),
+            };
+            if let Some(last) = last {
+                self.count.fetch_sub(1, SeqCst);
+                last.turn(Turn::Displaced);
+            }
         }
         let state = Mutex::new((Turn::Waits, None));
         let place = Arc::new(Place { since: since.unwrap_or(now), urgency, tried, state });
@@ -633,6 +639,10 @@ mod tests {
         let again = line.join(&bound, Urgency::Normal, Some(first.since()), Tick(2)).unwrap();
         assert!(line.is_first(&again, |_| true) && line.call_next());
         assert_eq!((turn(&again), turn(&second)), (Turn::Called, Turn::Waits));
+        let third = line.join(&bound, Urgency::Normal, None, Tick(3)).unwrap();
+        let back = line.join(&bound, Urgency::Normal, Some(again.since()), Tick(4)).unwrap();
+        let turns = [&back, &second, &third].map(|place| turn(place));
+        assert_eq!(turns, [Turn::Waits, Turn::Waits, Turn::Displaced], "the line has its length");
     }
 
     #[test]

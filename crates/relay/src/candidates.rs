@@ -60,27 +60,12 @@ impl Hosts {
     /// other zones only when the own zone has lost more than it can spare, and hosts that are not good only when fewer
     /// than [`crate::hosts::Rules::keep`] are, those that answer nobody last. The same `draw` decides alike; where keys matter it comes from the key.
     pub fn candidates_for<'a>(&'a self, tried: &'a HostSet, now: Tick, draw: u64) -> Candidates<'a> {
-        let ramp = Duration::ZERO;
-        let mut all = Candidates {
-            hosts: self,
-            tried,
-            now,
-            at: 0,
-            backup: false,
-            forced: false,
-            mute_too: false,
-            zone: Zone::All,
-            ramp,
-        };
+        let mut all = Candidates::of(self, tried, now);
         let mut first = all.next();
         // One good host is mostly all that is asked for, and there it is.
         if (first.is_none() || self.rules.keep > 1) && self.is_below_floor(now) {
-            (all.forced, all.at) = (true, 0);
+            all.force();
             first = all.next();
-            if first.is_none() {
-                (all.mute_too, all.at) = (true, 0);
-                first = all.next();
-            }
         }
         all.backup = first.is_none();
         all.at = 0;
@@ -104,6 +89,19 @@ impl Hosts {
         (host.is_usable(now) && !tried.has(id)).then_some(id)
     }
 
+    /// Those that have room and may serve, of whatever tier and zone.
+    pub fn open(&self, now: Tick) -> HostSet {
+        let nobody = HostSet::default();
+        let mut all = Candidates::of(self, &nobody, now);
+        if self.is_below_floor(now) {
+            all.force();
+        }
+        let mut open = HostSet::default();
+        let has_room = |host: &Host| !host.is_full() && all.may_serve(host);
+        self.iter().filter(|(_, host)| has_room(host)).for_each(|(id, _)| open.insert(id));
+        open
+    }
+
     /// The same for whoever wants to know what is left, and does not choose.
     pub fn candidates<'a>(&'a self, tried: &'a HostSet, now: Tick) -> Candidates<'a> {
         self.candidates_for(tried, now, 0)
@@ -117,6 +115,18 @@ impl Hosts {
 }
 
 impl<'a> Candidates<'a> {
+    fn of(hosts: &'a Hosts, tried: &'a HostSet, now: Tick) -> Candidates<'a> {
+        let (backup, forced, mute_too) = (false, false, false);
+        let (at, zone, ramp) = (0, Zone::All, Duration::ZERO);
+        Candidates { hosts, tried, now, at, backup, forced, mute_too, zone, ramp }
+    }
+
+    /// Hosts that are not good are taken, too; those that answer nobody only when there is nobody else at all.
+    fn force(&mut self) {
+        (self.forced, self.at) = (true, 0);
+        self.mute_too = !self.hosts.iter().any(|(_, host)| self.may_serve(host));
+    }
+
     /// The host with this index, if it is one of them.
     pub fn one(&self, id: HostId) -> Option<Candidate<'a>> {
         let host = self.hosts.get(id)?;

@@ -276,6 +276,12 @@ impl HostSet {
         }
     }
 
+    /// Whether there is one in it that is not in `others`.
+    pub fn has_beside(&self, others: &HostSet) -> bool {
+        let rest = others.rest.iter().chain(std::iter::repeat(&0));
+        self.first & !others.first != 0 || self.rest.iter().zip(rest).any(|(own, its)| own & !its != 0)
+    }
+
     /// Whether there is none in it.
     pub fn is_empty(&self) -> bool {
         self.first == 0 && self.rest.iter().all(|&word| word == 0)

@@ -56,10 +56,11 @@ impl Seats {
     /// Takes other limits over. 0 means: what the descriptors allow, and what there is memory for. More than the descriptors allow there
     /// never are: the admin API needs some, too.
     pub fn heed(&self, limits: &Limits) {
-        let descriptors = descriptors_allow();
+        let allowed = descriptors_allow();
         let max = match limits.connections {
-            0 => self.pressure.connections().map_or(descriptors, |memory| memory.min(descriptors)),
-            limit => limit.min(descriptors),
+            // Two for each exchange.
+            0 => self.pressure.connections().map_or(usize::MAX, |memory| memory).min((allowed / 2).max(1)),
+            limit => limit.min(allowed),
         };
         self.max.store(max, Relaxed);
     }
@@ -107,9 +108,11 @@ impl Seats {
     /// Counts one more for `client`, if it may have it while so many places are taken.
     fn count(&self, client: IpAddr, taken: usize) -> Result<Source, NoSeat> {
         let (source, max) = (self.sources.source(client), self.max());
-        // As if one more came, who has none yet; and nobody has more than is left for all others.
-        let fair = || (max / (self.sources.count() + 1)).min(max.saturating_sub(taken));
-        let share = if taken >= max / 2 { fair() } else { usize::MAX };
+        let share = match taken {
+            few if few < max / 2 => usize::MAX,
+            many if many < max - max / KEPT_PART => max / self.sources.count().max(1),
+            _ => SHARE_MIN, // what is left is for those who have come late
+        };
         if self.sources.add(source, share.max(SHARE_MIN)) { Ok(source) } else { Err(NoSeat::UnfairShare) }
     }
 
@@ -124,11 +127,11 @@ impl Seats {
     }
 }
 
-/// How many connections the descriptors of the process allow: two for each exchange, with a tenth, and 64 at least, kept back for the
-/// admin API and all that is open anyway.
+/// How many connections the descriptors of the process allow at all: a tenth, and 64 at least, are kept back for the admin API and all that
+/// is open anyway.
 pub fn descriptors_allow() -> usize {
     let all = net::descriptors_max();
-    (all.saturating_sub(KEPT_MIN.max(all / 10)) / 2).max(1)
+    all.saturating_sub(KEPT_MIN.max(all / 10)).max(1)
 }
 
 /// Who a connection is from, as a number that nobody outside can foresee.
@@ -228,6 +231,8 @@ impl Sources {
 const SHARDS: usize = 32;
 /// How many descriptors are kept back at least.
 const KEPT_MIN: usize = 64;
+/// Which part of the places is kept for sources that have hardly any yet.
+const KEPT_PART: usize = 4;
 /// What every source may have, however many there are.
 const SHARE_MIN: usize = 16;
 
@@ -249,13 +254,13 @@ mod tests {
         let take_all =
             |client: &str| std::iter::from_fn(|| seats.take(1, ip(client)).ok()).collect::<Vec<Place>>();
         let greedy = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(take_all);
-        assert_eq!(greedy.each_ref().map(Vec::len), [200, 100, 50]);
-        for at in 0..50 {
+        assert_eq!(greedy.each_ref().map(Vec::len), [300, 16, 16]);
+        for at in 0..68 {
             seats.take(0, ip(&format!("10.1.0.{at}"))).unwrap();
         }
         assert_eq!(seats.take(0, ip("10.2.0.1")).unwrap_err(), NoSeat::Full);
         greedy.iter().flatten().for_each(|place| seats.give_back(place));
-        assert_eq!((seats.taken(), seats.sources.count()), (50, 50));
+        assert_eq!((seats.taken(), seats.sources.count()), (68, 68));
     }
 
     #[test]
@@ -288,7 +293,7 @@ mod tests {
         let (client, other) = (ip("10.9.9.9").unwrap(), ip("10.0.0.1"));
         seats.take(0, other).unwrap();
         let learned = places.iter_mut().map(|place| seats.learn(place, client)).filter(Result::is_ok).count();
-        assert_eq!(learned, 66, "half of all are taken, two ask, and a third one may come");
+        assert_eq!(learned, 100, "half of all are taken, and two ask");
         places.iter().for_each(|place| seats.give_back(place));
         assert_eq!((seats.taken(), seats.sources.count()), (1, 1));
     }

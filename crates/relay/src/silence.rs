@@ -115,6 +115,10 @@ impl Silence {
         } else {
             self.begin_anew();
         }
+    }
+
+    /// Nobody looks any more.
+    pub fn is_left(&self) {
         self.is_suspect.store(false, Relaxed);
     }
 }
@@ -178,6 +182,7 @@ mod tests {
                 if silence.is_long(requests, Tick::NEVER, false) && silence.suspect() {
                     looks.push((second - 1) / least);
                     silence.looked(true, Tick(second * SECOND));
+                    silence.is_left();
                 }
             }
             assert_eq!(looks, [1, 3, 7, 15, 31, 63, 127], "{requests}");

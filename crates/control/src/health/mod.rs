@@ -135,6 +135,10 @@ impl Asker {
             }
             if is_out && passed_in_a_row >= self.plan.passes && self.proves_life(has_failed) {
                 eject::try_now(&self.host, clock::read());
+                (passed_in_a_row, was_out, has_failed) = (0, false, false);
+            }
+            if result.is_ok() && self.plan.check != Check::Tcp {
+                self.host.live.silence.speaks();
             }
             self.pause(&count).await;
         }

@@ -6,7 +6,7 @@ use crate::apply::Supervisor;
 use crate::observe::log;
 use portunus_message::Tick;
 use portunus_relay::clock;
-use portunus_relay::eject::Suspect;
+use portunus_relay::eject::{Judge, Suspect};
 use portunus_relay::hosts::Host;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,37 +15,45 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(1);
 /// but never longer than this.
 const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// After so long requests may find out: it may be one that only does not answer this question.
+const DOUBTED: Duration = Duration::from_secs(60);
 
 /// Asks those that are suspected.
 pub fn look(supervisor: &Arc<Supervisor>) {
-    for suspect in supervisor.running().snapshot.alarm.take_suspects() {
-        tokio::spawn(follow(suspect, Arc::downgrade(supervisor)));
+    for Suspect { host, pool, judge } in supervisor.running().snapshot.alarm.take_suspects() {
+        let supervisor = Arc::downgrade(supervisor);
+        tokio::spawn(async move {
+            follow(&host, &pool, &judge, supervisor).await;
+            host.live.silence.is_left();
+        });
     }
 }
 
 /// Asks once. A host that answers is only slow, or has long answers; one that does not is asked until it does, for as long as anybody has
 /// to do with it.
-async fn follow(Suspect { host, pool, judge }: Suspect, supervisor: Weak<Supervisor>) {
+async fn follow(host: &Arc<Host>, pool: &str, judge: &Judge, supervisor: Weak<Supervisor>) {
     let silence = &host.live.silence;
-    if is_there(&host).await {
+    if is_there(host).await {
         return silence.looked(true, clock::read());
     }
-    let now = clock::read();
-    judge.is_silent(&host, now);
-    silence.looked(false, now);
+    let begun = clock::read();
+    judge.is_silent(host, begun);
+    silence.looked(false, begun);
     let is_kept = host.live.standing.ejected_until() == Tick(0);
     if is_kept {
+        let name = &host.name;
         log::warn(format_args!(
-            "pool {pool}: {} answers nobody; it gets no requests while others are there",
-            host.name
+            "pool {pool}: {name} answers nobody; it gets no requests while others are there"
         ));
     }
     let mut pause = PAUSE;
-    while silence.is_mute() && supervisor.upgrade().is_some_and(|supervisor| is_of_use(&host, &supervisor)) {
+    while silence.is_mute() && supervisor.upgrade().is_some_and(|supervisor| is_of_use(host, &supervisor)) {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
-        if silence.is_mute() && is_there(&host).await {
+        if silence.is_mute() && is_there(host).await {
             silence.looked(true, clock::read());
+        } else if clock::read().since(begun) >= DOUBTED {
+            return silence.speaks();
         }
     }
     if is_kept && !silence.is_mute() {

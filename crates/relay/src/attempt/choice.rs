@@ -36,8 +36,13 @@ impl Ask<'_> {
     }
 
     /// The host for the next attempt, waiting for one that has room where the servers of the pool are bounded; and since when it was
-    /// waited for, which whoever was called in vain keeps.
-    pub async fn first(&mut self, mut since: Option<Tick>) -> Result<(HostId, Option<Tick>), Error> {
+    /// waited for, which whoever was called in vain keeps. Who waits for some of them only does it without the `room` on the pool: that may be
+    /// of use to others meanwhile.
+    pub async fn first(
+        &mut self,
+        room: &mut Room<'_>,
+        mut since: Option<Tick>,
+    ) -> Result<(HostId, Option<Tick>), Error> {
         let pool = self.pool;
         let mut goes_home = true;
         loop {
@@ -52,19 +57,23 @@ impl Ask<'_> {
                     self.mine.cells.no_host.add(1);
                     return Err(Error::upstream(Phase::Pick, Crime::NoHost, Retry::Never));
                 }
-                // Room on a server that has been tried is room for somebody else.
-                pool.live.gate.servers.pass_on(|tried| has_room(pool, tried, now));
+                door::pass_on(pool, now); // room on a server that is of no use here is room for somebody else
             }
             let without = home.map_or_else(|| self.scratch.tried.clone(), |home| all_but(home, pool));
-            since = match Box::pin(door::server(self, without, since)).await {
+            let lent = !without.is_empty() && room.lend();
+            let waited = Box::pin(door::server(self, without, home, since)).await;
+            since = match waited {
                 Ok(since) => Some(since),
                 // Its client finds another server better than none.
                 Err(error) if home.is_some() && error.side == Side::Proxy => {
                     goes_home = false;
-                    since.or(Some(now))
+                    if error.crime == Crime::QueueTimeout { since.or(Some(now)) } else { since }
                 }
                 Err(error) => return Err(error),
             };
+            if lent {
+                room.enter_again(self).await?;
+            }
         }
     }
 
@@ -77,8 +86,12 @@ impl Ask<'_> {
 
     /// Whether one who comes now overtakes nobody who waits for a server.
     pub fn lets_pass(&self, now: Tick) -> bool {
-        let pool = self.pool;
-        !pool.bound.per_server || pool.live.gate.servers.lets_pass(|tried| has_room(pool, tried, now))
+        let servers = &self.pool.live.gate.servers;
+        if !self.pool.bound.per_server || servers.is_empty() {
+            return true;
+        }
+        let open = self.pool.hosts.open(now);
+        servers.lets_pass(|tried| open.has_beside(tried))
     }
 
     /// Whether another attempt may follow by their number: those that met nobody have not tried anything.
@@ -124,10 +137,7 @@ impl Ask<'_> {
                     return Ok(None);
                 }
                 door::server_has_room(self.pool);
-                let lent = room.lend();
-                let found = self.first(None).await;
-                let back = if lent && found.is_ok() { room.enter_again(self).await } else { Ok(()) };
-                match back.and(found) {
+                match self.first(room, None).await {
                     Ok((id, since)) => Next { id, pause: Duration::ZERO, since },
                     Err(error) if error.side == Side::Client || error.crime == Crime::Deadline => {
                         return Err(error);
@@ -240,9 +250,4 @@ fn with_full(tried: &HostSet, pool: &Pool) -> HostSet {
     let mut without = tried.clone();
     pool.hosts.iter().filter(|(_, host)| host.is_full()).for_each(|(id, _)| without.insert(id));
     without
-}
-
-/// Whether a host has room that is not among those tried.
-pub fn has_room(pool: &Pool, tried: &HostSet, now: Tick) -> bool {
-    pool.hosts.candidates(&with_full(tried, pool), now).next().is_some()
 }

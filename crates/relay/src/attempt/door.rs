@@ -1,10 +1,9 @@
 //! door: room on a pool, at once or after a wait; given back when it is dropped.
 
 use super::Ask;
-use super::choice::has_room;
 use crate::breaker::{Gate, Line, Place, Turn};
 use crate::client::Client;
-use crate::hosts::HostSet;
+use crate::hosts::{HostId, HostSet};
 use crate::plan::InFlight;
 use crate::snapshot::{Pool, PoolLive};
 use crate::worker::Worker;
@@ -51,21 +50,30 @@ pub async fn room<'a>(ask: &mut Ask<'a>) -> Result<Room<'a>, Error> {
             return Ok(room);
         }
     }
-    let waits = Waits::for_room(ask)?;
+    let waits = Waits::for_room(ask, None)?;
     pool.live.gate.settle(); // room may have come between the look and the place in the line
     let room = |_: &Waits<'_>| false;
     waits.until_called(ask, room).await?;
     Ok(Room { pool, counted: true, has_server: false })
 }
 
-/// Waits until one of the pool's servers that are not among those `tried` may have room. `since`: one who was called in vain waits on.
-pub async fn server(ask: &mut Ask<'_>, tried: HostSet, since: Option<Tick>) -> Result<Tick, Error> {
+/// Waits until one of the pool's servers that are not among those `tried` may have room, or `home`, which may take nobody new. `since`: one who
+/// was called in vain waits on.
+pub async fn server(
+    ask: &mut Ask<'_>,
+    tried: HostSet,
+    home: Option<HostId>,
+    since: Option<Tick>,
+) -> Result<Tick, Error> {
     let (pool, worker) = (ask.pool, ask.worker);
     let waits = Waits::for_server(ask, &tried, since)?;
     let since = waits.place.since();
     let room = |waits: &Waits<'_>| {
-        let now = worker.clock.now();
-        let fits = |tried: &HostSet| has_room(pool, tried, now);
+        let mut open = pool.hosts.open(worker.clock.now());
+        if let Some(home) = home.filter(|&home| pool.hosts.get(home).is_some_and(|host| !host.is_full())) {
+            open.insert(home);
+        }
+        let fits = |tried: &HostSet| open.has_beside(tried);
         fits(&tried) && waits.line().is_first(&waits.place, fits)
     };
     waits.until_called(ask, room).await?;
@@ -91,9 +99,9 @@ struct Waits<'a> {
 }
 
 impl<'a> Waits<'a> {
-    fn for_room(ask: &Ask<'a>) -> Result<Waits<'a>, Error> {
+    fn for_room(ask: &Ask<'a>, since: Option<Tick>) -> Result<Waits<'a>, Error> {
         let (line, now) = (&ask.pool.live.gate.rooms, ask.worker.clock.now());
-        Waits::at(ask, false, line.join(&ask.pool.bound, ask.route.urgency, None, now))
+        Waits::at(ask, false, line.join(&ask.pool.bound, ask.route.urgency, since, now))
     }
 
     fn for_server(ask: &Ask<'a>, tried: &HostSet, since: Option<Tick>) -> Result<Waits<'a>, Error> {
@@ -206,14 +214,16 @@ impl Room<'_> {
         lends
     }
 
-    /// Takes room again, as soon as it is there.
+    /// Takes room again, as soon as it is there, before those who have had none yet. Whoever was called for a server passes that on meanwhile.
     pub async fn enter_again(&mut self, ask: &mut Ask<'_>) -> Result<(), Error> {
-        if self.pool.live.gate.enter() {
-            self.counted = true;
-        } else {
-            let mut other = Box::pin(room(ask)).await?;
-            self.counted = std::mem::take(&mut other.counted);
+        let now = ask.worker.clock.now();
+        if !self.pool.live.gate.enter() {
+            pass_on(self.pool, now);
+            let waits = Waits::for_room(ask, Some(now))?;
+            self.pool.live.gate.settle();
+            waits.until_called(ask, |_| false).await?;
         }
+        self.counted = true;
         Ok(())
     }
 
@@ -250,6 +260,15 @@ fn leave(gate: &Gate, counted: bool, had_server: bool) {
     }
     if had_server {
         call_next(gate);
+    }
+}
+
+/// There may be room on servers of `pool`: whoever waits first of those who have use for it is called.
+pub fn pass_on(pool: &Pool, now: Tick) {
+    let servers = &pool.live.gate.servers;
+    if !servers.is_empty() {
+        let open = pool.hosts.open(now);
+        servers.pass_on(|tried| open.has_beside(tried));
     }
 }
 

@@ -38,6 +38,8 @@ struct Try<'a> {
     began: Tick,
     host: Rc<HostPool>,
     run: Option<Pin<Box<dyn Future<Output = Sent> + 'a>>>,
+    /// Whether it has been found to meet nobody.
+    forsaken: bool,
 }
 
 /// What came of one attempt.
@@ -59,15 +61,19 @@ pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winn
                 tries.push(begin(ask, other)?);
             }
         }
-        let running = tries.iter().filter(|one| one.run.is_some());
-        ask.beside = (running.clone().count() as u32).saturating_sub(1);
+        let fresh = tries.iter().filter(|one| one.is_fresh()).count() as u32;
+        ask.beside = fresh.saturating_sub(1);
+        let mut running = tries.iter().filter(|one| one.run.is_some()).peekable();
         if !may_follow
-            && running.clone().all(|one| ask.is_forsaken(&one.host, now))
+            && running.peek().is_some()
+            && running.all(|one| one.forsaken || ask.is_forsaken(&one.host, now))
+            && (fresh > 0 || ask.has_tries() && ask.has_voice_elsewhere(now))
             && let Some(other) = ask.choose()
             && ask.mine.may_rescue(ask.pool, ask.rule.rescues_percent(), now)
         {
             ask.mine.cells.retries.add(1);
-            running.for_each(|_| ask.met_nobody());
+            (0..fresh).for_each(|_| ask.met_nobody());
+            tries.iter_mut().for_each(|one| one.forsaken = true);
             let other = follow(ask, other);
             tries.push(begin(ask, other)?);
         }
@@ -142,10 +148,15 @@ fn begin<'a>(ask: &Ask<'a>, id: HostId) -> Result<Try<'a>, Error> {
         ask.x.request.method,
         ask.request_deadline(),
     ));
-    Ok(Try { id, began: ask.worker.clock.now(), host: Rc::clone(host), run: Some(run) })
+    Ok(Try { id, began: ask.worker.clock.now(), host: Rc::clone(host), run: Some(run), forsaken: false })
 }
 
 impl Try<'_> {
+    /// Whether its answer may come.
+    fn is_fresh(&self) -> bool {
+        self.run.is_some() && !self.forsaken
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, ask: &mut Ask<'_>, now: Tick) -> Poll<Result<Winner, Error>> {
         let Some(run) = self.run.as_mut() else { return Poll::Pending };
         let late = |crime| Poll::Ready(Err(Error::upstream(Phase::Wait, crime, Retry::Never)));
