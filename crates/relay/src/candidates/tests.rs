@@ -61,6 +61,22 @@ fn below_the_floor_all_but_drained_and_refusing_hosts_are_used() {
 }
 
 #[test]
+fn those_that_answer_nobody_come_last_of_all() {
+    let hosts = hosts(&[NEAR, NEAR, BACKUP], Rules { keep: 1, ..Rules::default() });
+    let silence = |id| &hosts.get(HostId(id)).unwrap().live.silence;
+    let open = || (0..3).filter(|&id| hosts.open(NOW).has(HostId(id))).collect::<Vec<_>>();
+    silence(0).looked(false, NOW);
+    assert_eq!((ids(&hosts, &[], 0), ids(&hosts, &[1], 0), open()), (vec![1], vec![2], vec![1, 2]));
+    fail(&hosts, &[1]);
+    assert_eq!((ids(&hosts, &[], 0), open()), (vec![2], vec![2]));
+    fail(&hosts, &[2]);
+    assert_eq!((ids(&hosts, &[], 0), ids(&hosts, &[1], 0), open()), (vec![1], vec![2], vec![1, 2]));
+    assert_eq!(ids(&hosts, &[1, 2], 0), [] as [u32; 0], "not for a further attempt");
+    [1, 2].iter().for_each(|&id| silence(id).looked(false, NOW));
+    assert_eq!((ids(&hosts, &[], 0), open()), (vec![0, 1], vec![0, 1, 2]));
+}
+
+#[test]
 fn without_a_floor_no_bad_host_is_used() {
     let hosts = hosts(&[NEAR, NEAR], Rules::default());
     fail(&hosts, &[0, 1]);
