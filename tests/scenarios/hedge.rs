@@ -1,5 +1,6 @@
 //! hedge: a second server is asked when the first one is slow; one answer comes, and the loser is let go.
 
+use portunus_tests::load::side_by_side;
 use portunus_tests::proxy::site;
 use portunus_tests::{Answer, Origin, Proxy, eventually};
 use std::sync::Arc;
@@ -194,11 +195,7 @@ fn a_hedge_that_meets_nobody_uses_up_no_try() {
     let proxy = Proxy::start(&text);
     silent_one.store(true, SeqCst);
     silent_two.store(true, SeqCst);
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let all: Vec<_> =
-            (0..30).map(|_| scope.spawn(|| proxy.client().patience(SOON * 2).get("/").status)).collect();
-        all.into_iter().map(|one| one.join().expect("a client")).collect()
-    });
+    let statuses = side_by_side(30, |_| proxy.client().patience(SOON * 2).get("/").status);
     assert_eq!(statuses, [200; 30]);
     assert!(proxy.metric("portunus_hedges_won_total", &[]) <= proxy.metric("portunus_hedges_total", &[]));
 }

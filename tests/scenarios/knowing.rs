@@ -1,6 +1,6 @@
 //! knowing: bad hosts are found out and left alone, by what they do and by asking them, and good ones are used again.
 
-use portunus_tests::load::{Load, failed, get};
+use portunus_tests::load::{Load, failed, get, side_by_side};
 use portunus_tests::proxy::site;
 use portunus_tests::{Answer, Origin, Port, Proxy, Request, eventually};
 use std::sync::Arc;
@@ -139,10 +139,7 @@ fn t12_what_a_frozen_origin_has_goes_to_servers_that_had_nothing_to_do() {
         ));
         (0..40).for_each(|_| _ = proxy.get("/").expect(200));
         flag.store(true, SeqCst);
-        let waiting: Vec<_> = std::thread::scope(|scope| {
-            let all: Vec<_> = (0..12).map(|_| scope.spawn(|| proxy.get("/").status)).collect();
-            all.into_iter().map(|one| one.join().expect("a client")).collect()
-        });
+        let waiting = side_by_side(12, |_| proxy.get("/").status);
         assert_eq!(waiting, [200; 12], "{more}");
         assert!(spare.count() >= 12, "{more}");
         flag.store(false, SeqCst);
@@ -159,12 +156,7 @@ fn t12_two_frozen_origins_are_found_beside_an_idle_backup() {
     ));
     (0..40).for_each(|_| _ = proxy.get("/").expect(200));
     [&stop_one, &stop_two].iter().for_each(|stop| stop.store(true, SeqCst));
-    let ask = || proxy.get("/").status;
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..20).map(|_| scope.spawn(ask)).collect();
-        all.into_iter().map(|one| one.join().expect("a client")).collect()
-    });
-    assert_eq!(statuses, [200; 20]);
+    assert_eq!(side_by_side(20, |_| proxy.get("/").status), [200; 20]);
     [&stop_one, &stop_two].iter().for_each(|stop| stop.store(false, SeqCst));
 }
 
@@ -181,10 +173,7 @@ fn t12_what_waits_for_a_frozen_origin_waits_for_room_elsewhere() {
     ));
     (0..80).for_each(|_| _ = proxy.get("/").expect(200));
     flag.store(true, SeqCst);
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| proxy.get("/").status)).collect();
-        all.into_iter().map(|one| one.join().expect("a client")).collect()
-    });
+    let statuses: Vec<u16> = side_by_side(20, |_| proxy.get("/").status);
     assert_eq!(statuses, [200; 20]);
     flag.store(false, SeqCst);
 }
@@ -235,10 +224,7 @@ fn t12_an_ejected_origin_that_is_well_again_is_better_than_a_frozen_one() {
     assert_eq!(state(&proxy, &sick).0, "ejected");
     is_sick.store(false, SeqCst);
     stop.store(true, SeqCst);
-    let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..20).map(|_| scope.spawn(|| proxy.get("/").status)).collect();
-        all.into_iter().map(|one| one.join().expect("a client")).collect()
-    });
+    let statuses: Vec<u16> = side_by_side(20, |_| proxy.get("/").status);
     assert_eq!(statuses, [200; 20]);
     // What the other one fails does not go to the one that answers nobody.
     is_sick.store(true, SeqCst);

@@ -73,6 +73,14 @@ impl Drop for Busy {
     }
 }
 
+/// An origin that gives no answer where the path says so.
+fn fails_where_asked() -> Origin {
+    Origin::serve(|request| match request.target.starts_with("/fails") {
+        true => Answer::nothing(),
+        false => Answer::text("other"),
+    })
+}
+
 fn proxy(servers: &str, settings: &str) -> Proxy {
     Proxy::start(&format!("workers 2\npool p {{\n{servers}\n{settings}\n}}\n{}", site("proxy p")))
 }
@@ -282,10 +290,7 @@ fn a_full_server_is_passed_over_while_others_have_room() {
 #[test]
 fn what_one_server_has_failed_waits_for_room_on_another_and_is_in_nobodys_way() {
     let busy = Busy::start();
-    let fails = Origin::serve(|request| match request.target.starts_with("/fails") {
-        true => Answer::nothing(),
-        false => Answer::text("other"),
-    });
+    let fails = fails_where_asked();
     let servers = format!("server {fails} max-in-flight=2\nserver {} max-in-flight=1", busy.origin);
     let proxy = proxy(&servers, "queue wait=60s; eject off; retry budget=100%");
     let ask = |number| proxy.get(&format!("/fails?id={number}")).status;
@@ -304,10 +309,7 @@ fn what_one_server_has_failed_waits_for_room_on_another_and_is_in_nobodys_way() 
 #[test]
 fn what_waits_after_a_failure_holds_no_room_on_the_pool_and_no_place_that_others_want() {
     let busy = Busy::start();
-    let fails = Origin::serve(|request| match request.target.starts_with("/fails") {
-        true => Answer::nothing(),
-        false => Answer::text("other"),
-    });
+    let fails = fails_where_asked();
     let servers = format!("server {fails} max-in-flight=2\nserver {} max-in-flight=1", busy.origin);
     // Room for three, and places for two.
     let settings = "max-in-flight 3; queue length=2 wait=60s; eject off; retry budget=100%";

@@ -268,7 +268,7 @@ impl<'a> Ask<'a> {
         let may =
             self.framing == Framing::None && self.rule.tries > 1 && self.rule.is_repeatable(&self.x.request);
         let after = self.mine.hedge_after(self.pool, hedge).filter(|_| may);
-        after.filter(|_| self.has_voice_elsewhere(self.worker.clock.now()))
+        after.filter(|_| self.may_be_answered_elsewhere(self.worker.clock.now()))
     }
 
     /// An attempt has ended without an answer.
@@ -360,7 +360,7 @@ impl<'a> Ask<'a> {
         let may = self.rule.follows(error, &self.x.request)
             && self.has_tries()
             && self.up.can_rewind()
-            && !self.has_voice_elsewhere(now)
+            && !self.may_be_answered_elsewhere(now)
             && self.mine.may_try_again(self.pool, self.rule.budget_percent, now);
         if may {
             self.x.tries += 1;

@@ -130,7 +130,7 @@ impl Ask<'_> {
         let free = free.filter(|&id| !is_mute(id));
         let next = match free {
             Some(id) => Next { id, pause: Duration::ZERO, since: None },
-            None if asked.is_err() && self.pool.bound.per_server && self.has_voice_elsewhere(now) => {
+            None if asked.is_err() && self.pool.bound.per_server && self.may_be_answered_elsewhere(now) => {
                 if !no_connection && !self.is_allowed(forsaken, now) {
                     self.mine.cells.retries_refused.add(1);
                     self.x.refused_by_budget = true;

@@ -67,7 +67,7 @@ pub async fn race(ask: &mut Ask<'_>, id: HostId, delay: Duration) -> Result<Winn
         if !may_follow
             && running.peek().is_some()
             && running.all(|one| one.forsaken || ask.is_forsaken(&one.host, now))
-            && (fresh > 0 || ask.has_tries() && ask.has_voice_elsewhere(now))
+            && (fresh > 0 || ask.has_tries() && ask.may_be_answered_elsewhere(now))
             && let Some(other) = ask.choose()
             && ask.mine.may_rescue(ask.pool, ask.rule.rescues_percent(), now)
         {

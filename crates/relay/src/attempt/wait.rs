@@ -100,8 +100,8 @@ impl Ask<'_> {
         self.pool.hosts.candidates(&self.scratch.tried, now).next().is_some()
     }
 
-    /// The same for one that has not been found to answer nobody.
-    pub fn has_voice_elsewhere(&self, now: Tick) -> bool {
+    /// Whether one of them is not mute.
+    pub fn may_be_answered_elsewhere(&self, now: Tick) -> bool {
         self.pool.hosts.candidates(&self.scratch.tried, now).any(|one| !one.host.live.silence.is_mute())
     }
 
@@ -113,7 +113,7 @@ impl Ask<'_> {
             && self.may_pass_over()
             && self.rule.follows_silence(&self.x.request)
             && self.up.can_rewind()
-            && self.has_voice_elsewhere(now)
+            && self.may_be_answered_elsewhere(now)
             && self.pool.live.rescues.has_left(self.rule.rescues_percent(), now)
     }
 
