@@ -46,15 +46,21 @@ async fn follow(host: &Arc<Host>, pool: &str, judge: &Judge, supervisor: Weak<Su
             "pool {pool}: {name} answers nobody; it gets no requests while others are there"
         ));
     }
-    let mut pause = PAUSE;
+    let (mut pause, mut due) = (PAUSE, begun + PAUSE);
     while silence.is_mute() && supervisor.upgrade().is_some_and(|supervisor| is_of_use(host, &supervisor)) {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
-        if silence.is_mute() && is_there(host).await {
+        // Requests or checks may be quicker; then it is not followed any more, and may be suspected anew.
+        tokio::time::sleep(PAUSE).await;
+        let now = clock::read();
+        if now < due || !silence.is_mute() {
+            continue;
+        }
+        if is_there(host).await {
             silence.looked(true, clock::read());
-        } else if clock::read().since(begun) >= DOUBTED {
+        } else if now.since(begun) >= DOUBTED {
             return silence.speaks();
         }
+        pause = (pause * 2).min(PAUSE_MAX);
+        due = now + pause;
     }
     if is_kept && !silence.is_mute() {
         log::info(format_args!("pool {pool}: {} answers again", host.name));
