@@ -19,8 +19,11 @@ const EACH_TURN: u32 = 32;
 const STANDING: Duration = Duration::from_secs(1);
 /// The same when that was so lately.
 const AGAIN: Duration = Duration::from_millis(100);
-/// How long it is "lately".
-const LATELY: Duration = Duration::from_secs(10);
+/// How long it is "lately"; for half of that few are kept inside, and then it is tried whether all may come in.
+const LATELY: Duration = Duration::from_secs(20);
+
+/// How long nobody has to have waited until everybody may come in again.
+const CALM: Duration = Duration::from_millis(50);
 
 /// How many requests of a connection are served in a row once its turn has come, at most. What a connection is made of has left the processor's
 /// caches while it stood in line, so that the first of them costs up to twice as much as the others.
@@ -42,7 +45,10 @@ pub struct Turnstile {
     outer: Line,
     /// Since when there has been a crowd all the time.
     crowded_since: Cell<Option<Tick>>,
-    lately_until: Cell<Tick>,
+    /// When that had last lasted for too long.
+    overrun_at: Cell<Option<Tick>>,
+    /// When somebody has last waited.
+    waited_at: Cell<Tick>,
     turn: Cell<Duration>,
     bell: Notify,
 }
@@ -103,7 +109,8 @@ impl Turnstile {
 
     /// Hears how long one took.
     pub fn took(&self, turn: Duration) {
-        self.turn.set((self.turn.get() * 3 + turn) / 4);
+        // Of a worker that has a slice of a processor now and then most turns are short, and some last from one slice to the next.
+        self.turn.set((self.turn.get() * 31 + turn) / 32);
     }
 
     /// Calls those in line, turn by turn; for ever.
@@ -123,20 +130,34 @@ impl Turnstile {
         }
     }
 
-    /// Whether whoever comes now has to wait for more than half of `most`: the worker has enough to do for those it has.
-    pub fn is_crowded(&self, most: Duration) -> bool {
-        !most.is_zero() && self.delay() > most / 2
+    /// Whether the worker has enough to do for those it has: whoever comes now has to wait for more than half of `most`, or a twentieth
+    /// while few are kept inside.
+    pub fn is_crowded(&self, now: Tick, most: Duration) -> bool {
+        !most.is_zero() && self.delay() > if self.is_strict(now) { most / 20 } else { most / 2 }
     }
 
     /// Whether that has been so for a while: more comes than can be done.
     pub fn is_overrun(&self, now: Tick, most: Duration) -> bool {
-        let needed = if now < self.lately_until.get() { AGAIN } else { STANDING };
-        let is_overrun =
-            self.is_crowded(most) && self.crowded_since.get().is_some_and(|since| now.since(since) >= needed);
-        if is_overrun {
-            self.lately_until.set(now + LATELY);
+        let needed = if self.was_overrun(now, LATELY) { AGAIN } else { STANDING };
+        if self.crowded_since.get().is_some_and(|since| now.since(since) >= needed) {
+            self.overrun_at.set(Some(now));
         }
-        is_overrun
+        self.is_strict(now) && self.is_crowded(now, most)
+    }
+
+    /// Whether few are kept inside, because there was a crowd that stayed: what a request costs rises with the connections it has to be
+    /// looked for in.
+    pub fn is_strict(&self, now: Tick) -> bool {
+        self.was_overrun(now, LATELY / 2) && (self.is_needed() || now.since(self.waited_at.get()) < CALM)
+    }
+
+    /// Whether a connection that has its answer has to leave, so that few are inside.
+    pub fn lets_go(&self, now: Tick, most: Duration) -> bool {
+        self.is_strict(now) && !most.is_zero() && self.delay() > most / 10
+    }
+
+    fn was_overrun(&self, now: Tick, lately: Duration) -> bool {
+        self.overrun_at.get().is_some_and(|at| now.since(at) < lately)
     }
 
     fn refuses(&self, now: Tick, most: Duration) -> bool {
@@ -149,7 +170,8 @@ impl Turnstile {
 
     /// Looks whether there is a crowd (as in CoDel, RFC 8289: none for a moment is enough).
     fn feel(&self, now: Tick, most: Duration) {
-        match self.is_crowded(most) {
+        self.waited_at.set(now);
+        match !most.is_zero() && self.delay() > most / 2 {
             true => self.crowded_since.set(self.crowded_since.get().or(Some(now))),
             false => self.crowded_since.set(None),
         }
@@ -301,10 +323,10 @@ mod tests {
         let pass = |count| (0..count).filter(|_| begins(&turnstile, &clock).is_some()).count();
         assert_eq!(pass(EACH_TURN * 2), EACH_TURN as usize);
         assert_eq!(turnstile.delay(), Duration::from_millis(30));
-        assert!(!turnstile.is_crowded(MOST));
+        assert!(!turnstile.is_crowded(clock.now(), MOST));
         assert_eq!(pass(EACH_TURN), 0);
         assert_eq!(turnstile.delay(), Duration::from_millis(60));
-        assert!(turnstile.is_crowded(MOST));
+        assert!(turnstile.is_crowded(clock.now(), MOST));
 
         let at = |ms| clock.now() + Duration::from_millis(ms);
         turnstile.feel(at(0), MOST);
@@ -315,7 +337,19 @@ mod tests {
 
         turnstile.call();
         turnstile.feel(at(1100), MOST);
-        assert!(!turnstile.is_overrun(at(1100), MOST), "hardly anybody waits");
+        assert_eq!(turnstile.delay(), Duration::from_millis(30));
+        assert!(
+            turnstile.is_crowded(at(1100), MOST) && turnstile.lets_go(at(1100), MOST),
+            "few are kept inside"
+        );
+        let later = at(1000) + LATELY / 2;
+        assert!(!turnstile.is_crowded(later, MOST) && !turnstile.lets_go(later, MOST), "it is tried again");
+        turnstile.feel(later, MOST);
+        turnstile.call();
+        assert!(turnstile.is_strict(at(1100)), "somebody waited a moment ago");
+        assert!(!turnstile.is_crowded(at(1100), MOST) && !turnstile.lets_go(at(1100), MOST));
+        turnstile.waited_at.set(at(1100));
+        assert!(!turnstile.is_strict(at(1100) + CALM), "nobody waits any more");
         turnstile.call();
         assert_eq!(turnstile.delay(), Duration::ZERO);
         turnstile.call();

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The part of a worker's work in which connections are refused while there are far too many.
 const REFUSING: f64 = 0.05;
+/// How many connections are accepted in one go while few are kept inside, when nobody of those waits.
+const AT_ONCE_STRICTLY: u32 = 4;
 /// How long after a crowd connections are accepted one by one, so that they do not make the next one.
 const LATELY: Duration = Duration::from_secs(10);
 
@@ -28,12 +30,13 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Lets everybody else have a turn, and says how many connections may be accepted after that: while the worker has enough to do for
-    /// those it has, one each time that all of them have had their turn. The others wait in the kernel's queue, which costs nobody anything;
-    /// when that lasts, a small part of the work is telling them that they wait in vain.
+    /// those it has, one each time that all of them have had their turn, and none while few are kept inside. The others wait in the kernel's queue, which
+    /// costs nobody anything; when that lasts, a small part of the work is telling them that they wait in vain.
     pub(super) async fn rest(&mut self, listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
         self.passed_over = 0;
         let most = worker.limits().worker_lag;
-        if !worker.turnstile.is_crowded(most) {
+        let turnstile = &worker.turnstile;
+        if !turnstile.is_crowded(worker.clock.refresh(), most) && !turnstile.is_strict(worker.clock.now()) {
             tokio::task::yield_now().await;
             return if self.is_wary(worker) { 1 } else { AT_ONCE };
         }
@@ -54,7 +57,14 @@ impl Gate {
         self.worked = worked;
         let now = worker.clock.refresh();
         self.crowded = Some(now);
-        if now.since(self.let_in) < worker.turnstile.delay() {
+        if turnstile.is_strict(now) {
+            return match turnstile.is_crowded(now, most) {
+                true => 0,
+                false if turnstile.delay().is_zero() => AT_ONCE_STRICTLY,
+                false => 1,
+            };
+        }
+        if now.since(self.let_in) < turnstile.delay() {
             return 0;
         }
         self.let_in = now;

@@ -30,7 +30,7 @@ const REFUSALS_AT_ONCE: u32 = 32;
 pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr, worker: Rc<Worker>) {
     let (mut refused, mut accepted, mut at_once, mut gate) = (0, 0, AT_ONCE, Gate::default());
     loop {
-        if accepted >= at_once {
+        while accepted >= at_once {
             (accepted, at_once) = (0, gate.rest(&listener, &listen, &worker).await);
         }
         match poll_fn(|cx| listener.poll_accept(cx)).await {

@@ -68,11 +68,12 @@ pub fn head(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Framing {
     framing
 }
 
-/// Whether the connection may have another request: not when it is old, has had many, or the worker is stopping.
+/// Whether the connection may have another request: not when it is old, has had many, or the worker is stopping or has a crowd that stays.
 fn may_go_on(client: &Client, worker: &Worker) -> bool {
-    let limits = worker.limits();
+    let (limits, now) = (worker.limits(), worker.clock.now());
     client.keep_alive
         && !worker.is_draining()
         && client.requests < limits.requests
-        && worker.clock.now().since(client.opened) < limits.age
+        && now.since(client.opened) < limits.age
+        && !worker.turnstile.lets_go(now, limits.worker_lag)
 }
