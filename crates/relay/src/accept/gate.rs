@@ -30,7 +30,7 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Lets everybody else have a turn, and says how many connections may be accepted after that: while the worker has enough to do for
-    /// those it has, one each time that all of them have had their turn, and none while few are kept inside. The others wait in the kernel's queue, which
+    /// those it has, one each time that all of them have had their turn, and hardly anybody while few are kept inside. The others wait in the kernel's queue, which
     /// costs nobody anything; when that lasts, a small part of the work is telling them that they wait in vain.
     pub(super) async fn rest(&mut self, listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
         self.passed_over = 0;
@@ -57,14 +57,12 @@ impl Gate {
         self.worked = worked;
         let now = worker.clock.refresh();
         self.crowded = Some(now);
-        if turnstile.is_strict(now) {
-            return match turnstile.is_crowded(now, most) {
-                true => 0,
-                false if turnstile.delay().is_zero() => AT_ONCE_STRICTLY,
-                false => 1,
-            };
+        let is_strict = turnstile.is_strict(now);
+        if is_strict && !turnstile.is_crowded(now, most) {
+            return if turnstile.delay().is_zero() { AT_ONCE_STRICTLY } else { 1 };
         }
-        if now.since(self.let_in) < turnstile.delay() {
+        let apart = if is_strict { turnstile.delay().max(most) } else { turnstile.delay() };
+        if now.since(self.let_in) < apart {
             return 0;
         }
         self.let_in = now;
