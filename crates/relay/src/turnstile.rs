@@ -45,7 +45,7 @@ pub struct Turnstile {
     outer: Line,
     /// Since when there has been a crowd all the time.
     crowded_since: Cell<Option<Tick>>,
-    /// When that had last lasted for too long.
+    /// When that had lasted for too long, most lately.
     overrun_at: Cell<Option<Tick>>,
     /// When somebody has last waited.
     waited_at: Cell<Tick>,
@@ -133,7 +133,7 @@ impl Turnstile {
     /// Whether the worker has enough to do for those it has: whoever comes now has to wait for more than half of `most`, or a twentieth
     /// while few are kept inside.
     pub fn is_crowded(&self, now: Tick, most: Duration) -> bool {
-        !most.is_zero() && self.delay() > if self.is_strict(now) { most / 20 } else { most / 2 }
+        self.is_longer(if self.is_strict(now) { most / 20 } else { most / 2 })
     }
 
     /// Whether that has been so for a while: more comes than can be done.
@@ -153,7 +153,12 @@ impl Turnstile {
 
     /// Whether a connection that has its answer has to leave, so that few are inside.
     pub fn lets_go(&self, now: Tick, most: Duration) -> bool {
-        self.is_strict(now) && !most.is_zero() && self.delay() > most / 10
+        self.is_strict(now) && self.is_longer(most / 10)
+    }
+
+    /// Whether whoever comes now has to wait for more than a part of `worker-lag`; where that is 0, everybody may wait.
+    fn is_longer(&self, part: Duration) -> bool {
+        !part.is_zero() && self.delay() > part
     }
 
     fn was_overrun(&self, now: Tick, lately: Duration) -> bool {
@@ -171,7 +176,7 @@ impl Turnstile {
     /// Looks whether there is a crowd (as in CoDel, RFC 8289: none for a moment is enough).
     fn feel(&self, now: Tick, most: Duration) {
         self.waited_at.set(now);
-        match !most.is_zero() && self.delay() > most / 2 {
+        match self.is_longer(most / 2) {
             true => self.crowded_since.set(self.crowded_since.get().or(Some(now))),
             false => self.crowded_since.set(None),
         }

@@ -9,10 +9,6 @@ use crate::stage::{EVERYBODY, Row, Stage, Test, millis};
 use crate::subject::{Front, Subject};
 use std::time::Duration;
 
-/// The part of the peak that is a calm load. Requests that come one by one cost up to twice what those cost that come together: at half of
-/// the peak the processor is busy all the time.
-const CALM: f64 = 0.25;
-
 pub(super) const TEST: Test = Test {
     name: "T24",
     about: "three times its capacity",
@@ -39,16 +35,17 @@ fn proxy(stage: &Stage) -> Row {
     let wrapper = group.wrapper();
     let wrapper = wrapper.each_ref().map(String::as_str);
     let subject = Subject::start_under(stage.kind, &Front::of(&origins).with_one_worker(), &wrapper);
-    storm(stage, &subject, 0.5)
+    // Requests that come one by one cost up to twice what those cost that come together: at half of the peak it is busy all the time.
+    storm(stage, &subject, 0.25, 0.5)
 }
 
 fn servers(stage: &Stage) -> Row {
     let origins = ["a", "b", "c"].map(|name| Origin::start_as(&stage.place, name, "busy:8-10"));
-    storm(stage, &stage.start(&Front::of(&origins)), 0.9)
+    storm(stage, &stage.start(&Front::of(&origins)), 0.5, 0.9)
 }
 
-/// At least this share of the peak has to be answered.
-fn storm(stage: &Stage, subject: &Subject, least: f64) -> Row {
+/// `calm` and `least` are parts of the peak: the load before and after, and what has to be answered.
+fn storm(stage: &Stage, subject: &Subject, calm: f64, least: f64) -> Row {
     let peak = peak(subject);
     let plan = |rate: f64| Plan {
         connections: 64,
@@ -56,7 +53,8 @@ fn storm(stage: &Stage, subject: &Subject, least: f64) -> Row {
         waits: false,
         ..Plan::standard(subject.address(), rate as u32)
     };
-    let calm = run_load(plan(peak * CALM).only(&[Get]), stage.seconds(2, 10));
+    let calm_plan = || plan(peak * calm).only(&[Get]);
+    let before = run_load(calm_plan(), stage.seconds(2, 10));
     let storm = Load::start(plan(peak * 3.0).only(&[Get]));
     let (time, mut admin) = (stage.seconds(4, 60), Duration::ZERO);
     while storm.age() < time {
@@ -68,7 +66,7 @@ fn storm(stage: &Stage, subject: &Subject, least: f64) -> Row {
         storm.go_on(Duration::from_millis(200));
     }
     let storm = storm.finish();
-    let after = run_load(plan(peak * CALM).only(&[Get]), stage.seconds(4, 10));
+    let after = run_load(calm_plan(), stage.seconds(4, 10));
     // What was answered in time, by the second in which it was.
     let answered = storm.count(|outcome| outcome.end == End::Right && outcome.at + outcome.latency <= time);
     let goodput = answered as f64 / time.as_secs_f64();
@@ -81,7 +79,7 @@ fn storm(stage: &Stage, subject: &Subject, least: f64) -> Row {
     row.note("peak", format!("{peak:.0}/s"));
     row.note("goodput", format!("{goodput:.0}/s, {:.0} %", 100.0 * goodput / peak));
     row.note("refused", format!("{refused}, p99 {}", millis(refused_p99)));
-    row.note("admitted p99", format!("{} (calm: {})", millis(admitted), millis(calm.quantile(0.99))));
+    row.note("admitted p99", format!("{} (calm: {})", millis(admitted), millis(before.quantile(0.99))));
     row.note("admin within", millis(admin));
     row.note("2 s after", format!("{late} failed, p99 {}{}", millis(normal), after_words(&after)));
     row.must(goodput >= least * peak, format!("goodput {goodput:.0} of {peak:.0}"));
