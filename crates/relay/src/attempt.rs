@@ -285,7 +285,7 @@ impl<'a> Ask<'a> {
         // A pool without a bound counts nobody, but learns its pace all the same.
         if room.is_counted() || (self.hedge.is_some() && !pool.bound.is_adaptive()) {
             // What it took us to look is not the host's doing.
-            let took = now.since(self.chosen).saturating_sub(self.worker.turnstile.turn());
+            let took = now.since(self.chosen).saturating_sub(self.worker.turnstile.lateness());
             self.mine.heard(pool, self.hedge.is_some(), took, now);
         }
         if let (Some(sticky), Some(id)) = (&pool.sticky, self.x.labels.host) {

@@ -39,6 +39,8 @@ pub struct Client {
     pub requests: u64,
     /// How many of its next requests go before others (see the turnstile).
     pub ahead: u8,
+    /// Whether the request under way needed a turn: who asks for nothing that takes time is not sent away for those who do.
+    pub stood_in_line: bool,
     /// The version of the request under way; those above HTTP/1.1 can do what that can.
     pub version: Version,
     /// Whether a further request may follow this exchange.
@@ -111,6 +113,7 @@ impl Client {
             began: opened,
             requests,
             ahead,
+            stood_in_line: false,
             version: Version::Http11,
             keep_alive: true,
             expects_continue: false,
@@ -139,6 +142,7 @@ impl Client {
             began: opened,
             requests: 1,
             ahead: 0,
+            stood_in_line: false,
             version: Version::Http11,
             keep_alive: false,
             expects_continue: false,

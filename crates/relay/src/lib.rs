@@ -16,6 +16,7 @@ pub mod client;
 pub mod clock;
 pub mod conduct;
 pub mod context;
+pub mod crowd;
 pub mod deadlines;
 pub mod decode;
 pub mod demands;

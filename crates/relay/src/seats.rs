@@ -6,7 +6,7 @@ use portunus_message::Limits;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Places among the open client connections.
@@ -14,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Seats {
     /// Those taken, of each worker.
     open: Vec<AtomicUsize>,
+    /// Which workers have enough to do for those they have.
+    busy: Vec<AtomicBool>,
     max: AtomicUsize,
     sources: Sources,
     /// How short memory is.
@@ -45,6 +47,7 @@ impl Seats {
     pub fn new(workers: usize, limits: &Limits) -> Seats {
         let seats = Seats {
             open: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            busy: (0..workers).map(|_| AtomicBool::new(false)).collect(),
             max: AtomicUsize::new(0),
             sources: Sources::default(),
             pressure: Arc::default(),
@@ -78,6 +81,24 @@ impl Seats {
     /// How many are taken by a worker's connections.
     pub fn taken_by(&self, worker: usize) -> usize {
         self.open.get(worker).map_or(0, |open| open.load(Relaxed))
+    }
+
+    /// Hears whether a worker has enough to do for those it has.
+    pub fn tell_busy(&self, worker: usize, is_busy: bool) {
+        if let Some(busy) = self.busy.get(worker).filter(|busy| busy.load(Relaxed) != is_busy) {
+            busy.store(is_busy, Relaxed);
+        }
+    }
+
+    /// A worker that has far fewer connections than this one, and time for more.
+    pub fn far_fewer_than(&self, worker: usize) -> Option<usize> {
+        let mine = self.taken_by(worker);
+        if self.open.len() < 2 || mine <= FEW {
+            return None;
+        }
+        let free = self.busy.iter().enumerate().filter(|(_, busy)| !busy.load(Relaxed)).map(|(at, _)| at);
+        let least = free.min_by_key(|&at| self.taken_by(at))?;
+        (self.taken_by(least).saturating_mul(5) < mine.saturating_mul(4)).then_some(least)
     }
 
     /// A place for a connection of `worker` from `client`; none is counted for a source that is nobody's.
@@ -229,6 +250,8 @@ impl Sources {
 }
 
 const SHARDS: usize = 32;
+/// So many connections are hardly anything to do for a worker.
+const FEW: usize = 32;
 /// How many descriptors are kept back at least.
 const KEPT_MIN: usize = 64;
 /// Which part of the places is kept for sources that have hardly any yet.
@@ -246,6 +269,20 @@ mod tests {
 
     fn ip(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_worker_with_time_takes_connections_of_one_that_has_far_more() {
+        let seats = seats(1000);
+        let _places: Vec<Place> = (0..100).map(|_| seats.take(0, None).unwrap()).collect();
+        assert_eq!((seats.far_fewer_than(0), seats.far_fewer_than(1)), (Some(1), None));
+        seats.tell_busy(1, true);
+        assert_eq!(seats.far_fewer_than(0), None, "it has enough to do for those it has");
+        seats.tell_busy(1, false);
+        let _others: Vec<Place> = (0..79).map(|_| seats.take(1, None).unwrap()).collect();
+        assert_eq!(seats.far_fewer_than(0), Some(1));
+        seats.take(1, None).unwrap();
+        assert_eq!(seats.far_fewer_than(0), None, "they have nearly as many");
     }
 
     #[test]

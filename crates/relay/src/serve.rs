@@ -107,8 +107,8 @@ fn name_what_was_reached(x: &mut Exchange) {
 /// Follows a route to its end. An error means that the client's connection cannot go on.
 async fn follow(call: &mut Call<'_>, route: &Route) -> Result<(), Error> {
     // What needs no upstream, or is urgent, is always answered: health, for one.
-    if !route.split.forward.is_empty()
-        && route.urgency < Urgency::High
+    call.client.stood_in_line = !route.split.forward.is_empty() && route.urgency < Urgency::High;
+    if call.client.stood_in_line
         && !call.worker.turnstile.passes_at_once()
         && !call
             .worker

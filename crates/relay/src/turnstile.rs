@@ -1,6 +1,7 @@
 //! turnstile: how many exchanges a worker begins before it turns to those it has begun, and whom it refuses when the line is long.
 
 use crate::clock::Clock;
+use crate::crowd::{Crowd, Wait};
 use portunus_message::Tick;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,17 +15,6 @@ use tokio::sync::Notify;
 /// How many exchanges may begin in one turn. A worker that has more to do than it can would begin them all otherwise, each with
 /// a connection to its host, and finish none.
 const EACH_TURN: u32 = 32;
-/// How long there has to be a crowd until anybody is refused: a pause of the whole process, or a thousand new
-/// connections at once, are over by then.
-const STANDING: Duration = Duration::from_secs(1);
-/// The same when that was so lately.
-const AGAIN: Duration = Duration::from_millis(100);
-/// How long it is "lately"; for half of that few are kept inside, and then it is tried whether all may come in.
-const LATELY: Duration = Duration::from_secs(20);
-
-/// How long nobody has to have waited until everybody may come in again.
-const CALM: Duration = Duration::from_millis(50);
-
 /// How many requests of a connection are served in a row once its turn has come, at most. What a connection is made of has left the processor's
 /// caches while it stood in line, so that the first of them costs up to twice as much as the others.
 const IN_A_ROW: u8 = 8;
@@ -43,13 +33,11 @@ pub struct Turnstile {
     /// Those whose connection has its turn, who go first.
     inner: Line,
     outer: Line,
-    /// Since when there has been a crowd all the time.
-    crowded_since: Cell<Option<Tick>>,
-    /// When that had lasted for too long, most lately.
-    overrun_at: Cell<Option<Tick>>,
-    /// When somebody has last waited.
-    waited_at: Cell<Tick>,
+    /// How long a turn takes: over many of them, as the line is measured by, and of late.
     turn: Cell<Duration>,
+    lateness: Cell<Duration>,
+    /// Who waits for longer than there is time.
+    pub crowd: Crowd,
     bell: Notify,
 }
 
@@ -78,7 +66,8 @@ impl Turnstile {
         if self.passes_at_once() {
             return true;
         }
-        if self.refuses(clock.now(), most) {
+        let wait = self.wait(clock.now(), most);
+        if wait.is_longer(1) && self.crowd.is_strict(&wait) {
             return false;
         }
         let line = match *ahead {
@@ -91,9 +80,9 @@ impl Turnstile {
         true
     }
 
-    /// How long whoever comes now has to wait.
-    pub fn delay(&self) -> Duration {
-        self.turn.get().mul_f64((self.inner.length() + self.outer.length()) as f64 / f64::from(EACH_TURN))
+    /// How long whoever comes now has to wait, who may wait for so long at `most`.
+    pub fn wait(&self, now: Tick, most: Duration) -> Wait {
+        Wait { now, delay: self.delay(), most }
     }
 
     /// How many requests in a row a connection has whose turn comes now; at least one.
@@ -102,19 +91,18 @@ impl Turnstile {
         rounds.clamp(1.0, f64::from(IN_A_ROW)) as u8
     }
 
-    /// How long a turn takes of late: so much later than it came, what comes is looked at.
-    pub fn turn(&self) -> Duration {
-        self.turn.get()
+    /// How late the worker is: so much later than it came, what comes is looked at.
+    pub fn lateness(&self) -> Duration {
+        self.lateness.get()
     }
 
-    /// Hears how long one took.
-    pub fn took(&self, turn: Duration) {
-        // Of a worker that has a slice of a processor now and then most turns are short, and some last from one slice to the next.
-        self.turn.set((self.turn.get() * 31 + turn) / 32);
+    /// Hears how late it was.
+    pub fn was_late(&self, by: Duration) {
+        self.lateness.set((self.lateness.get() * 3 + by) / 4);
     }
 
-    /// Calls those in line, turn by turn; for ever.
-    pub async fn keep(&self, clock: &Clock, most: impl Fn() -> Duration) {
+    /// Calls those in line, turn by turn, for ever; `felt` hears when each turn is over, and nothing when nobody waits any more.
+    pub async fn keep(&self, clock: &Clock, felt: impl Fn(Option<Tick>)) {
         loop {
             self.bell.notified().await;
             while self.is_needed() {
@@ -123,63 +111,25 @@ impl Turnstile {
                 tokio::task::yield_now().await;
                 let now = clock.refresh();
                 self.took(now.since(begun));
-                self.feel(now, most());
+                felt(Some(now));
                 self.call();
             }
-            self.crowded_since.set(None);
+            felt(None);
         }
     }
 
-    /// Whether the worker has enough to do for those it has: whoever comes now has to wait for more than half of `most`, or a twentieth
-    /// while few are kept inside.
-    pub fn is_crowded(&self, now: Tick, most: Duration) -> bool {
-        self.is_longer(if self.is_strict(now) { most / 20 } else { most / 2 })
+    fn took(&self, turn: Duration) {
+        // Of a worker that has a slice of a processor now and then most turns are short, and some last from one slice to the next.
+        self.turn.set((self.turn.get() * 31 + turn) / 32);
+        self.was_late(turn);
     }
 
-    /// Whether that has been so for a while: more comes than can be done.
-    pub fn is_overrun(&self, now: Tick, most: Duration) -> bool {
-        let needed = if self.was_overrun(now, LATELY) { AGAIN } else { STANDING };
-        if self.crowded_since.get().is_some_and(|since| now.since(since) >= needed) {
-            self.overrun_at.set(Some(now));
-        }
-        self.is_strict(now) && self.is_crowded(now, most)
-    }
-
-    /// Whether few are kept inside, because there was a crowd that stayed: what a request costs rises with the connections it has to be
-    /// looked for in.
-    pub fn is_strict(&self, now: Tick) -> bool {
-        self.was_overrun(now, LATELY / 2) && (self.is_needed() || now.since(self.waited_at.get()) < CALM)
-    }
-
-    /// Whether a connection that has its answer has to leave, so that few are inside.
-    pub fn lets_go(&self, now: Tick, most: Duration) -> bool {
-        self.is_strict(now) && self.is_longer(most / 10)
-    }
-
-    /// Whether whoever comes now has to wait for more than a part of `worker-lag`; where that is 0, everybody may wait.
-    fn is_longer(&self, part: Duration) -> bool {
-        !part.is_zero() && self.delay() > part
-    }
-
-    fn was_overrun(&self, now: Tick, lately: Duration) -> bool {
-        self.overrun_at.get().is_some_and(|at| now.since(at) < lately)
-    }
-
-    fn refuses(&self, now: Tick, most: Duration) -> bool {
-        self.is_overrun(now, most) && self.delay() > most
+    fn delay(&self) -> Duration {
+        self.turn.get().mul_f64((self.inner.length() + self.outer.length()) as f64 / f64::from(EACH_TURN))
     }
 
     fn is_needed(&self) -> bool {
         self.inner.length() + self.outer.length() > 0
-    }
-
-    /// Looks whether there is a crowd (as in CoDel, RFC 8289: none for a moment is enough).
-    fn feel(&self, now: Tick, most: Duration) {
-        self.waited_at.set(now);
-        match self.is_longer(most / 2) {
-            true => self.crowded_since.set(self.crowded_since.get().or(Some(now))),
-            false => self.crowded_since.set(None),
-        }
     }
 
     /// A new turn: so many may begin.
@@ -256,7 +206,7 @@ mod tests {
         local
             .run_until(async {
                 let (keeper, time) = (Rc::clone(&turnstile), Rc::clone(&clock));
-                let keeper = tokio::task::spawn_local(async move { keeper.keep(&time, || MOST).await });
+                let keeper = tokio::task::spawn_local(async move { keeper.keep(&time, |_| ()).await });
                 let each = |number| {
                     let (turnstile, clock, begun) =
                         (Rc::clone(&turnstile), Rc::clone(&clock), Rc::clone(&begun));
@@ -322,58 +272,33 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_that_stays_means_that_newcomers_are_refused_until_it_is_gone() {
-        let (turnstile, clock) = (Turnstile::default(), Clock::default());
+    fn who_would_wait_too_long_is_refused_while_few_are_kept_inside() {
+        let (turnstile, clock) = (Turnstile::default(), Clock::new());
         turnstile.turn.set(Duration::from_millis(30));
         let pass = |count| (0..count).filter(|_| begins(&turnstile, &clock).is_some()).count();
         assert_eq!(pass(EACH_TURN * 2), EACH_TURN as usize);
         assert_eq!(turnstile.delay(), Duration::from_millis(30));
-        assert!(!turnstile.is_crowded(clock.now(), MOST));
-        assert_eq!(pass(EACH_TURN), 0);
-        assert_eq!(turnstile.delay(), Duration::from_millis(60));
-        assert!(turnstile.is_crowded(clock.now(), MOST));
-
-        let at = |ms| clock.now() + Duration::from_millis(ms);
-        turnstile.feel(at(0), MOST);
-        turnstile.feel(at(500), MOST);
-        assert!(!turnstile.is_overrun(at(999), MOST), "for less than a second");
-        assert!(turnstile.is_overrun(at(1000), MOST));
-        assert!(!turnstile.is_overrun(at(1000), Duration::ZERO), "nobody is ever to be refused");
-
+        while turnstile.delay() <= MOST {
+            assert_eq!(begins(&turnstile, &clock), None);
+        }
+        let begun = clock.now();
+        let feel = |now| turnstile.crowd.feel(&turnstile.wait(now, MOST), 100);
+        feel(begun);
+        assert_eq!(begins(&turnstile, &clock), None, "nobody is refused at once");
+        feel(begun + Duration::from_secs(1));
+        assert_eq!(begins(&turnstile, &clock), Some(false));
         turnstile.call();
-        turnstile.feel(at(1100), MOST);
-        assert_eq!(turnstile.delay(), Duration::from_millis(30));
-        assert!(
-            turnstile.is_crowded(at(1100), MOST) && turnstile.lets_go(at(1100), MOST),
-            "few are kept inside"
-        );
-        let later = at(1000) + LATELY / 2;
-        assert!(!turnstile.is_crowded(later, MOST) && !turnstile.lets_go(later, MOST), "it is tried again");
-        turnstile.feel(later, MOST);
-        turnstile.call();
-        assert!(turnstile.is_strict(at(1100)), "somebody waited a moment ago");
-        assert!(!turnstile.is_crowded(at(1100), MOST) && !turnstile.lets_go(at(1100), MOST));
-        turnstile.waited_at.set(at(1100));
-        assert!(!turnstile.is_strict(at(1100) + CALM), "nobody waits any more");
-        turnstile.call();
-        assert_eq!(turnstile.delay(), Duration::ZERO);
-        turnstile.call();
-        assert_eq!(begins(&turnstile, &clock), Some(true));
-        assert_eq!(turnstile.begun.get(), 1);
+        assert_eq!(begins(&turnstile, &clock), None, "it would not wait so long any more");
     }
 
     #[test]
-    fn who_would_wait_too_long_is_refused_at_once() {
-        let (turnstile, clock) = (Turnstile::default(), Clock::new());
-        let (begun, later) = (clock.now(), clock.now() + STANDING);
-        turnstile.turn.set(Duration::from_millis(30));
-        while turnstile.delay() <= MOST {
-            assert_ne!(begins(&turnstile, &clock), Some(false));
-        }
-        turnstile.feel(begun, MOST);
-        assert!(!turnstile.refuses(begun, MOST) && turnstile.refuses(later, MOST));
-        turnstile.call();
-        assert!(!turnstile.refuses(later, MOST), "it would not wait so long any more");
-        assert!(turnstile.is_overrun(later, MOST), "but nobody else should come");
+    fn a_long_moment_is_late_but_makes_no_long_line() {
+        let turnstile = Turnstile::default();
+        turnstile.was_late(Duration::from_secs(4));
+        assert_eq!(turnstile.lateness(), Duration::from_secs(1));
+        turnstile.outer.joined.set(320);
+        assert_eq!(turnstile.delay(), Duration::ZERO);
+        turnstile.took(Duration::from_millis(32));
+        assert_eq!(turnstile.delay(), Duration::from_millis(10));
     }
 }

@@ -6,6 +6,7 @@ use crate::cells::{Count, WorkerCells};
 use crate::census::{self, Census};
 use crate::client::Active;
 use crate::clock::Clock;
+use crate::crowd::Wait;
 use crate::deadlines::Deadlines;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
@@ -63,6 +64,8 @@ pub struct Worker {
     pub recorder: RefCell<Box<dyn Recorder>>,
     /// Who answers the filters' questions.
     pub asker: Asker,
+    /// How long it had worked when it refused connections last, because it had enough to do for those it had.
+    pub refused_after: Cell<Duration>,
     /// Refused connections that are read for a moment.
     pub refused_lingering: Cell<usize>,
     index: usize,
@@ -84,6 +87,7 @@ pub struct Worker {
     past: RefCell<Vec<Weak<Run>>>,
     shared: Arc<Shared>,
     sweeper: Notify,
+    leaving: Notify,
 }
 
 /// What all workers share.
@@ -156,6 +160,7 @@ impl Worker {
             census: Census::default(),
             recorder: RefCell::new(recorder),
             asker: Asker::default(),
+            refused_after: Cell::default(),
             refused_lingering: Cell::new(0),
             index,
             run: RefCell::new(Rc::new(run)),
@@ -173,6 +178,7 @@ impl Worker {
             past: RefCell::default(),
             shared,
             sweeper: Notify::new(),
+            leaving: Notify::new(),
         }
     }
 
@@ -336,15 +342,9 @@ impl Worker {
         stop.min(retired.map_or(Tick::NEVER, |since| at(since, TUNNELS_OF_THE_PAST)))
     }
 
-    /// Another worker that has far fewer connections.
+    /// Another worker that has far fewer connections, and time for more.
     pub fn less_busy(&self) -> Option<usize> {
-        let open = |at: usize| self.shared.seats.taken_by(at);
-        if self.count() < 2 {
-            return None;
-        }
-        let mine = open(self.index);
-        let least = (0..self.count()).min_by_key(|&at| open(at))?;
-        (mine > 32 && open(least).saturating_mul(5) < mine.saturating_mul(4)).then_some(least)
+        self.shared.seats.far_fewer_than(self.index)
     }
 
     /// Gives a new connection to another worker; back when it cannot be taken.
@@ -385,6 +385,33 @@ impl Worker {
     /// Connections open on this worker.
     pub fn open(&self) -> usize {
         self.shared.seats.taken_by(self.index)
+    }
+
+    /// How long whoever comes now has to wait for a turn.
+    pub fn wait(&self) -> Wait {
+        self.turnstile.wait(self.clock.now(), self.limits().worker_lag)
+    }
+
+    /// Looks, at the end of a turn, whether there is a crowd; none: nobody waits for a turn any more.
+    pub fn feel(&self, turn: Option<Tick>) {
+        let (crowd, wait) = (&self.turnstile.crowd, self.wait());
+        match turn {
+            Some(_) => crowd.feel(&wait, self.open()),
+            None => crowd.is_gone(),
+        }
+        self.shared
+            .seats
+            .tell_busy(self.index, turn.is_some() && (wait.is_crowded() || crowd.is_strict(&wait)));
+    }
+
+    /// Whether a connection that has its answer has to leave, because few are kept inside.
+    pub fn lets_go(&self) -> bool {
+        self.turnstile.crowd.lets_go(&self.wait(), self.open())
+    }
+
+    /// Resolves when a connection has ended.
+    pub async fn one_has_left(&self) {
+        self.leaving.notified().await;
     }
 
     /// Resolves when there is something to sweep again.
@@ -526,5 +553,6 @@ fn is_alone(worker: &Worker, client: IpAddr) -> bool {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.0.shared.seats.give_back(&self.1);
+        self.0.leaving.notify_one();
     }
 }

@@ -197,7 +197,7 @@ async fn live(
 
 /// Calls exchanges that wait for their turn.
 async fn keep_turns(worker: Rc<Worker>) {
-    worker.turnstile.keep(&worker.clock, || worker.limits().worker_lag).await;
+    worker.turnstile.keep(&worker.clock, |turn| worker.feel(turn)).await;
 }
 
 /// Ends when no connection is open any more, nor on its way.
@@ -221,7 +221,7 @@ async fn sweep(worker: Rc<Worker>) {
         let due = worker.clock.refresh() + SWEEP_EVERY;
         tokio::time::sleep(SWEEP_EVERY).await;
         let now = worker.clock.refresh();
-        worker.turnstile.took(now.since(due));
+        worker.turnstile.was_late(now.since(due));
         worker.deadlines.sweep(now);
         worker.tidy();
         worker.recorder.borrow_mut().flush();

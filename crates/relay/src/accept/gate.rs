@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// The part of a worker's work in which connections are refused while there are far too many.
-const REFUSING: f64 = 0.05;
-/// How many connections are accepted in one go while few are kept inside, when nobody of those waits.
-const AT_ONCE_STRICTLY: u32 = 4;
+const REFUSING: f64 = 0.02;
+/// How long it looks away while nobody is let in, at most.
+const PAUSE: Duration = Duration::from_millis(25);
 /// How long after a crowd connections are accepted one by one, so that they do not make the next one.
 const LATELY: Duration = Duration::from_secs(10);
 
@@ -22,51 +22,55 @@ pub(super) struct Gate {
     /// When there was one, and when somebody was let in during it.
     crowded: Option<Tick>,
     let_in: Tick,
-    /// How long the worker had worked when it refused last.
-    worked: Duration,
     /// How many were passed over since others had a turn.
     passed_over: u32,
 }
 
 impl Gate {
     /// Lets everybody else have a turn, and says how many connections may be accepted after that: while the worker has enough to do for
-    /// those it has, one each time that all of them have had their turn, and hardly anybody while few are kept inside. The others wait in the kernel's queue, which
-    /// costs nobody anything; when that lasts, a small part of the work is telling them that they wait in vain.
+    /// those it has, one each time that all of them have had their turn; while few are kept inside, as many as have left, and one now and then. The others
+    /// wait in the kernel's queue, which costs nobody anything; when that lasts, a small part of the work is telling them that they wait in vain.
     pub(super) async fn rest(&mut self, listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
         self.passed_over = 0;
-        let most = worker.limits().worker_lag;
-        let turnstile = &worker.turnstile;
-        if !turnstile.is_crowded(worker.clock.refresh(), most) && !turnstile.is_strict(worker.clock.now()) {
+        worker.clock.refresh();
+        let (crowd, wait) = (&worker.turnstile.crowd, worker.wait());
+        if crowd.is_strict(&wait) {
+            if crowd.room(&wait, worker.open()) == 0 {
+                let pause = tokio::time::sleep(PAUSE.min(wait.most / 4));
+                tokio::select! {
+                    () = pause => {}
+                    () = worker.one_has_left() => {}
+                }
+            } else {
+                tokio::task::yield_now().await;
+            }
+        } else if wait.is_crowded() {
+            tokio::time::sleep(PAUSE.min(wait.most / 4)).await;
+        } else {
             tokio::task::yield_now().await;
             return if self.is_wary(worker) { 1 } else { AT_ONCE };
         }
-        let pause = most / 4;
-        tokio::time::sleep(pause).await;
-        let mut worked = worker.clock.worked();
-        let until = worked + worked.saturating_sub(self.worked).min(pause).mul_f64(REFUSING);
-        while worked < until && worker.turnstile.is_overrun(worker.clock.refresh(), most) {
-            let Ok((stream, _)) = listener.accept_now() else { break };
-            if stream.has_ended() {
-                forget(stream, worker);
-            } else {
-                worker.cells.connections.add(1);
-                refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
-            }
-            worked = worker.clock.worked();
-        }
-        self.worked = worked;
+        refuse_some(listener, listen, worker);
         let now = worker.clock.refresh();
         self.crowded = Some(now);
-        let is_strict = turnstile.is_strict(now);
-        if is_strict && !turnstile.is_crowded(now, most) {
-            return if turnstile.delay().is_zero() { AT_ONCE_STRICTLY } else { 1 };
-        }
-        let apart = if is_strict { turnstile.delay().max(most) } else { turnstile.delay() };
+        let wait = worker.wait();
+        let apart = match crowd.is_strict(&wait) {
+            true if crowd.room(&wait, worker.open()) > 0 => Duration::ZERO,
+            true => wait.most,
+            false => wait.delay.min(wait.most),
+        };
         if now.since(self.let_in) < apart {
             return 0;
         }
         self.let_in = now;
         1
+    }
+
+    /// Hears that somebody had waited outside.
+    pub(super) fn has_kept_waiting(&self, worker: &Worker) {
+        if self.is_wary(worker) {
+            worker.turnstile.crowd.stands_outside(worker.clock.now());
+        }
     }
 
     /// Whether a connection is not let in because its client has left while it waited: what it asked for would be done for nobody.
@@ -79,6 +83,23 @@ impl Gate {
     fn is_wary(&self, worker: &Worker) -> bool {
         self.crowded.is_some_and(|crowded| worker.clock.now().since(crowded) < LATELY)
     }
+}
+
+/// Tells some of those outside that they wait in vain, if there are too many.
+fn refuse_some(listener: &Listener, listen: &Listen, worker: &Rc<Worker>) {
+    let mut worked = worker.clock.worked();
+    let until = worked + worked.saturating_sub(worker.refused_after.get()).min(PAUSE).mul_f64(REFUSING);
+    while worked < until && worker.turnstile.crowd.is_too_large(&worker.wait()) {
+        let Ok((stream, _)) = listener.accept_now() else { break };
+        if stream.has_ended() {
+            forget(stream, worker);
+        } else {
+            worker.cells.connections.add(1);
+            refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
+        }
+        worked = worker.clock.worked();
+    }
+    worker.refused_after.set(worked);
 }
 
 /// Closes a connection that nobody waits for an answer on.

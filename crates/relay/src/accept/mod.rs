@@ -33,10 +33,19 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
         while accepted >= at_once {
             (accepted, at_once) = (0, gate.rest(&listener, &listen, &worker).await);
         }
-        match poll_fn(|cx| listener.poll_accept(cx)).await {
+        let mut came_at_once = true;
+        let next = poll_fn(|cx| {
+            let next = listener.poll_accept(cx);
+            came_at_once &= next.is_ready();
+            next
+        });
+        match next.await {
             Ok((stream, _)) if gate.passes_over(&stream, &worker) => gate::forget(stream, &worker),
             Ok((stream, client)) => {
                 accepted += 1;
+                if came_at_once {
+                    gate.has_kept_waiting(&worker);
+                }
                 let peer = Peer::seen(client, reached(&stream, ours));
                 if arrive(stream, peer, &listen, &worker) {
                     refused = 0;

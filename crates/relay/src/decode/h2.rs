@@ -105,8 +105,7 @@ pub fn connection(quiet: Quiet, read: Vec<u8>, worker: Rc<Worker>, seat: Seat) -
 
 /// How many requests of a connection may be under way now.
 fn streams_at_once(worker: &Worker, limits: &Limits) -> usize {
-    let is_crowded = worker.turnstile.is_crowded(worker.clock.now(), limits.worker_lag);
-    let pressed = worker.level() >= Level::Tight || is_crowded;
+    let pressed = worker.level() >= Level::Tight || worker.wait().is_crowded();
     if pressed { limits.streams_pressed.min(limits.streams) } else { limits.streams }.max(1)
 }
 

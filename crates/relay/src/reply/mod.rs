@@ -70,10 +70,10 @@ pub fn head(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Framing {
 
 /// Whether the connection may have another request: not when it is old, has had many, or the worker is stopping or has a crowd that stays.
 fn may_go_on(client: &Client, worker: &Worker) -> bool {
-    let (limits, now) = (worker.limits(), worker.clock.now());
+    let limits = worker.limits();
     client.keep_alive
         && !worker.is_draining()
         && client.requests < limits.requests
-        && now.since(client.opened) < limits.age
-        && !worker.turnstile.lets_go(now, limits.worker_lag)
+        && worker.clock.now().since(client.opened) < limits.age
+        && !(client.stood_in_line && worker.lets_go())
 }

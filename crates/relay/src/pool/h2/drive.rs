@@ -7,7 +7,7 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection};
 use h2::{Ping, PingPong};
 use portunus_message::Tick;
-use portunus_wire::h2::frame::{END_STREAM, Kind};
+use portunus_wire::h2::frame::{self, END_STREAM, Kind};
 use portunus_wire::h2::passing::Passing;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -39,6 +39,11 @@ const PINGS_QUICK: u32 = 3;
 /// How far apart the others are.
 const PING_SLOW: Duration = Duration::from_secs(330);
 
+/// The library reads more than the largest as less than nothing, and no answer would go on after that.
+fn connection_window(streams: usize) -> u32 {
+    STREAM_WINDOW.saturating_mul(u32::try_from(streams).unwrap_or(u32::MAX)).min(frame::WINDOW_MAX as u32)
+}
+
 /// Begins to speak HTTP/2 over `stream`; none: the peer has gone already.
 pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Notify>) -> Option<Rc<Shared>> {
     let (heard, empty) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
@@ -55,7 +60,7 @@ pub async fn begin(stream: Stream, bounds: &Bounds, keeps: bool, changed: Rc<Not
         .max_concurrent_streams(0)
         .initial_window_size(STREAM_WINDOW)
         // One answer that nobody takes must not hold up the others.
-        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(u32::try_from(most).unwrap_or(1)))
+        .initial_connection_window_size(connection_window(most))
         .initial_max_send_streams(most)
         .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
         .max_concurrent_reset_streams(GIVEN_UP)
@@ -252,5 +257,20 @@ impl AsyncWrite for Io {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().stream.borrow_mut().poll_end(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use portunus_wire::h2::frame::WINDOW_MAX;
+
+    #[test]
+    fn a_connection_has_room_for_all_its_streams_as_far_as_there_is_a_number_for_it() {
+        assert_eq!(connection_window(100), 100 * STREAM_WINDOW);
+        assert_eq!(connection_window(32_767), 32_767 * STREAM_WINDOW);
+        for many in [32_768, 65_536, 1 << 32, usize::MAX] {
+            assert_eq!(i64::from(connection_window(many)), WINDOW_MAX);
+        }
     }
 }
