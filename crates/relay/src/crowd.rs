@@ -72,10 +72,10 @@ impl Crowd {
         if now.since(self.waited_at.replace(now)) >= CALM {
             self.relax(now);
         }
-        let last = self.strict.get();
-        if last.is_some_and(|strict| now < strict.until) {
+        if self.may_be_strict(now) {
             return;
         }
+        let last = self.strict.get();
         let stands = wait.is_crowded() || self.is_outside(wait);
         self.since.set(stands.then(|| self.since.get().unwrap_or(now)));
         let (needed, time) = match last.filter(|strict| now.since(strict.until) < LATELY) {
@@ -101,7 +101,12 @@ impl Crowd {
     /// Whether few are kept inside, because there was a crowd that stayed: what a request costs rises with the connections it has to be
     /// looked for in.
     pub fn is_strict(&self, wait: &Wait) -> bool {
-        self.strict.get().is_some_and(|strict| wait.now < strict.until) && self.quiet_for(wait) < CALM
+        self.may_be_strict(wait.now) && self.quiet_for(wait) < CALM
+    }
+
+    /// Whether that may be so: what is asked for every answer, before anybody looks how long the line is.
+    pub fn may_be_strict(&self, now: Tick) -> bool {
+        self.strict.get().is_some_and(|strict| now < strict.until)
     }
 
     /// Whether there are clients outside for whom there is no time.

@@ -406,7 +406,8 @@ impl Worker {
 
     /// Whether a connection that has its answer has to leave, because few are kept inside.
     pub fn lets_go(&self) -> bool {
-        self.turnstile.crowd.lets_go(&self.wait(), self.open())
+        let crowd = &self.turnstile.crowd;
+        crowd.may_be_strict(self.clock.now()) && crowd.lets_go(&self.wait(), self.open())
     }
 
     /// Resolves when a connection has ended.
