@@ -1,6 +1,7 @@
 //! Client: the client's side of an exchange — its connection or stream, what it may still expect, and whether it is still there.
 
 use crate::buffers::Buffers;
+use crate::crowd::Aside;
 use crate::deadlines::Deadline;
 use crate::filter::forwarded::Told;
 use crate::hosts::HostSet;
@@ -39,8 +40,10 @@ pub struct Client {
     pub requests: u64,
     /// How many of its next requests go before others (see the turnstile).
     pub ahead: u8,
-    /// Whether the request under way needed a turn: who asks for nothing that takes time is not sent away for those who do.
+    /// Whether the request under way is one that may have to wait for its turn: who asks for nothing that takes time is not sent away for those who do.
     pub stood_in_line: bool,
+    /// There once it is told to leave, so that fewer are inside.
+    pub aside: Option<Aside>,
     /// The version of the request under way; those above HTTP/1.1 can do what that can.
     pub version: Version,
     /// Whether a further request may follow this exchange.
@@ -114,6 +117,7 @@ impl Client {
             requests,
             ahead,
             stood_in_line: false,
+            aside: None,
             version: Version::Http11,
             keep_alive: true,
             expects_continue: false,
@@ -143,6 +147,7 @@ impl Client {
             requests: 1,
             ahead: 0,
             stood_in_line: false,
+            aside: None,
             version: Version::Http11,
             keep_alive: false,
             expects_continue: false,
@@ -164,6 +169,7 @@ impl Client {
         self.expects_continue = false;
         self.answered = false;
         self.more = false;
+        self.stood_in_line = false;
         self.requests += 1;
     }
 

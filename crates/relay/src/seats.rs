@@ -2,11 +2,11 @@
 
 use crate::net;
 use crate::pressure::{Level, Pressure};
-use portunus_message::Limits;
+use portunus_message::{Limits, Tick};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Places among the open client connections.
@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Seats {
     /// Those taken, of each worker.
     open: Vec<AtomicUsize>,
-    /// Which workers have enough to do for those they have.
-    busy: Vec<AtomicBool>,
+    /// Until when each worker has enough to do for those it has.
+    busy_until: Vec<AtomicU64>,
     max: AtomicUsize,
     sources: Sources,
     /// How short memory is.
@@ -47,7 +47,7 @@ impl Seats {
     pub fn new(workers: usize, limits: &Limits) -> Seats {
         let seats = Seats {
             open: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-            busy: (0..workers).map(|_| AtomicBool::new(false)).collect(),
+            busy_until: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             max: AtomicUsize::new(0),
             sources: Sources::default(),
             pressure: Arc::default(),
@@ -83,21 +83,21 @@ impl Seats {
         self.open.get(worker).map_or(0, |open| open.load(Relaxed))
     }
 
-    /// Hears whether a worker has enough to do for those it has.
-    pub fn tell_busy(&self, worker: usize, is_busy: bool) {
-        if let Some(busy) = self.busy.get(worker).filter(|busy| busy.load(Relaxed) != is_busy) {
-            busy.store(is_busy, Relaxed);
+    /// Hears until when a worker has enough to do for those it has.
+    pub fn is_busy_until(&self, worker: usize, until: Tick) {
+        if let Some(busy) = self.busy_until.get(worker) {
+            busy.store(until.0, Relaxed);
         }
     }
 
     /// A worker that has far fewer connections than this one, and time for more.
-    pub fn far_fewer_than(&self, worker: usize) -> Option<usize> {
+    pub fn far_fewer_than(&self, worker: usize, now: Tick) -> Option<usize> {
         let mine = self.taken_by(worker);
         if self.open.len() < 2 || mine <= FEW {
             return None;
         }
-        let free = self.busy.iter().enumerate().filter(|(_, busy)| !busy.load(Relaxed)).map(|(at, _)| at);
-        let least = free.min_by_key(|&at| self.taken_by(at))?;
+        let has_time = |at: &usize| self.busy_until.get(*at).is_some_and(|busy| busy.load(Relaxed) <= now.0);
+        let least = (0..self.open.len()).filter(has_time).min_by_key(|&at| self.taken_by(at))?;
         (self.taken_by(least).saturating_mul(5) < mine.saturating_mul(4)).then_some(least)
     }
 
@@ -275,14 +275,14 @@ mod tests {
     fn a_worker_with_time_takes_connections_of_one_that_has_far_more() {
         let seats = seats(1000);
         let _places: Vec<Place> = (0..100).map(|_| seats.take(0, None).unwrap()).collect();
-        assert_eq!((seats.far_fewer_than(0), seats.far_fewer_than(1)), (Some(1), None));
-        seats.tell_busy(1, true);
-        assert_eq!(seats.far_fewer_than(0), None, "it has enough to do for those it has");
-        seats.tell_busy(1, false);
+        let fewer_than = |worker, now| seats.far_fewer_than(worker, Tick(now));
+        assert_eq!((fewer_than(0, 10), fewer_than(1, 10)), (Some(1), None));
+        seats.is_busy_until(1, Tick(20));
+        assert_eq!(fewer_than(0, 19), None, "it has enough to do for those it has");
         let _others: Vec<Place> = (0..79).map(|_| seats.take(1, None).unwrap()).collect();
-        assert_eq!(seats.far_fewer_than(0), Some(1));
+        assert_eq!(fewer_than(0, 20), Some(1));
         seats.take(1, None).unwrap();
-        assert_eq!(seats.far_fewer_than(0), None, "they have nearly as many");
+        assert_eq!(fewer_than(0, 20), None, "they have nearly as many");
     }
 
     #[test]

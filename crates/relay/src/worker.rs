@@ -6,7 +6,7 @@ use crate::cells::{Count, WorkerCells};
 use crate::census::{self, Census};
 use crate::client::Active;
 use crate::clock::Clock;
-use crate::crowd::Wait;
+use crate::crowd::{Aside, Wait};
 use crate::deadlines::Deadlines;
 use crate::net::{self, Detached, Sockets, Stream};
 use crate::plan::Listen;
@@ -43,6 +43,8 @@ const PAST_MAX: usize = 8;
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 /// Connections that keep the memory of an exchange between two requests.
 const ACTIVES_KEPT: usize = 320;
+/// How long no connections are handed over to a worker that has enough to do for those it has, from a turn in which it had.
+const BUSY: Duration = Duration::from_millis(50);
 /// Connections on their way from one worker to another.
 const HAND_OVER_QUEUE: usize = 256;
 
@@ -344,7 +346,7 @@ impl Worker {
 
     /// Another worker that has far fewer connections, and time for more.
     pub fn less_busy(&self) -> Option<usize> {
-        self.shared.seats.far_fewer_than(self.index)
+        self.shared.seats.far_fewer_than(self.index, self.clock.now())
     }
 
     /// Gives a new connection to another worker; back when it cannot be taken.
@@ -397,17 +399,18 @@ impl Worker {
         let (crowd, wait) = (&self.turnstile.crowd, self.wait());
         match turn {
             Some(_) => crowd.feel(&wait, self.open()),
-            None => crowd.is_gone(),
+            None => crowd.is_gone(&wait),
         }
-        self.shared
-            .seats
-            .tell_busy(self.index, turn.is_some() && (wait.is_crowded() || crowd.is_strict(&wait)));
+        if turn.is_some() && (wait.is_crowded() || crowd.is_strict(&wait)) {
+            self.shared.seats.is_busy_until(self.index, wait.now + BUSY);
+        }
     }
 
-    /// Whether a connection that has its answer has to leave, because few are kept inside.
-    pub fn lets_go(&self) -> bool {
+    /// Whether a connection that has its answer has to leave, because few are kept inside; it is set aside then.
+    pub fn lets_go(&self) -> Option<Aside> {
         let crowd = &self.turnstile.crowd;
-        crowd.may_be_strict(self.clock.now()) && crowd.lets_go(&self.wait(), self.open())
+        let lets_go = crowd.may_be_strict(self.clock.now()) && crowd.lets_go(&self.wait(), self.open());
+        lets_go.then(|| crowd.set_aside())
     }
 
     /// Resolves when a connection has ended.

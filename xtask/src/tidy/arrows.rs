@@ -64,7 +64,7 @@ const RELAY: &[(&str, &[&str])] = &[
     ("demands", &["plan"]),
     ("streams", &["net"]),
     ("link", &["buffers", "net", "streams"]),
-    ("client", &["buffers", "clock", "deadlines", "filter", "link", "net", "tls"]),
+    ("client", &["buffers", "clock", "crowd", "deadlines", "filter", "link", "net", "tls"]),
     // what decides, and does no I/O
     ("prefaces", &["filter"]),
     ("dispatch", &[]),

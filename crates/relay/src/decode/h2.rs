@@ -65,6 +65,7 @@ pub fn connection(quiet: Quiet, read: Vec<u8>, worker: Rc<Worker>, seat: Seat) -
     // Not an `async fn`: that would keep its arguments twice, for as long as the connection lives.
     async move {
         let _ = &seat; // it is held as long as this lives
+        let _aside = worker.turnstile.crowd.set_aside();
         let Quiet { stream, deadline, peer, listen, secured, opened, .. } = quiet;
         let limits = worker.limits();
         let at_once = streams_at_once(&worker, &limits);
@@ -105,7 +106,7 @@ pub fn connection(quiet: Quiet, read: Vec<u8>, worker: Rc<Worker>, seat: Seat) -
 
 /// How many requests of a connection may be under way now.
 fn streams_at_once(worker: &Worker, limits: &Limits) -> usize {
-    let pressed = worker.level() >= Level::Tight || worker.wait().is_crowded();
+    let pressed = worker.level() >= Level::Tight || worker.turnstile.crowd.presses();
     if pressed { limits.streams_pressed.min(limits.streams) } else { limits.streams }.max(1)
 }
 

@@ -41,6 +41,9 @@ pub fn head(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Framing {
     let switched = x.response.status == Status::SWITCHING_PROTOCOLS;
     if framing == Framing::UntilClose || !may_go_on(client, worker) {
         client.keep_alive = false;
+    } else if client.keep_alive && client.stood_in_line {
+        client.aside = worker.lets_go();
+        client.keep_alive = client.aside.is_none();
     }
     let connection = match (switched, client.keep_alive) {
         (true, _) => Connection::Upgrade,
@@ -68,12 +71,11 @@ pub fn head(x: &mut Exchange, client: &mut Client, worker: &Worker) -> Framing {
     framing
 }
 
-/// Whether the connection may have another request: not when it is old, has had many, or the worker is stopping or has a crowd that stays.
+/// Whether the connection may have another request: not when it is old, has had many, or the worker is stopping.
 fn may_go_on(client: &Client, worker: &Worker) -> bool {
     let limits = worker.limits();
     client.keep_alive
         && !worker.is_draining()
         && client.requests < limits.requests
         && worker.clock.now().since(client.opened) < limits.age
-        && !(client.stood_in_line && worker.lets_go())
 }
