@@ -42,7 +42,7 @@ pub struct Client {
     pub ahead: u8,
     /// Whether the request under way is one that may have to wait for its turn: who asks for nothing that takes time is not sent away for those who do.
     pub stood_in_line: bool,
-    /// There once it is told to leave, so that fewer are inside.
+    /// There once it is told to leave, so that fewer are inside, or has become a tunnel.
     pub aside: Option<Aside>,
     /// The version of the request under way; those above HTTP/1.1 can do what that can.
     pub version: Version,

@@ -57,6 +57,8 @@ struct Strict {
     until: Tick,
     time: Duration,
     inside: usize,
+    /// How many connections there were besides.
+    aside: usize,
     grown_at: Tick,
 }
 
@@ -106,7 +108,13 @@ impl Crowd {
         if self.since.get().is_some_and(|since| now.since(since) >= needed) {
             self.since.set(None);
             let inside = self.inside(open);
-            self.strict.set(Some(Strict { until: now + time, time, inside, grown_at: now }));
+            self.strict.set(Some(Strict {
+                until: now + time,
+                time,
+                inside,
+                aside: open - inside,
+                grown_at: now,
+            }));
         }
     }
 
@@ -167,7 +175,8 @@ impl Crowd {
     /// How many more than `open` connections may be inside while few are.
     pub fn room(&self, wait: &Wait, open: usize) -> usize {
         let Some(mut strict) = self.strict.get() else { return 0 };
-        let open = self.inside(open);
+        // A newcomer may turn out to be one that is not sent away: there is room for as many of those as there were.
+        let open = open.saturating_sub(strict.aside);
         if self.quiet_for(wait.now) >= QUIET && wait.now.since(strict.grown_at) >= QUIET {
             (strict.inside, strict.grown_at) = (strict.inside.max(open + MORE), wait.now);
             self.strict.set(Some(strict));
@@ -273,7 +282,8 @@ mod tests {
         assert_eq!(crowd.room(&wait(1000, 60), 98), 2, "two have left by themselves");
         assert!(crowd.lets_go(&wait(1000, 60), 98));
         let aside = crowd.set_aside();
-        assert_eq!(crowd.room(&wait(1000, 60), 98), 0, "it may take long to leave");
+        assert_eq!(crowd.room(&wait(1000, 60), 98), 0);
+        assert!(!crowd.lets_go(&wait(1000, 10), 98), "it may take long to leave");
         drop(aside);
         assert_eq!(crowd.room(&wait(1000, 60), 97), 0);
         assert!(!crowd.lets_go(&wait(1000, 10), 97), "the line is short enough");
@@ -283,12 +293,19 @@ mod tests {
 
     #[test]
     fn some_are_kept_whoever_makes_the_line_long() {
-        let crowd = strict();
-        let _others: Vec<Aside> = (0..40).map(|_| crowd.set_aside()).collect();
+        let crowd = Crowd::default();
+        let mut others: Vec<Aside> = (0..40).map(|_| crowd.set_aside()).collect();
+        (0..=100).for_each(|step| crowd.feel(&wait(step * 10, 60), 140));
+        crowd.stands_outside(wait(1000, 60).now);
         let left = (0..100).take_while(|gone| crowd.lets_go(&wait(1000, 90), 140 - gone)).count();
         assert_eq!(left, 100 - FEWEST);
         assert_eq!(crowd.room(&wait(1000, 90), 40 + FEWEST), 0);
         assert_eq!(crowd.room(&wait(1000, 90), 40), FEWEST);
+        let came = (0..100).take_while(|came| {
+            others.push(crowd.set_aside());
+            crowd.room(&wait(1000, 90), 40 + came) > 0
+        });
+        assert_eq!(came.count(), FEWEST, "whatever they turn out to be");
     }
 
     #[test]

@@ -403,6 +403,7 @@ async fn switch(call: &mut Call<'_>, answered: Answered, route: &Route) -> Resul
     let pool = Rc::clone(lease.pool());
     let drain = x.labels.pool.and_then(|at| run.snapshot.pool(at)).and_then(|pool| pool.drain);
     client.keep_alive = false;
+    client.aside = Some(worker.turnstile.crowd.set_aside());
     reply::head(x, client, worker);
     let link = lease.link().ok_or(Error::proxy(Phase::Body, Crime::Internal))?;
     let retired = || pool.latest().retired().or(run.retired.get());

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The part of a worker's work in which connections are refused while there are far too many.
 const REFUSING: f64 = 0.02;
+/// As much of it as one may take at least: what is less is kept for later.
+const REFUSAL: Duration = Duration::from_micros(20);
 /// How long it looks away while nobody is let in, at most.
 const PAUSE: Duration = Duration::from_millis(25);
 /// How long after a crowd connections are accepted one by one, so that they do not make the next one.
@@ -22,6 +24,8 @@ pub(super) struct Gate {
     /// When there was one, and when somebody was let in during it.
     crowded: Option<Tick>,
     let_in: Tick,
+    /// When somebody was last found outside who had not waited to the end.
+    given_up: Option<Tick>,
     /// How many were passed over since others had a turn.
     passed_over: u32,
 }
@@ -29,7 +33,7 @@ pub(super) struct Gate {
 impl Gate {
     /// Lets everybody else have a turn, and says how many connections may be accepted after that: while the worker has enough to do for
     /// those it has, one each time that all of them have had their turn; while few are kept inside, as many as have left, and one now and then. The others
-    /// wait in the kernel's queue, which costs nobody anything; when that lasts, a small part of the work is telling them that they wait in vain.
+    /// wait in the kernel's queue, which costs nobody anything; when some of them have given up, a small part of the work is telling them that they wait in vain.
     pub(super) async fn rest(&mut self, listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
         self.passed_over = 0;
         worker.clock.refresh();
@@ -50,7 +54,7 @@ impl Gate {
             tokio::task::yield_now().await;
             return if self.is_wary(worker) { 1 } else { AT_ONCE };
         }
-        refuse_some(listener, listen, worker);
+        self.refuse_some(listener, listen, worker);
         let now = worker.clock.refresh();
         self.crowded = Some(now);
         let wait = worker.wait();
@@ -76,30 +80,43 @@ impl Gate {
     /// Whether a connection is not let in because its client has left while it waited: what it asked for would be done for nobody.
     pub(super) fn passes_over(&mut self, stream: &Stream, worker: &Worker) -> bool {
         let passes_over = self.passed_over < AT_ONCE && self.is_wary(worker) && stream.has_ended();
-        self.passed_over += u32::from(passes_over);
+        if passes_over {
+            self.passed_over += 1;
+            self.given_up = Some(worker.clock.now());
+        }
         passes_over
+    }
+
+    /// Tells some of those outside that they wait in vain, if there are too many, and of those who came before them some have not waited to the end.
+    fn refuse_some(&mut self, listener: &Listener, listen: &Listen, worker: &Rc<Worker>) {
+        let mut worked = worker.clock.worked();
+        let share = worked.saturating_sub(worker.refused_after.get()).min(PAUSE).mul_f64(REFUSING);
+        if share < REFUSAL {
+            return;
+        }
+        let until = worked + share;
+        while worked < until && worker.turnstile.crowd.is_too_large(&worker.wait()) && self.is_in_vain(worker)
+        {
+            let Ok((stream, _)) = listener.accept_now() else { break };
+            if stream.has_ended() {
+                self.given_up = Some(worker.clock.now());
+                forget(stream, worker);
+            } else {
+                worker.cells.connections.add(1);
+                refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
+            }
+            worked = worker.clock.worked();
+        }
+        worker.refused_after.set(worked);
+    }
+
+    fn is_in_vain(&self, worker: &Worker) -> bool {
+        self.given_up.is_some_and(|at| worker.clock.now().since(at) < LATELY)
     }
 
     fn is_wary(&self, worker: &Worker) -> bool {
         self.crowded.is_some_and(|crowded| worker.clock.now().since(crowded) < LATELY)
     }
-}
-
-/// Tells some of those outside that they wait in vain, if there are too many.
-fn refuse_some(listener: &Listener, listen: &Listen, worker: &Rc<Worker>) {
-    let mut worked = worker.clock.worked();
-    let until = worked + worked.saturating_sub(worker.refused_after.get()).min(PAUSE).mul_f64(REFUSING);
-    while worked < until && worker.turnstile.crowd.is_too_large(&worker.wait()) {
-        let Ok((stream, _)) = listener.accept_now() else { break };
-        if stream.has_ended() {
-            forget(stream, worker);
-        } else {
-            worker.cells.connections.add(1);
-            refuse::refuse(stream, listen, NoSeat::Overloaded, worker);
-        }
-        worked = worker.clock.worked();
-    }
-    worker.refused_after.set(worked);
 }
 
 /// Closes a connection that nobody waits for an answer on.

@@ -4,8 +4,8 @@ use super::{Bounds, Shared};
 use crate::clock;
 use crate::net::Stream;
 use bytes::Bytes;
+use h2::Ping;
 use h2::client::{Builder, Connection};
-use h2::{Ping, PingPong};
 use portunus_message::Tick;
 use portunus_wire::h2::frame::{self, END_STREAM, Kind};
 use portunus_wire::h2::passing::Passing;
@@ -117,13 +117,15 @@ async fn drive(mut connection: Connection<Io, Bytes>, mut watch: Watch, ended: E
             ended.0.changed.notify_waiters();
         }
         let now = clock::read();
-        if watch.asked.is_some()
+        if watch.outstanding
             && pings.as_mut().is_some_and(|it| matches!(it.poll_pong(cx), Poll::Ready(Ok(_))))
         {
+            watch.outstanding = false;
             watch.answered(now);
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if watch.is_gone(now, ended.0.open.get() > 0, &mut pings) {
+            let ask = || pings.as_mut().is_some_and(|it| it.send_ping(Ping::opaque()).is_ok());
+            if watch.is_gone(now, ended.0.open.get() > 0, ask) {
                 return Poll::Ready(());
             }
             let next = timer.deadline() + watch.step;
@@ -145,6 +147,8 @@ struct Watch {
     quiet_since: Tick,
     /// When it was asked.
     asked: Option<Tick>,
+    /// Whether the answer to a ping has not come yet; something else may have, and there is one at a time.
+    outstanding: bool,
     /// How many times, without anything but answers to that.
     in_a_row: u32,
     after: Duration,
@@ -161,6 +165,7 @@ impl Watch {
             seen: 0,
             quiet_since: clock::read(),
             asked: None,
+            outstanding: false,
             in_a_row: 0,
             after: bounds.ping,
             time: bounds.ping_time,
@@ -176,7 +181,7 @@ impl Watch {
     }
 
     /// Whether it has not answered in time; asks it, when it has been quiet for long with streams under way.
-    fn is_gone(&mut self, now: Tick, busy: bool, pings: &mut Option<PingPong>) -> bool {
+    fn is_gone(&mut self, now: Tick, busy: bool, ask: impl FnOnce() -> bool) -> bool {
         if self.seen != self.heard.get() {
             self.answered(now);
             self.in_a_row = 0;
@@ -192,10 +197,8 @@ impl Watch {
             row @ 0..PINGS_QUICK => self.after.saturating_mul(1 << row),
             _ => self.after.max(PING_SLOW),
         };
-        if now.since(self.quiet_since) >= after
-            && let Some(pings) = pings
-            && pings.send_ping(Ping::opaque()).is_ok()
-        {
+        if now.since(self.quiet_since) >= after && (self.outstanding || ask()) {
+            self.outstanding = true;
             self.asked = Some(now);
             self.in_a_row += 1;
         }
@@ -264,6 +267,40 @@ impl AsyncWrite for Io {
 mod tests {
     use super::*;
     use portunus_wire::h2::frame::WINDOW_MAX;
+
+    #[test]
+    fn a_peer_that_answers_no_ping_is_found_gone_when_it_falls_silent_after_something_else() {
+        let heard = Rc::new(Cell::new(0));
+        let second = Duration::from_secs(1);
+        let mut watch = Watch {
+            heard: Rc::clone(&heard),
+            empty: Rc::default(),
+            seen: 0,
+            quiet_since: Tick(0),
+            asked: None,
+            outstanding: false,
+            in_a_row: 0,
+            after: second * 10,
+            time: second * 5,
+            step: second,
+        };
+        let mut asked = 0;
+        let mut is_gone = |watch: &mut Watch, at: u32| {
+            watch.is_gone(Tick(0) + second * at, true, || {
+                asked += 1;
+                asked == 1 // the library sends no second one while the first has no answer
+            })
+        };
+        assert!((1..=10).all(|at| !is_gone(&mut watch, at)));
+        assert!(watch.asked.is_some());
+        heard.set(1);
+        assert!(!is_gone(&mut watch, 11) && watch.asked.is_none());
+        assert_eq!(
+            (12..60).find(|&at| is_gone(&mut watch, at)),
+            Some(26),
+            "ten seconds and five after it was heard"
+        );
+    }
 
     #[test]
     fn a_connection_has_room_for_all_its_streams_as_far_as_there_is_a_number_for_it() {
