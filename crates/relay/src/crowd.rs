@@ -86,8 +86,8 @@ impl Wait {
 }
 
 impl Crowd {
-    /// Hears, each turn in which somebody waits, how long the line is, while so many connections are open. There is a crowd while whoever comes has to wait for
-    /// more than half of what is allowed, or somebody is outside (as in CoDel, RFC 8289: none for a moment is enough).
+    /// Hears, each turn in which somebody waits, how long the line is, while so many connections are open. There is a crowd while whoever
+    /// comes has to wait for more than half of what is allowed, or somebody is outside (as in CoDel, RFC 8289: none for a moment is enough).
     pub fn feel(&self, wait: &Wait, open: usize) {
         let now = wait.now;
         if now.since(self.waited_at.replace(now)) >= CALM && !self.waits.get() {
