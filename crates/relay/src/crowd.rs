@@ -119,7 +119,7 @@ impl Crowd {
     }
 
     /// Hears that nobody waits inside any more.
-    pub fn is_gone(&self, wait: &Wait) {
+    pub fn line_has_ended(&self, wait: &Wait) {
         self.waits.set(false);
         self.long.set(false);
         if !self.is_outside(wait) {
@@ -139,7 +139,7 @@ impl Crowd {
     }
 
     /// Hears that somebody has waited outside.
-    pub fn stands_outside(&self, now: Tick) {
+    pub fn saw_outside(&self, now: Tick) {
         self.outside_at.set(Some(now));
     }
 
@@ -229,7 +229,7 @@ mod tests {
     fn strict() -> Crowd {
         let crowd = Crowd::default();
         feel(&crowd, 0, 101, 60);
-        crowd.stands_outside(wait(1000, 60).now);
+        crowd.saw_outside(wait(1000, 60).now);
         crowd
     }
 
@@ -255,9 +255,9 @@ mod tests {
     fn or_when_somebody_is_always_outside_though_the_line_is_short_or_empty_for_a_moment() {
         let crowd = Crowd::default();
         for at in (0..=1000).step_by(10) {
-            crowd.stands_outside(wait(at, 40).now);
+            crowd.saw_outside(wait(at, 40).now);
             assert_eq!(feel(&crowd, at, 1, 40), [at == 1000]);
-            crowd.is_gone(&wait(at, 0));
+            crowd.line_has_ended(&wait(at, 0));
         }
         feel(&crowd, 1000, 1, 2);
         assert!(crowd.is_too_large(&wait(1000, 2)));
@@ -269,7 +269,7 @@ mod tests {
         for at in (0..=3000).step_by(10) {
             feel(&crowd, at, 1, 60);
             if at % 900 == 0 {
-                crowd.is_gone(&wait(at, 0));
+                crowd.line_has_ended(&wait(at, 0));
             }
         }
         assert!(!crowd.is_strict(&wait(3000, 60)), "nobody waited for a moment, inside or outside");
@@ -296,7 +296,7 @@ mod tests {
         let crowd = Crowd::default();
         let mut others: Vec<Aside> = (0..40).map(|_| crowd.set_aside()).collect();
         (0..=100).for_each(|step| crowd.feel(&wait(step * 10, 60), 140));
-        crowd.stands_outside(wait(1000, 60).now);
+        crowd.saw_outside(wait(1000, 60).now);
         let left = (0..100).take_while(|gone| crowd.lets_go(&wait(1000, 90), 140 - gone)).count();
         assert_eq!(left, 100 - FEWEST);
         assert_eq!(crowd.room(&wait(1000, 90), 40 + FEWEST), 0);
@@ -313,7 +313,7 @@ mod tests {
         let crowd = strict();
         (0..60).for_each(|gone| _ = crowd.lets_go(&wait(1000, 60), 100 - gone));
         assert_eq!(crowd.room(&wait(1030, 5), 40), 0, "somebody waits");
-        crowd.is_gone(&wait(1000, 0));
+        crowd.line_has_ended(&wait(1000, 0));
         assert_eq!(crowd.room(&wait(1024, 0), 40), 0);
         assert_eq!(crowd.room(&wait(1025, 0), 40), 4);
         assert_eq!(crowd.room(&wait(1025, 0), 44), 0, "four, and no more");
@@ -330,7 +330,7 @@ mod tests {
             assert_eq!(is_first_at(&feel(&crowd, at, 11, 60)), Some(10), "it is back");
             at += 100;
         }
-        crowd.is_gone(&wait(at, 0));
+        crowd.line_has_ended(&wait(at, 0));
         assert!(crowd.is_strict(&wait(at + 49, 0)) && !crowd.is_strict(&wait(at + 50, 0)), "nobody waits");
         assert!(!crowd.is_strict(&wait(at + 60, 150)), "nor is it when the next crowd comes");
         assert_eq!(is_first_at(&feel(&crowd, at + 60, 11, 60)), Some(10));
@@ -346,7 +346,7 @@ mod tests {
             feel(&crowd, 0, 1, delay);
             assert_eq!(crowd.presses(), presses, "{delay}");
         }
-        crowd.is_gone(&wait(10, 0));
+        crowd.line_has_ended(&wait(10, 0));
         assert!(!crowd.presses());
     }
 }

@@ -84,7 +84,7 @@ impl Seats {
     }
 
     /// Hears until when a worker has enough to do for those it has.
-    pub fn is_busy_until(&self, worker: usize, until: Tick) {
+    pub fn set_busy_until(&self, worker: usize, until: Tick) {
         if let Some(busy) = self.busy_until.get(worker) {
             busy.store(until.0, Relaxed);
         }
@@ -277,7 +277,7 @@ mod tests {
         let _places: Vec<Place> = (0..100).map(|_| seats.take(0, None).unwrap()).collect();
         let fewer_than = |worker, now| seats.far_fewer_than(worker, Tick(now));
         assert_eq!((fewer_than(0, 10), fewer_than(1, 10)), (Some(1), None));
-        seats.is_busy_until(1, Tick(20));
+        seats.set_busy_until(1, Tick(20));
         assert_eq!(fewer_than(0, 19), None, "it has enough to do for those it has");
         let _others: Vec<Place> = (0..79).map(|_| seats.take(1, None).unwrap()).collect();
         assert_eq!(fewer_than(0, 20), Some(1));

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 /// How many exchanges may begin in one turn. A worker that has more to do than it can would begin them all otherwise, each with
 /// a connection to its host, and finish none.
 const EACH_TURN: u32 = 32;
+
 /// How many requests of a connection are served in a row once its turn has come, at most. What a connection is made of has left the processor's
 /// caches while it stood in line, so that the first of them costs up to twice as much as the others.
 const IN_A_ROW: u8 = 8;
@@ -101,20 +102,19 @@ impl Turnstile {
         self.lateness.set((self.lateness.get() * 3 + by) / 4);
     }
 
-    /// Calls those in line, turn by turn, for ever; `felt` hears when each turn is over, and nothing when nobody waits any more.
-    pub async fn keep(&self, clock: &Clock, felt: impl Fn(Option<Tick>)) {
+    /// Calls those in line, turn by turn, for ever; `felt` hears after each turn whether somebody still waits.
+    pub async fn keep(&self, clock: &Clock, felt: impl Fn(bool)) {
         loop {
             self.bell.notified().await;
             while self.is_needed() {
                 // Everybody who is ready to go on does so first.
                 let begun = clock.refresh();
                 tokio::task::yield_now().await;
-                let now = clock.refresh();
-                self.took(now.since(begun));
-                felt(Some(now));
+                self.took(clock.refresh().since(begun));
+                felt(true);
                 self.call();
             }
-            felt(None);
+            felt(false);
         }
     }
 

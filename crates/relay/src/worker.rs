@@ -394,15 +394,15 @@ impl Worker {
         self.turnstile.wait(self.clock.now(), self.limits().worker_lag)
     }
 
-    /// Looks, at the end of a turn, whether there is a crowd; none: nobody waits for a turn any more.
-    pub fn feel(&self, turn: Option<Tick>) {
+    /// Looks, at the end of a turn, whether there is a crowd; `waits`: whether somebody waits for the next one.
+    pub fn feel(&self, waits: bool) {
         let (crowd, wait) = (&self.turnstile.crowd, self.wait());
-        match turn {
-            Some(_) => crowd.feel(&wait, self.open()),
-            None => crowd.is_gone(&wait),
+        match waits {
+            true => crowd.feel(&wait, self.open()),
+            false => crowd.line_has_ended(&wait),
         }
-        if turn.is_some() && (wait.is_crowded() || crowd.is_strict(&wait)) {
-            self.shared.seats.is_busy_until(self.index, wait.now + BUSY);
+        if waits && (wait.is_crowded() || crowd.is_strict(&wait)) {
+            self.shared.seats.set_busy_until(self.index, wait.now + BUSY);
         }
     }
 

@@ -197,7 +197,7 @@ async fn live(
 
 /// Calls exchanges that wait for their turn.
 async fn keep_turns(worker: Rc<Worker>) {
-    worker.turnstile.keep(&worker.clock, |turn| worker.feel(turn)).await;
+    worker.turnstile.keep(&worker.clock, |waits| worker.feel(waits)).await;
 }
 
 /// Ends when no connection is open any more, nor on its way.

@@ -32,27 +32,26 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Lets everybody else have a turn, and says how many connections may be accepted after that: while the worker has enough to do for
-    /// those it has, one each time that all of them have had their turn; while few are kept inside, as many as have left, and one now and then. The others
-    /// wait in the kernel's queue, which costs nobody anything; when some of them have given up, a small part of the work is telling them that they wait in vain.
+    /// those it has, one each time that all of them have had their turn; while few are kept inside, as many as have left, and one now and
+    /// then. The others wait in the kernel's queue, which costs nobody anything; when some of them have given up, a small part of the work
+    /// is telling them that they wait in vain.
     pub(super) async fn rest(&mut self, listener: &Listener, listen: &Listen, worker: &Rc<Worker>) -> u32 {
         self.passed_over = 0;
         worker.clock.refresh();
         let (crowd, wait) = (&worker.turnstile.crowd, worker.wait());
-        if crowd.is_strict(&wait) {
-            if crowd.room(&wait, worker.open()) == 0 {
-                let pause = tokio::time::sleep(PAUSE.min(wait.most / 4));
-                tokio::select! {
-                    () = pause => {}
-                    () = worker.one_has_left() => {}
-                }
-            } else {
-                tokio::task::yield_now().await;
-            }
-        } else if wait.is_crowded() {
-            tokio::time::sleep(PAUSE.min(wait.most / 4)).await;
-        } else {
+        let is_strict = crowd.is_strict(&wait);
+        if !is_strict && !wait.is_crowded() {
             tokio::task::yield_now().await;
             return if self.is_wary(worker) { 1 } else { AT_ONCE };
+        }
+        if is_strict && crowd.room(&wait, worker.open()) > 0 {
+            tokio::task::yield_now().await;
+        } else {
+            let pause = tokio::time::sleep(PAUSE.min(wait.most / 4));
+            tokio::select! {
+                () = pause => {}
+                () = worker.one_has_left(), if is_strict => {} // and makes room
+            }
         }
         self.refuse_some(listener, listen, worker);
         let now = worker.clock.refresh();
@@ -73,7 +72,7 @@ impl Gate {
     /// Hears that somebody had waited outside.
     pub(super) fn has_kept_waiting(&self, worker: &Worker) {
         if self.is_wary(worker) {
-            worker.turnstile.crowd.stands_outside(worker.clock.now());
+            worker.turnstile.crowd.saw_outside(worker.clock.now());
         }
     }
 
@@ -87,7 +86,7 @@ impl Gate {
         passes_over
     }
 
-    /// Tells some of those outside that they wait in vain, if there are too many, and of those who came before them some have not waited to the end.
+    /// Tells some of those outside that they wait in vain, if there are too many, and some of those before them have not waited to the end.
     fn refuse_some(&mut self, listener: &Listener, listen: &Listen, worker: &Rc<Worker>) {
         let mut worked = worker.clock.worked();
         let share = worked.saturating_sub(worker.refused_after.get()).min(PAUSE).mul_f64(REFUSING);
