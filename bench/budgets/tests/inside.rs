@@ -6,7 +6,7 @@ use portunus_budgets::client::Client;
 use portunus_budgets::heap::{self, Counting};
 use portunus_budgets::origin::Origin;
 use portunus_budgets::report;
-use portunus_message::{Exchange, Limits, Request};
+use portunus_message::{Exchange, Request};
 use portunus_relay::dispatch::Table;
 use portunus_relay::net::{Given, Sockets};
 use portunus_relay::plan::{
@@ -188,7 +188,7 @@ fn plan(origin: SocketAddr, routes: usize) -> Plan {
         retry: Default::default(),
         hedge: None,
         urgency: Default::default(),
-        limits: Limits::default(),
+        limits: Arc::default(),
     });
     let site = SitePlan {
         names: vec![HostPattern::Any],

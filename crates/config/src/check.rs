@@ -12,6 +12,7 @@ use crate::site::{Labels, SiteDefaults, Sites};
 use crate::{pool, settings, site};
 use portunus_relay::plan::{Plan, PoolPlan, SitePlan};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The plan that `drafts` ask for. It may be run only when `findings` holds no error.
 pub fn check(
@@ -27,7 +28,8 @@ pub fn check(
 
     // Defaults hold wherever they are written, and names may be used before they are given: so defaults first, then pools, then sites.
     let mut pool_defaults = pool::PoolSettings::new(&settings.limits);
-    let mut site_defaults = SiteDefaults::new(&settings.limits, &settings.acme);
+    let limits = Arc::new(settings.limits.clone());
+    let mut site_defaults = SiteDefaults::new(&limits, &settings.acme);
     for block in blocks(&top, "defaults") {
         for (draft, _) in scene.known(block, Scope::Defaults) {
             unnamed(draft, &mut scene);
@@ -51,7 +53,7 @@ pub fn check(
         spans.push(draft.words.first().map_or(draft.span, |word| word.span));
     }
     pools.warn_unused(&mut scene);
-    let sites = sites.into_plans(&mut labels, &settings.limits);
+    let sites = sites.into_plans(&mut labels, &limits);
     let admin = top.iter().find(|(draft, _)| &*draft.name == "admin");
     if let (Some(wrong), Some((draft, _))) = (settings::taken(&settings.admin, &sites), admin) {
         let span = draft.words.first().map_or(draft.span, |word| word.span);

@@ -101,8 +101,8 @@ impl Reader<'_, '_> {
                 .hint("an option stands behind it, on the same line");
             return None;
         }
-        let mut draft =
-            Draft { name: name.text, span: name.span, words: Vec::new(), options: Vec::new(), block };
+        let (all, options) = (Vec::with_capacity(words.len()), Vec::new());
+        let mut draft = Draft { name: name.text, span: name.span, words: all, options, block };
         for word in words {
             let (key, value) = self.value(word);
             match key {

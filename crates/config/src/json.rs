@@ -160,7 +160,7 @@ impl Checker<'_, '_> {
                     self.wrong(&format!("the name `{}` is there twice", route.name));
                 }
                 self.route(route);
-                if route.limits != plan.settings.limits {
+                if *route.limits != plan.settings.limits {
                     bounds::mistakes(&route.limits).iter().for_each(|mistake| self.wrong(mistake));
                 }
             }

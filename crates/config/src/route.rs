@@ -20,6 +20,7 @@ use portunus_relay::filter::Filter;
 use portunus_relay::plan::{Directive, Forward, Matcher, PathMatch, RoutePlan, ValueMatch, ValueTest};
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// A route without its name.
 pub struct Read {
@@ -34,7 +35,7 @@ pub struct Read {
     /// How its requests are tried again, and whether they wait first.
     pub again: OfRoute,
     /// The bounds that hold on it.
-    pub limits: Limits,
+    pub limits: Arc<Limits>,
 }
 
 /// What a route begins with: what its site has.
@@ -42,7 +43,7 @@ pub struct Outer<'a> {
     /// The filters that hold for every route.
     pub filters: &'a [Directive],
     /// The bounds.
-    pub limits: &'a Limits,
+    pub limits: &'a Arc<Limits>,
     /// How requests are tried again.
     pub again: &'a OfRoute,
 }
@@ -52,7 +53,7 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
     let before = scene.findings.errors();
     let (matcher, priority) = matcher(draft, scene);
     let mut filters = outer.filters.to_vec();
-    let mut limits = outer.limits.clone();
+    let mut limits = Arc::clone(outer.limits);
     let mut again = outer.again.for_route();
     let mut forwards = Forwards::default();
     let mut answer = Answer::default();
@@ -70,7 +71,7 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
                 forwards.beside.read(form.name, draft, pools, scene);
             }
             Found::Form(form) if again::is_for_routes(form.name) => again.read(form.name, draft, scene),
-            Found::Form(_) => bounds::read(draft, Scope::Route, &mut limits, scene),
+            Found::Form(_) => bounds::read(draft, Scope::Route, Arc::make_mut(&mut limits), scene),
             Found::Nothing => {}
         }
     }

@@ -21,12 +21,13 @@ use portunus_relay::plan::{
     Text, Urgency,
 };
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What every site begins with.
 #[derive(Clone)]
 pub struct SiteDefaults {
     filters: Filters,
-    limits: Limits,
+    limits: Arc<Limits>,
     acme: Acme,
 }
 
@@ -43,8 +44,8 @@ struct Filters {
 
 impl SiteDefaults {
     /// Nothing but the limits that hold for all.
-    pub fn new(limits: &Limits, acme: &Acme) -> SiteDefaults {
-        SiteDefaults { filters: Filters::default(), limits: limits.clone(), acme: acme.clone() }
+    pub fn new(limits: &Arc<Limits>, acme: &Acme) -> SiteDefaults {
+        SiteDefaults { filters: Filters::default(), limits: Arc::clone(limits), acme: acme.clone() }
     }
 
     /// `site { … }` in `defaults`.
@@ -57,7 +58,9 @@ impl SiteDefaults {
                     scene.findings.error(draft.span, reason);
                 }
                 Found::Filter(entry) => self.filters.add(scene.build(entry, draft), false),
-                Found::Form(_) => bounds::read(draft, Scope::DefaultSite, &mut self.limits, scene),
+                Found::Form(_) => {
+                    bounds::read(draft, Scope::DefaultSite, Arc::make_mut(&mut self.limits), scene)
+                }
                 Found::Nothing => {}
             }
         }
@@ -103,7 +106,7 @@ pub fn read(
                 "listen" => listen.read(draft, scene),
                 "tls" => tls.read(draft, scene),
                 "client-auth" => tls.client_auth(draft, scene),
-                "limits" => bounds::read(draft, Scope::Site, &mut limits, scene),
+                "limits" => bounds::read(draft, Scope::Site, Arc::make_mut(&mut limits), scene),
                 "proxy" => forwards.read(draft, pools, scene),
                 name if again::is_for_routes(name) => again.read(name, draft, scene),
                 name if canary::is_beside(name) => forwards.beside.read(name, draft, pools, scene),
@@ -511,7 +514,7 @@ impl Sites {
     }
 
     /// As written, and behind them those that lead from port 80 to others.
-    pub fn into_plans(mut self, labels: &mut Labels, limits: &Limits) -> Vec<SitePlan> {
+    pub fn into_plans(mut self, labels: &mut Labels, limits: &Arc<Limits>) -> Vec<SitePlan> {
         let place = values::every_address(80);
         if self.secure.get(&place).is_some_and(|(secure, _)| *secure) {
             return self.list;
@@ -535,7 +538,7 @@ impl Sites {
                 retry: RetryChange::default(),
                 hedge: None,
                 urgency: Urgency::default(),
-                limits: limits.clone(),
+                limits: Arc::clone(limits),
             };
             let (listen, routes) = (vec![place.clone()], vec![route]);
             let prefaced = prefaced.iter().cloned().collect();

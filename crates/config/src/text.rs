@@ -100,6 +100,13 @@ struct Parser<'a> {
     single: Option<usize>,
 }
 
+/// All of `words`, in no more memory than they need: what is read of a file holds very many such lists.
+fn exactly(words: &mut Vec<Word>) -> Vec<Word> {
+    let mut all = Vec::with_capacity(words.len());
+    all.append(words);
+    all
+}
+
 impl Parser<'_> {
     fn file(&mut self) -> Tree {
         let mut stack: Vec<Open> = Vec::new();
@@ -110,7 +117,7 @@ impl Parser<'_> {
         let mut line_used = false;
         let end_statement = |words: &mut Vec<Word>, tree: &mut Tree| {
             if !words.is_empty() {
-                tree.items.push(Item::Statement(Statement { words: std::mem::take(words), block: None }));
+                tree.items.push(Item::Statement(Statement { words: exactly(words), block: None }));
             }
         };
         while let Some(byte) = self.peek(0) {
@@ -156,11 +163,7 @@ impl Parser<'_> {
                         self.findings.structure = true;
                         return tree;
                     }
-                    stack.push(Open {
-                        words: std::mem::take(&mut words),
-                        outer: std::mem::take(&mut tree),
-                        brace,
-                    });
+                    stack.push(Open { words: exactly(&mut words), outer: std::mem::take(&mut tree), brace });
                 }
                 b'}' => {
                     let brace = self.span(self.at, self.at + 1);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 mod acme;
@@ -650,8 +651,8 @@ pub struct RoutePlan {
     /// Whether its requests wait before or after others where a pool has no room.
     #[serde(default, skip_serializing_if = "Urgency::is_normal")]
     pub urgency: Urgency,
-    /// The bounds that hold on it.
-    pub limits: Limits,
+    /// The bounds that hold on it, one copy for all that have the same from their site.
+    pub limits: Arc<Limits>,
 }
 
 /// By what a request stays with its part, where requests are shared between pools.

@@ -202,14 +202,13 @@ impl Snapshot {
         let index: HashMap<&str, u32> = plan.pools.iter().map(|pool| &*pool.name).zip(0..).collect();
         let canaries: HashMap<&str, &Canary> =
             previous.map(Snapshot::canaries).into_iter().flatten().collect();
-        let mut shared = Shared::default();
         let plans = Pools { plans: &plan.pools, index };
         let mut routes = Vec::new();
         let all_routes =
             (0..).zip(&plan.sites).flat_map(|(at, site)| site.routes.iter().map(move |route| (at, route)));
         for (site, route) in all_routes {
             let before = canaries.get(&*route.name).copied();
-            match compile_route(site, route, &plans, before, &mut shared) {
+            match compile_route(site, route, &plans, before) {
                 Ok(route) => routes.push(route),
                 Err(mistake) => mistakes.push(mistake),
             }
@@ -505,23 +504,6 @@ fn obey(host: &Host, wish: Wish) {
     host.live.standing.set_order(wish.order());
 }
 
-/// Limits that many routes have in common are stored once.
-#[derive(Default)]
-struct Shared(Vec<Arc<Limits>>);
-
-impl Shared {
-    fn limits(&mut self, limits: &Limits) -> Arc<Limits> {
-        match self.0.iter().rev().take(16).find(|known| ***known == *limits) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new = Arc::new(limits.clone());
-                self.0.push(Arc::clone(&new));
-                new
-            }
-        }
-    }
-}
-
 /// The pools of a plan, with their indices by name.
 struct Pools<'a> {
     plans: &'a [PoolPlan],
@@ -539,11 +521,10 @@ fn compile_route(
     plan: &RoutePlan,
     pools: &Pools<'_>,
     previous: Option<&Canary>,
-    shared: &mut Shared,
 ) -> Result<Route, CompileMistake> {
     let mistake = |reason: String| CompileMistake { place: format!("route {}", plan.name), reason };
     let chain = Chain::compile(&plan.filters).map_err(&mistake)?;
-    let limits = shared.limits(&plan.limits);
+    let limits = Arc::clone(&plan.limits);
     let bounds = Bounds::of(&limits);
     let split = compile_split(plan, pools, previous).map_err(&mistake)?;
     let mirror = plan.mirror.as_ref().map(|mirror| Ok((pools.find(&mirror.pool)?, mirror.share)));

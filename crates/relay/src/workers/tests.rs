@@ -87,7 +87,7 @@ impl Proxy {
                 retry: Default::default(),
                 hedge: None,
                 urgency: Default::default(),
-                limits,
+                limits: limits.into(),
             }],
         });
         let snapshot = Arc::new(Snapshot::compile(&plan, None).unwrap());
