@@ -154,6 +154,18 @@ fn explain_heeds_port_and_scheme() {
     }
 }
 
+#[test]
+fn explain_finds_the_listener_with_a_site_of_the_host() {
+    let proxy = Proxy::start(
+        "site * { listen @listen; respond 200 any }\nsite shop.test { listen @listen2; respond 200 shop }",
+    );
+    let (any, own) = (proxy.address(), proxy.further_address(1));
+    for (url, address) in [("shop.test/", own), ("http://shop.test/", own), ("http://b.test/", any)] {
+        let run = proxy.command(&["explain", "GET", url]).expect(0);
+        assert!(run.stdout.contains(&format!(" at {address}\n")), "{url}: {}", run.stdout);
+    }
+}
+
 /// How many requests of `count` each origin gets.
 fn shares(proxy: &Proxy, count: usize, lines: impl Fn(usize) -> String) -> HashMap<String, usize> {
     let mut client = proxy.client();

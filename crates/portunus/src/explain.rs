@@ -54,7 +54,7 @@ impl Way {
     }
 }
 
-/// The listener that the URL leads to; where several share its port, the first whose sites know the host. Without a port it is the
+/// The listener that the URL leads to; of several the first that has a site of this very host, or else one for any. Without a port it is the
 /// usual one of the scheme, and where nothing listens there, any: there may be a firewall in front that maps it.
 fn asked<'a>(
     plan: &Plan,
@@ -72,7 +72,8 @@ fn asked<'a>(
     let listens = led().filter(|(_, listen)| !any || way.is_at(listen, usual));
     let mut explained: Vec<_> =
         listens.map(|(at, listen)| (listen, table.explain(plan, at, request, question.client))).collect();
-    let found = explained.iter().position(|(_, explanation)| explanation.site.is_some()).unwrap_or(0);
+    let first = |fits: fn(&Explanation) -> bool| explained.iter().position(|(_, one)| fits(one));
+    let found = first(|one| one.by_name).or_else(|| first(|one| one.site.is_some())).unwrap_or(0);
     if explained.is_empty() {
         let there = table.listens().iter().map(|listen| format!("{} at {listen}", scheme(listen).as_str()));
         let there = match there.collect::<Vec<_>>().join(", ") {

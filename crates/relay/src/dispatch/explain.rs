@@ -4,7 +4,7 @@ use super::Table;
 use super::path::{compile_pattern, normal_path, normal_prefix};
 use super::rank::Rank;
 use super::rule::{Misfit, Rule};
-use crate::plan::{Matcher, PathMatch, Plan, RoutePlan};
+use crate::plan::{HostPattern, Matcher, PathMatch, Plan, RoutePlan};
 use portunus_message::{Crime, Request};
 use std::fmt;
 use std::net::IpAddr;
@@ -14,6 +14,8 @@ use std::net::IpAddr;
 pub struct Explanation {
     /// The names of the site, when one has the host.
     pub site: Option<String>,
+    /// Whether one of them is more than `*`, and has it.
+    pub by_name: bool,
     /// The host that was looked for.
     pub host: String,
     /// Every route of the site in order of precedence.
@@ -42,7 +44,8 @@ impl Table {
         let host = request.target.host().to_owned();
         let at = self.site(listen, &host).map(|at| at as usize);
         let Some((at, site)) = at.and_then(|at| plan.sites.get(at).map(|site| (at, site))) else {
-            return Explanation { site: None, host, candidates: Vec::new(), route: Err(Crime::NoSite) };
+            let (candidates, route) = (Vec::new(), Err(Crime::NoSite));
+            return Explanation { site: None, by_name: false, host, candidates, route };
         };
         let before = plan.sites.iter().take(at).map(|site| site.routes.len()).sum::<usize>();
         let first = u32::try_from(before).unwrap_or(u32::MAX);
@@ -65,9 +68,10 @@ impl Table {
             }
             candidates.push(Candidate { route: rank.route(), name: route.name.clone(), chosen, reason });
         }
+        let by_name = site.names.iter().any(|name| *name != HostPattern::Any && name.fits(&host));
         let names: Vec<String> = site.names.iter().map(ToString::to_string).collect();
         let route = winner.map(|(rank, _)| rank.route()).ok_or(Crime::NoRoute);
-        Explanation { site: Some(names.join(" ")), host, candidates, route }
+        Explanation { site: Some(names.join(" ")), by_name, host, candidates, route }
     }
 }
 
