@@ -195,6 +195,8 @@ fn a_host_that_asks_to_be_left_alone_is_left_alone_while_others_are_there() {
         assert_eq!(proxy.get("/").expect(200).text(), "good");
     }
     assert_eq!(long.count(), 1, "it has said so once");
+    let status = proxy.command(&["status"]).expect(0).stdout;
+    assert!(status.contains("resting (retry-after)"), "{status}");
     let tired = tired(1);
     let proxy = pool(&[&tired, &good], "retry on=503");
     eventually("it is asked again", SOON, || {

@@ -19,14 +19,23 @@ pub enum State {
     Trial,
     /// It has been found to answer nobody, and so many others are out that it could not be ejected: it is used when no other is left.
     Silent,
+    /// It asked to be left alone for a while: it is used when no other is left, or when most ask for it.
+    Resting,
     /// An operator wants it to finish what it has.
     Draining,
 }
 
 impl State {
     /// Every state.
-    pub const ALL: [State; 6] =
-        [State::Good, State::Failing, State::Ejected, State::Trial, State::Silent, State::Draining];
+    pub const ALL: [State; 7] = [
+        State::Good,
+        State::Failing,
+        State::Ejected,
+        State::Trial,
+        State::Silent,
+        State::Resting,
+        State::Draining,
+    ];
 
     /// The one that `host` is in; of several the one that will last longest.
     pub fn of(host: &Host, now: Tick) -> State {
@@ -41,6 +50,8 @@ impl State {
             State::Trial
         } else if host.live.silence.is_mute() {
             State::Silent
+        } else if host.live.is_resting(now) {
+            State::Resting
         } else {
             State::Good
         }
@@ -54,6 +65,7 @@ impl State {
             State::Ejected => "ejected",
             State::Trial => "trial",
             State::Silent => "silent",
+            State::Resting => "resting",
             State::Draining => "draining",
         }
     }
@@ -64,6 +76,7 @@ pub fn reason(host: &Host, state: State, check: Option<String>) -> Option<String
     match state {
         State::Failing => check,
         State::Ejected | State::Trial => Some(host.live.conduct.reason().word().to_owned()),
+        State::Resting => Some("retry-after".to_owned()),
         State::Good | State::Silent | State::Draining => None,
     }
 }
