@@ -1,6 +1,7 @@
 //! early: answers that begin, or end, before the request body has (attack A11 and full duplex).
 
-use portunus_tests::{Answer, Origin, Proxy};
+use portunus_tests::proxy::site;
+use portunus_tests::{Answer, Origin, Proxy, eventually};
 use std::time::Duration;
 
 #[test]
@@ -58,6 +59,40 @@ fn a11_an_early_answer_arrives_and_its_upstream_connection_is_not_used_again() {
         assert_ne!(proxy.get("/next").expect(200).text(), used.to_string(), "round {round}");
         assert_eq!(origin.mistakes(), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a11_nor_is_it_when_that_answer_is_tried_again_elsewhere() {
+    let early = Origin::script(|connection| {
+        while let Some(mut request) = connection.head() {
+            let answer = match request.method.as_str() {
+                "PUT" => Answer::status(503, b""),
+                _ => Answer::text("early"),
+            };
+            if !connection.answer(answer) || !connection.body(&mut request) {
+                return;
+            }
+        }
+    });
+    let patient = Origin::serve(|_| Answer::text("patient"));
+    let pool = format!("pool p {{\nserver {early}\nserver {patient}\nretry on=503\n}}\n");
+    let proxy = Proxy::start(&format!("{pool}{}", site("proxy p")));
+    for round in 0..4 {
+        let mut slow = proxy.client();
+        slow.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 300\r\n\r\n");
+        eventually("the one who waits has it", Duration::from_secs(5), || {
+            (patient.count() > 3 * round).then_some(())
+        });
+        for next in 0..4 {
+            // Half of them go to the server whose connection waits for a body.
+            let answer = proxy.get("/next").expect(200).text();
+            assert!(["early", "patient"].contains(&&*answer), "round {round}, {next}: {answer}");
+        }
+        slow.send("x".repeat(300));
+        assert_eq!(slow.response().expect(200).text(), "patient", "round {round}");
+    }
+    assert!(early.requests().iter().any(|request| request.method == "PUT"), "it was asked first");
+    assert_eq!(early.mistakes(), Vec::<String>::new());
 }
 
 #[test]

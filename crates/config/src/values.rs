@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use portunus_message::{FieldName, Known, Target};
 use portunus_relay::entry::{ArgMistake, At};
 use portunus_relay::plan::{Address, Listen};
+use portunus_relay::template::is_kept;
 use portunus_relay::values::{ValueMistake, parse_duration, parse_network, parse_number, parse_size};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -73,13 +74,16 @@ pub fn field_name(text: &str) -> Result<FieldName, Wrong> {
     FieldName::new(text).ok_or_else(|| Wrong::new("is not the name of a header field"))
 }
 
-/// The name of a header field that a route may ask for: any but the host's, which the name of the site is for.
+/// The name of a header field that a route may ask for: any but the host's, which the name of the site is for, and those that are not kept.
 pub fn asked_field(text: &str) -> Result<FieldName, Wrong> {
     match field_name(text)? {
         name if name.known() == Known::HOST => {
             Err(Wrong::new("cannot be asked for by a route: the host is chosen by the name of the site")
                 .hint("write a `site` with that name"))
         }
+        name if !is_kept(name.known()) => Err(Wrong::new(
+            "cannot be asked for by a route: it concerns one connection, and nothing is kept of it",
+        )),
         name => Ok(name),
     }
 }

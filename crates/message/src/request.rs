@@ -1,6 +1,6 @@
 //! Request: method, target, fields, body; no version, no framing.
 
-use crate::{Body, Fields, Method, Target};
+use crate::{Body, FieldName, Fields, Known, Method, Target};
 
 /// A request in HTTP's own terms. Hop-by-hop and framing fields are not in `fields`.
 #[derive(Debug)]
@@ -43,9 +43,19 @@ impl Request {
         self.trailers = false;
     }
 
+    /// The values of field `name` as the client gave them, also of those that are kept as parts of the request: `Host`, and `Upgrade`.
+    pub fn header<'a>(&'a self, name: &'a FieldName) -> impl Iterator<Item = &'a [u8]> {
+        let part = match name.known() {
+            Known::HOST => Some(self.target.authority().as_bytes()).filter(|host| !host.is_empty()),
+            Known::UPGRADE => self.websocket.then_some(&b"websocket"[..]),
+            _ => None,
+        };
+        part.into_iter().chain(self.fields.get_all(name))
+    }
+
     /// The value of cookie `name`, on any `Cookie` line (RFC 6265 §5.4).
     pub fn cookie(&self, name: &str) -> Option<&[u8]> {
-        self.fields.get_all(crate::Known::COOKIE).find_map(|line| {
+        self.fields.get_all(Known::COOKIE).find_map(|line| {
             line.split(|&b| b == b';').map(crate::fields::trim).find_map(|pair| {
                 let rest = pair.strip_prefix(name.as_bytes())?;
                 rest.strip_prefix(b"=")

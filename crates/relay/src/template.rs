@@ -3,7 +3,8 @@
 use crate::context::Scope;
 use crate::values::nearest;
 use escape::{Origin, escape_from};
-use portunus_message::FieldName;
+use portunus_message::{FieldName, Known};
+use portunus_wire::hop::crosses_up;
 use std::io::Write;
 
 mod escape;
@@ -44,7 +45,10 @@ pub const VARIABLES: &[VariableEntry] = &[
     entry("query", "What follows the `?`, as the client wrote it; empty when there is none."),
     entry("query.NAME", "The first query parameter of this name, as the client wrote it."),
     entry("uri", "Path and query."),
-    entry("header.NAME", "The request's header fields of this name, joined by `, `."),
+    entry(
+        "header.NAME",
+        "The request's header fields of this name, joined by `, `. Those that concern one connection (`Connection`, `Content-Length`, …) are not kept; `Upgrade` is, where it is `websocket`.",
+    ),
     entry("cookie.NAME", "The first cookie of this name."),
     entry("method", "The request's method."),
     entry("scheme", "`http` or `https`."),
@@ -100,6 +104,11 @@ enum Variable {
     UpstreamAddress,
     ResponseStatus,
     ResponseHeader(FieldName),
+}
+
+/// Whether anything is kept of a request's field of this name; of `Host` and `Upgrade` it is a part of the request.
+pub fn is_kept(name: Known) -> bool {
+    crosses_up(name) || matches!(name, Known::HOST | Known::UPGRADE)
 }
 
 impl Template {
@@ -245,7 +254,15 @@ impl Variable {
             return field(header).map(Variable::ResponseHeader);
         }
         match name.split_once('.') {
-            Some(("header", header)) => field(header).map(Variable::Header),
+            Some(("header", header)) => match field(header)? {
+                name if is_kept(name.known()) => Ok(Variable::Header(name)),
+                _ => Err(TemplateMistake {
+                    reason: format!(
+                        "`${{{name}}}` is always empty: that field concerns one connection, and is not kept"
+                    ),
+                    hint: Some("what is passed on to servers is there, and `host` and `upgrade`".to_owned()),
+                }),
+            },
             Some(("cookie", cookie)) if !cookie.is_empty() => Ok(Variable::Cookie(cookie.into())),
             Some(("query", key)) if !key.is_empty() => Ok(Variable::QueryValue(key.into())),
             _ => Err(unknown()),
@@ -264,7 +281,7 @@ impl Variable {
             Variable::ResponseStatus => {
                 return response.map_or((), |response| write(out, format_args!("{}", response.status)));
             }
-            Variable::Header(name) => return join(request.fields.get_all(name), out),
+            Variable::Header(name) => return join(request.header(name), out),
             Variable::ResponseHeader(name) => {
                 return response.map_or((), |response| join(response.fields.get_all(name), out));
             }
@@ -339,6 +356,7 @@ mod tests {
         let mut request = Request::default();
         request.target.set_authority(b"Example.com:8080").unwrap();
         request.target.set_path(b"/a%2Fb/c?x=1&y=%2Fz:/&x=2").unwrap();
+        request.websocket = true;
         request.fields.add(Name::COOKIE, FieldValue::new(b"a=1; srv=two").unwrap());
         let name = FieldName::new("X-Odd").unwrap();
         request.fields.add(&name, FieldValue::new(b"one").unwrap());
@@ -377,6 +395,7 @@ mod tests {
             ("${tls.client.subject} ${tls.client.names}", "CN=c DNS:c.test,URI:spiffe://x/c"),
             ("${scheme}://${host}${uri}", "http://example.com/a%2Fb/c?x=1&y=%2Fz:/&x=2"),
             ("${path}|${query}|${query.x}|${query.none}", "/a%2Fb/c|x=1&y=%2Fz:/&x=2|1|"),
+            ("${header.host} ${header.upgrade}", "example.com:8080 websocket"),
             ("${header.x-odd}", "one, t/w <o>\"ä"),
             ("${cookie.srv}${cookie.none}", "two"),
             ("${method} ${server.port}", "GET 0"),

@@ -2,6 +2,7 @@
 
 use crate::args::REGEX_BYTES_MAX;
 use crate::plan::{Matcher, ValueMatch, ValueTest};
+use crate::template::is_kept;
 use ipnet::IpNet;
 use portunus_message::fields::trim;
 use portunus_message::{FieldName, Known, Method, Request};
@@ -48,6 +49,9 @@ impl Rule {
         let header = |wanted: &ValueMatch| match FieldName::new(&wanted.name) {
             Some(name) if name.known() == Known::HOST => {
                 Err("the host is chosen by the name of the site, not by a header".to_owned())
+            }
+            Some(name) if !is_kept(name.known()) => {
+                Err(format!("nothing is kept of `{}`, which concerns one connection", wanted.name))
             }
             Some(name) => Ok((name, Test::compile(&wanted.value)?)),
             None => Err(format!("`{}` is not the name of a header field", wanted.name)),
@@ -96,7 +100,7 @@ impl More {
     /// Every value of a name is looked at, so that a doubled one cannot hide behind the first (attack F11).
     fn misfit(&self, request: &Request, client_ip: IpAddr) -> Option<Misfit<'_>> {
         for (name, test) in &self.headers {
-            if !request.fields.get_all(name).any(|value| test.fits(value)) {
+            if !request.header(name).any(|value| test.fits(value)) {
                 return Some(Misfit::Header(name.as_str()));
             }
         }

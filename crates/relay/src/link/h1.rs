@@ -215,9 +215,11 @@ impl H1 {
         }
     }
 
-    /// Whether a new message may be read: the last one is over and nothing came after it.
+    /// Whether both messages are over and nothing is left of them: what was read came to its end and nothing after it, and all that was
+    /// promised has been written. Whoever writes another message behind half a body writes that body (attack A11).
     pub fn is_clean(&self) -> bool {
-        self.is_read() && self.start == self.end && self.held.output.is_empty()
+        let is_sent = matches!(self.outgoing, Outgoing::Done | Outgoing::Length(0));
+        self.is_read() && self.start == self.end && is_sent && self.held.output.is_empty()
     }
 
     /// Whether bytes of a further message are here already.
