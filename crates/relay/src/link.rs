@@ -285,7 +285,7 @@ impl Link {
     /// Makes its end look like the failure that it is, when it is dropped before the message that is being written is whole.
     pub fn reset_on_drop(&mut self) {
         if let Link::H1(h1) = self {
-            h1.stream.reset_on_drop();
+            h1.reset_on_drop();
         }
     }
 

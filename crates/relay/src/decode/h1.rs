@@ -283,10 +283,11 @@ fn begin(x: &mut Exchange, client: &mut Client, worker: &Worker) {
 }
 
 /// Ends the connection so that the last answer is not lost to a reset: our half first, then what the client still
-/// sends is read for a while (RFC 9112 §9.6).
+/// sends is read for a while (RFC 9112 §9.6). Not where the end has to be a reset.
 async fn linger(client: &mut Client, worker: &Worker) {
     let Link::H1(link) = &mut client.link else { return };
-    if link.is_read() && !link.has_more() && link.stream.front() == Front::Quiet {
+    let is_over = link.is_read() && !link.has_more() && link.stream.front() == Front::Quiet;
+    if is_over || link.is_cut() {
         return;
     }
     let limits = worker.limits();

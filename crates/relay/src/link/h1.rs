@@ -25,6 +25,8 @@ pub struct H1 {
     reset: bool,
     /// Whether nothing is written after this message.
     last: bool,
+    /// Whether the end of the connection is to be a reset.
+    cut: bool,
     start: usize,
     end: usize,
     filled: bool,
@@ -77,6 +79,7 @@ impl H1 {
             departed: false,
             reset: false,
             last: false,
+            cut: false,
             start: 0,
             end: 0,
             filled: false,
@@ -396,6 +399,17 @@ impl H1 {
     /// Nothing is written after the message that is being written: under TLS that is said in the same breath.
     pub fn end_with_this(&mut self) {
         self.last = true;
+    }
+
+    /// Makes the end of the connection a reset: nobody may take it for the end of the message that was being written.
+    pub fn reset_on_drop(&mut self) {
+        self.cut = true;
+        self.stream.reset_on_drop();
+    }
+
+    /// Whether the end of the connection is to be a reset.
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 
     /// Writes what waits.
