@@ -140,7 +140,7 @@ impl Fields {
     }
 
     /// All values of `name`, in order.
-    pub fn get_all<'a>(&'a self, name: impl AsName + 'a) -> impl Iterator<Item = &'a [u8]> + 'a {
+    pub fn get_all<'a>(&'a self, name: impl AsName + 'a) -> impl DoubleEndedIterator<Item = &'a [u8]> + 'a {
         self.live().filter(move |e| self.is(e, &name)).map(|e| self.value(e))
     }
 
@@ -223,7 +223,7 @@ impl Fields {
         self.live().map(|e| (e.known, slice(&self.block, e.name_at, u32::from(e.name_len)), self.value(e)))
     }
 
-    fn live(&self) -> impl Iterator<Item = &Entry> {
+    fn live(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter().filter(|e| e.state != State::Removed)
     }
 
@@ -308,7 +308,7 @@ pub const fn is_value_byte(byte: u8) -> bool {
 }
 
 /// The members of a comma-separated list, trimmed, empty ones left out.
-pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn tokens(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(trim).filter(|t| !t.is_empty())
 }
 

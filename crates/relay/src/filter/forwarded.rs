@@ -92,7 +92,7 @@ fn apply_trusted(request: &mut Request, direct: IpAddr, trust: &Trust, id: &mut 
         fields.remove(Known::FORWARDED);
     }
     let client = client_of(fields, direct, trust);
-    let nearest = fields.get_all(Known::FORWARDED).last().and_then(|line| split(line, b',').last());
+    let nearest = fields.get_all(Known::FORWARDED).next_back().and_then(|line| split(line, b',').next());
     let stated = |known: Known, parameter_name: &str| {
         let mut values = fields.get_all(known);
         match (values.next(), values.next()) {
@@ -110,7 +110,9 @@ fn apply_trusted(request: &mut Request, direct: IpAddr, trust: &Trust, id: &mut 
     let host = host.unwrap_or(target.authority().as_bytes()).to_vec();
 
     let mut chain = joined(fields, Known::X_FORWARDED_FOR);
-    let mut forwarded = joined(fields, Known::FORWARDED);
+    // Whoever comes next might read a list with a quote that stays open otherwise than we do.
+    let is_read_alike = fields.get_all(Known::FORWARDED).all(is_whole);
+    let mut forwarded = if is_read_alike { joined(fields, Known::FORWARDED) } else { Vec::new() };
     let mut address = Line::<ADDRESS_BYTES>::new();
     if chain.is_empty() && client != direct {
         address.push_address(client);
@@ -132,51 +134,44 @@ fn apply_trusted(request: &mut Request, direct: IpAddr, trust: &Trust, id: &mut 
     client
 }
 
-/// Whether `Forwarded` names another one than `X-Forwarded-For` as the last who asked. A peer that writes only the latter passes on what
-/// its client said in the former, so that is what is not believed.
+/// Whether `Forwarded` says something else of the last who asked than the fields that came before it. A peer that writes only the latter
+/// passes on what its client said in the former, so that is what is not believed.
 fn is_contradicted(fields: &Fields) -> bool {
-    let last_of = |known| fields.get_all(known).last();
-    let (Some(chain), Some(forwarded)) = (last_of(Known::X_FORWARDED_FOR), last_of(Known::FORWARDED)) else {
+    let last = |known| fields.get_all(known).next_back();
+    let (Some(chain), Some(forwarded)) = (last(Known::X_FORWARDED_FOR), last(Known::FORWARDED)) else {
         return false;
     };
-    let nearest = split(forwarded, b',').last().and_then(|element| parameter(element, "for"));
-    nearest.and_then(parse_address) != tokens(chain).last().and_then(parse_address)
+    let nearest = split(forwarded, b',').next();
+    let said = |name: &str| nearest.and_then(|element| parameter(element, name));
+    let differs = |known: Known, name: &str| {
+        last(known).zip(said(name)).is_some_and(|(one, other)| !one.eq_ignore_ascii_case(other))
+    };
+    said("for").and_then(parse_address) != tokens(chain).next_back().and_then(parse_address)
+        || differs(Known::X_FORWARDED_HOST, "host")
+        || differs(Known::X_FORWARDED_PROTO, "proto")
 }
 
-/// Walks the addresses from right to left and stops at the first one that is not trusted (attack F10). They come from
-/// `X-Forwarded-For`, and from `Forwarded` only when there is no `X-Forwarded-For`: the two are never mixed.
+/// Walks the addresses from right to left and stops at the first one that is not trusted (attack F10), and before what is no address. They
+/// come from `X-Forwarded-For`, and from `Forwarded` only when there is no `X-Forwarded-For`: the two are never mixed.
 fn client_of(fields: &Fields, direct: IpAddr, trust: &Trust) -> IpAddr {
-    let mut walk = Walk { trust, found: None };
     if fields.has(Known::X_FORWARDED_FOR) {
-        for line in fields.get_all(Known::X_FORWARDED_FOR) {
-            tokens(line).for_each(|text| walk.step(parse_address(text)));
-        }
+        let all = fields.get_all(Known::X_FORWARDED_FOR).rev().flat_map(|line| tokens(line).rev());
+        walk(all.map(parse_address), direct, trust)
     } else {
-        for line in fields.get_all(Known::FORWARDED) {
-            let elements = split(line, b',').filter(|element| !element.is_empty());
-            elements.for_each(|element| walk.step(parameter(element, "for").and_then(parse_address)));
-        }
+        let all = fields.get_all(Known::FORWARDED).rev().flat_map(|line| split(line, b','));
+        let named = all.filter(|element| !element.is_empty()).map(|element| parameter(element, "for"));
+        walk(named.map(|name| name.and_then(parse_address)), direct, trust)
     }
-    walk.found.map_or(direct, |(address, _)| address)
 }
 
-/// The walk from right to left, done from left to right in one go: the last untrusted address wins over all before
-/// it, and what is no address cuts off everything to its left.
-struct Walk<'a> {
-    trust: &'a Trust,
-    found: Option<(IpAddr, bool)>,
-}
-
-impl Walk<'_> {
-    fn step(&mut self, address: Option<IpAddr>) {
-        match address {
-            None => self.found = None,
-            Some(address) if !self.trust.has(address) => self.found = Some((address, false)),
-            Some(address) => {
-                self.found.get_or_insert((address, true));
-            }
-        }
+fn walk(mut from_right: impl Iterator<Item = Option<IpAddr>>, direct: IpAddr, trust: &Trust) -> IpAddr {
+    let mut client = direct;
+    while trust.has(client)
+        && let Some(Some(next)) = from_right.next()
+    {
+        client = next;
     }
+    client
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`, also in quotes.
@@ -192,14 +187,37 @@ fn parse_address(text: &[u8]) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 
-/// Splits at `separator` outside quotes (RFC 7239 §4) and trims.
+/// Splits at `separator` outside quotes (RFC 7239 §4) and trims, from the right: what a peer has appended is not swallowed by a quote that
+/// its client has opened and never closed.
 fn split(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    let at_separator = move |&byte: &u8| {
-        quoted ^= byte == b'"';
-        byte == separator && !quoted
-    };
-    text.split(at_separator).map(trim)
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let mut quoted = false;
+        let is_separator = |&(at, &byte): &(usize, &u8)| {
+            quoted ^= byte == b'"' && !is_escaped(all, at);
+            byte == separator && !quoted
+        };
+        let at = all.iter().enumerate().rev().find(is_separator).map(|(at, _)| at);
+        let (left, part) = match at {
+            Some(at) => (all.get(..at), all.get(at + 1..).unwrap_or(&[])),
+            None => (None, all),
+        };
+        rest = left;
+        Some(trim(part))
+    })
+}
+
+/// Whether an odd number of backslashes stands before the byte at `at`.
+fn is_escaped(text: &[u8], at: usize) -> bool {
+    let before = text.iter().take(at).rev();
+    before.take_while(|&&byte| byte == b'\\').count() % 2 == 1
+}
+
+/// Whether every quote is closed.
+fn is_whole(text: &[u8]) -> bool {
+    let quotes = text.iter().enumerate().filter(|&(at, &byte)| byte == b'"' && !is_escaped(text, at));
+    quotes.count() % 2 == 0
 }
 
 /// The value of a parameter of one element of `Forwarded`, without its quotes; one that is there twice is not there (RFC 7239 §4).

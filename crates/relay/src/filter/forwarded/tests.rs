@@ -96,12 +96,39 @@ fn f10_what_contradicts_the_chain_is_not_passed_on() {
     let [forwarded, host, proto] = says("for=6.6.6.6;host=evil;proto=https");
     assert_eq!(forwarded, "for=1.1.1.1;host=example.com;proto=http");
     assert_eq!([host.as_str(), proto.as_str()], ["example.com", "http"]);
+    // Who knows his own address can say that, but not what else the peer says.
+    let mut known = Stage::get("/").field("X-Forwarded-For", "1.1.1.1").field("X-Forwarded-Host", "good");
+    known = known.field("Forwarded", "for=1.1.1.1;host=evil;proto=https");
+    run(&mut known, "10.0.0.1");
+    assert_eq!(known.sees("Forwarded"), "for=1.1.1.1;host=good;proto=http");
     let [forwarded, host, proto] = says("for=6.6.6.6, for=1.1.1.1;host=good;proto=https");
     assert_eq!(
         forwarded,
         "for=6.6.6.6, for=1.1.1.1;host=good;proto=https, for=10.0.0.1;host=good;proto=https"
     );
     assert_eq!([host.as_str(), proto.as_str()], ["good", "https"]);
+}
+
+#[test]
+fn f10_an_open_quote_swallows_nothing_that_a_peer_appended() {
+    let open = [
+        r#"for=", for=9.9.9.9"#,
+        r#"for="1.2.3.4, for=9.9.9.9"#,
+        r#"for="a\"", for=9.9.9.9"#,
+        r#"";",;for=9.9.9.9"#,
+    ];
+    for line in open {
+        let mut stage = Stage::get("/").field("Forwarded", line);
+        assert_eq!(run(&mut stage, "10.0.0.1").0, "9.9.9.9", "{line}");
+        let sees = stage.sees("Forwarded");
+        assert!(sees.matches('"').count() % 2 == 0 || sees.contains("\\\""), "{line}: {sees}");
+    }
+    let mut stage = Stage::get("/").field("Forwarded", open[0]);
+    run(&mut stage, "10.0.0.1");
+    assert_eq!(stage.sees("Forwarded"), "for=9.9.9.9;host=example.com;proto=http", "it is not passed on");
+    // A host that a peer has quoted as it came.
+    let mut stage = Stage::get("/").field("Forwarded", r#"for=9.9.9.9;host="a\"";proto=https"#);
+    assert_eq!(run(&mut stage, "10.0.0.1").0, "9.9.9.9");
 }
 
 #[test]
