@@ -105,6 +105,18 @@ fn f1_no_spelling_passes_a_guarded_route() {
     ] {
         assert_eq!(proxy.get(spelling).status, 403, "{spelling}");
     }
+    let odd = Proxy::site(format!(
+        "route /$meta/* {{ respond 403 guarded }}\n route ~^/@fs/ {{ respond 403 guarded }}\n \
+         route /v1/users:delete {{ respond 403 guarded }}\n \
+         route /@scope/* {{ rewrite strip=/@scope; proxy {origin} }}\n proxy {origin}"
+    ));
+    for spelling in ["/$meta/x", "/%24meta/x", "/@fs/x", "/%40fs/x", "/v1/users:delete", "/v1/users%3Adelete"]
+    {
+        assert_eq!(odd.get(spelling).status, 403, "{spelling}");
+    }
+    for spelling in ["/@scope/a%24", "/%40scope/a%24"] {
+        assert_eq!(odd.get(spelling).expect(200).text(), "/a%24", "what is forwarded stays as it is");
+    }
     // These are other paths, and the origin gets them as they were matched.
     for (spelling, seen) in [
         ("/administrator", "/administrator"),

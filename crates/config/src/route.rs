@@ -474,9 +474,9 @@ pub fn normal(path: &str, behind: &str) -> Result<String, Wrong> {
     let trimmed = |c: char| c == '/' && !behind.is_empty();
     let mut target = Target::new();
     match target.set_path(escaped.as_bytes()) {
-        Ok(()) if target.path() == path => Ok(path.to_owned()),
+        Ok(()) if target.compared_path() == path => Ok(path.to_owned()),
         Ok(()) => Err(Wrong::new("is not in the normal form in which paths are compared")
-            .hint(format!("write `{}{behind}`", target.path().trim_end_matches(trimmed)))),
+            .hint(format!("write `{}{behind}`", target.compared_path().trim_end_matches(trimmed)))),
         Err(TargetError::AboveRoot) => Err(Wrong::new("climbs above the root")),
         Err(_) => Err(Wrong::new("holds what no request's path can hold")),
     }

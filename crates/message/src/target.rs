@@ -1,5 +1,7 @@
 //! Target: scheme, authority, path — parsed once, in one normal form.
 
+use std::borrow::Cow;
+
 /// How the client reached us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -40,7 +42,7 @@ pub enum TargetError {
 }
 
 /// What a request asks for. Host in lower case without trailing dot; path in normal form: no dot segments, no `//`,
-/// unreserved characters decoded, escapes in upper case. This form is matched, authorised and forwarded.
+/// unreserved characters decoded, escapes in upper case. This form is authorised and forwarded; see [`Target::compared_path`].
 #[derive(Clone, Debug, Default)]
 pub struct Target {
     /// The scheme of the listener the request came in by.
@@ -94,6 +96,22 @@ impl Target {
     /// The path in normal form; starts with `/`, or is `*` for a server-wide OPTIONS.
     pub fn path(&self) -> &str {
         self.path_and_query.get(..self.path_len).unwrap_or("")
+    }
+
+    /// The path as rules compare it: servers take `%24` for `$`, `%7B` for `{`, so a rule for one holds for the other (attack F1). What stands
+    /// for `/`, `?`, `#` and `%` stays as it is, and so does what no path may hold otherwise.
+    pub fn compared_path(&self) -> Cow<'_, str> {
+        let path = self.path();
+        let Some(first) = path.find('%') else { return Cow::Borrowed(path) };
+        let (plain, mut rest) = path.split_at(first);
+        let mut compared = plain.to_owned();
+        while let Some(next) = rest.chars().next() {
+            let value = (next == '%').then(|| escape(rest.as_bytes().get(1..3))).flatten();
+            let decoded = value.filter(|value| value.is_ascii_graphic() && !b"/?#%".contains(value));
+            compared.push(decoded.map_or(next, char::from));
+            rest = rest.get(if decoded.is_some() { 3 } else { next.len_utf8() }..).unwrap_or("");
+        }
+        Cow::Owned(compared)
     }
 
     /// What follows the first `?`, as the client wrote it.
@@ -418,6 +436,22 @@ mod tests {
         target.scheme = Scheme::Https;
         target.set_authority(b"a:443").unwrap();
         assert_eq!(target.authority(), "a");
+    }
+
+    #[test]
+    fn f1_paths_are_compared_in_one_form() {
+        for (written, compared) in [
+            ("/a/b", "/a/b"),
+            ("/%24meta/x", "/$meta/x"),
+            ("/%40fs%3A/%7bx%7D", "/@fs:/{x}"),
+            ("/a%2Fb%3fc%23d%25e%20f%c3%a4", "/a%2Fb%3Fc%23d%25e%20f%C3%A4"),
+            ("/%2524", "/%2524"),
+            ("*", "*"),
+        ] {
+            let mut target = Target::new();
+            target.set_path(written.as_bytes()).unwrap();
+            assert_eq!(target.compared_path(), compared, "{written}");
+        }
     }
 
     #[test]

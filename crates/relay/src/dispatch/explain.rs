@@ -77,7 +77,8 @@ impl Table {
 
 /// Why a request does not fit, as half a sentence; `None` when it does.
 fn misfit(matcher: &Matcher, request: &Request, client_ip: IpAddr) -> Option<String> {
-    let path = request.target.path();
+    let path = request.target.compared_path();
+    let path = &*path;
     let unfit = match &matcher.path {
         PathMatch::Any => false,
         PathMatch::Exact(wanted) => normal_path(wanted).map_or(true, |wanted| wanted != path),

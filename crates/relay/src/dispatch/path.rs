@@ -43,7 +43,8 @@ impl PathTable {
 
     /// The route for this request.
     pub(super) fn find(&self, request: &Request, client_ip: IpAddr) -> Option<u32> {
-        self.tiers.iter().find_map(|(_, tier)| tier.find(request, client_ip))
+        let path = request.target.compared_path();
+        self.tiers.iter().find_map(|(_, tier)| tier.find(&path, request, client_ip))
     }
 }
 
@@ -70,8 +71,7 @@ impl Tier {
         Ok(())
     }
 
-    fn find(&self, request: &Request, client_ip: IpAddr) -> Option<u32> {
-        let path = request.target.path();
+    fn find(&self, path: &str, request: &Request, client_ip: IpAddr) -> Option<u32> {
         let first =
             |rules: &Vec<Rule>| rules.iter().find(|rule| rule.fits(request, client_ip)).map(Rule::route);
         if let Some(route) = self.exact.get(path).and_then(first) {
@@ -129,7 +129,7 @@ pub(super) fn normal_path(path: &str) -> Result<String, String> {
     let mut target = Target::new();
     match target.set_path(path.as_bytes()) {
         _ if path.contains('?') => Err(format!("the path `{path}` holds a `?`; use `query.NAME=`")),
-        Ok(()) => Ok(target.path().to_owned()),
+        Ok(()) => Ok(target.compared_path().into_owned()),
         Err(_) => Err(format!("`{path}` is not a path")),
     }
 }

@@ -229,7 +229,8 @@ fn linear(plan: &Plan, request: &Request, ip: IpAddr) -> Result<u32, Crime> {
         first += site.routes.len();
     }
     let (_, first, site) = sites.into_iter().max_by_key(|(close, ..)| *close).ok_or(Crime::NoSite)?;
-    let path = request.target.path();
+    let path = request.target.compared_path();
+    let path = &*path;
     let path_score = |wanted: &PathMatch| match wanted {
         PathMatch::Any => Some((0, 0)),
         PathMatch::Pattern(pattern) => regex::Regex::new(pattern).unwrap().is_match(path).then_some((1, 0)),

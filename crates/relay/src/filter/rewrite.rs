@@ -95,9 +95,9 @@ fn must_be_a_path(text: &str, at: usize, starts: &[&str]) -> Result<(), ArgMista
 
 fn read_prefix(prefix: &str) -> Result<Box<str>, ArgMistake> {
     let mut target = Target::new();
-    let normal = target.set_path(prefix.as_bytes()).map(|()| target.path().trim_end_matches('/'));
-    match normal {
-        Ok(path) if path.len() > 1 && !prefix.contains('?') => Ok(path.into()),
+    let is_path = target.set_path(prefix.as_bytes()).is_ok();
+    match target.compared_path().trim_end_matches('/') {
+        path if is_path && path.len() > 1 && !prefix.contains('?') => Ok(path.into()),
         _ => Err(ArgMistake::option("strip", "is not a path").hint("write it as `/prefix`")),
     }
 }
@@ -153,11 +153,15 @@ impl Rewrite {
                 }
             }
             Change::Strip(prefix) => {
-                let rest = path.strip_prefix(&**prefix)?;
+                let compared = request.target.compared_path();
+                let rest = compared.strip_prefix(&**prefix)?;
                 if !rest.is_empty() && !rest.starts_with('/') {
                     return None;
                 }
-                new.extend_from_slice(rest.as_bytes());
+                // The same segments, as they stand there.
+                let mut ends = path.match_indices('/').map(|(at, _)| at);
+                let at = ends.nth(prefix.matches('/').count()).unwrap_or(path.len());
+                new.extend_from_slice(path.get(at..).unwrap_or("").as_bytes());
             }
         }
         if new.first() != Some(&b'/') {
