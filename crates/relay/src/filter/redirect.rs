@@ -32,6 +32,10 @@ pub(super) const ENTRY: Entry<dyn Filter> = Entry {
             let mistake = ArgMistake::word(at, "does not show where it leads");
             return Err(mistake.hint("begin it with `/`, `https://`, `${scheme}://`, `${path}` or `${uri}`"));
         }
+        if let Some(variable) = chooses_the_host(text) {
+            let mistake = ArgMistake::word(at, format!("lets `${{{variable}}}` choose the host"));
+            return Err(mistake.hint("put a `/` before it"));
+        }
         Ok(Box::new(Redirect { status, target }))
     },
 };
@@ -48,10 +52,31 @@ const PARAMS: &[Param] = &[
 
 /// Whether a target begins so that no request can choose another site or scheme (attack F14).
 fn shows_where_it_leads(target: &str) -> bool {
-    let scheme = target.split_once(':').map_or("", |(scheme, _)| scheme);
+    let (scheme, rest) = target.split_once(':').unwrap_or_default();
+    if matches!(scheme, "http" | "https") && !rest.starts_with("//") {
+        return false;
+    }
+    // Two slashes would be made one: the host behind them would become a path.
+    if target.strip_prefix("//").is_some_and(|host| host.starts_with(|c: char| c.is_ascii_alphanumeric())) {
+        return false;
+    }
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
     is_scheme || ["/", "${scheme}:", "${path}", "${uri}"].iter().any(|start| target.starts_with(start))
+}
+
+/// The first variable in the host of a target that may be anything: `.evil.example` behind the name of a host makes another one (attack F14).
+fn chooses_the_host(target: &str) -> Option<&str> {
+    let mut rest = target.split_once("://")?.1;
+    while let Some(at) = rest.find(['/', '?', '#', '$']) {
+        let name = rest.get(at..)?.strip_prefix("${")?.split_once('}')?.0;
+        match name {
+            "host" | "server.port" | "tls.sni" => rest = rest.get(at + name.len() + 3..)?,
+            "path" | "uri" => return None, // they begin with a slash
+            _ => return Some(name),
+        }
+    }
+    None
 }
 
 struct Redirect {
@@ -67,9 +92,13 @@ impl Redirect {
         if location.first() == Some(&b'/') {
             let slashes = location.iter().take_while(|&&byte| byte == b'/').count();
             location.drain(..slashes - 1);
-        } else if location.first() == Some(&b'*') {
-            // The path of a server-wide OPTIONS is no place to go to.
-            location = b"/".to_vec();
+        }
+        // The path of a server-wide OPTIONS is no place to go to.
+        if request.target.path() == "*" && location.contains(&b'*') {
+            location.retain(|&byte| byte != b'*');
+            if !location.ends_with(b"/") {
+                location.push(b'/');
+            }
         }
         location
     }
@@ -125,10 +154,30 @@ mod tests {
             let (_, to) = location(&[target], &mut stage);
             assert!(to.starts_with('/') && !to.starts_with("//") && !to.contains('\\'), "{target}: {to}");
         }
-        for wrong in ["${query.to}", "${header.x-to}", "new", "${host}/x", "", "?x"] {
+        let glued =
+            ["https://a.test${query.to}", "https://a.test:${header.x}/", "${scheme}://${host}${query}"];
+        for wrong in
+            ["${query.to}", "${header.x-to}", "new", "${host}/x", "", "?x", "//a.test/x", "http:/a.test"]
+                .into_iter()
+                .chain(glued)
+        {
             assert!(build("redirect", &[wrong]).is_err(), "{wrong}");
         }
         assert!(build("redirect", &["304", "/x"]).is_err());
+    }
+
+    #[test]
+    fn a_server_wide_request_is_sent_to_the_root() {
+        let mut stage = Stage::get("/");
+        stage.request.target.set_path(b"*").unwrap();
+        for (target, to) in [
+            ("${uri}", "/"),
+            ("/x", "/x"),
+            ("https://a.test${uri}", "https://a.test/"),
+            ("https://a.test:8443${path}", "https://a.test:8443/"),
+        ] {
+            assert_eq!(location(&["308", target], &mut stage).1, to);
+        }
     }
 
     proptest! {

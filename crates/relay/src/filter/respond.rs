@@ -21,15 +21,18 @@ pub(super) const ENTRY: Entry<dyn Filter> = Entry {
         let status = text.parse().ok().and_then(Status::new).filter(|status| !status.is_informational());
         let status = status.ok_or_else(|| ArgMistake::word(at, "is not a status from 200 to 599"))?;
         let body = match reader.word("body") {
-            Some((at, text)) if status.is_bodiless() && !text.is_empty() => {
+            // 205 could have frames for one, but must not have one (RFC 9110 §15.3.6).
+            Some((at, text)) if (status.is_bodiless() || status.code() == 205) && !text.is_empty() => {
                 Err(ArgMistake::word(at, format!("cannot be: an answer with status {status} has no body")))?
             }
             Some((at, text)) => request_template(text, At::Word(at))?,
             None => Template::default(),
         };
         let media = reader.option("type").unwrap_or("text/plain; charset=utf-8");
-        if media.is_empty() || !media.bytes().all(is_value_byte) {
-            return Err(ArgMistake::option("type", "is not a media type"));
+        // What is escaped hangs on it.
+        if !media.contains('/') || !media.bytes().all(is_value_byte) {
+            let mistake = ArgMistake::option("type", "is not a media type");
+            return Err(mistake.hint("one is written as `text/html` or `application/json`"));
         }
         let escape = escape_for(media);
         Ok(Box::new(Respond { status, body, media: media.into(), escape }))
@@ -134,6 +137,9 @@ mod tests {
         {
             assert!(build("respond", wrong).is_err(), "{wrong:?}");
         }
-        assert!(build("respond", &["200", "x", "type=a\nb"]).is_err());
+        for wrong in [&["200", "x", "type=a/\nb"][..], &["200", "x", "type=html"], &["205", "x"]] {
+            assert!(build("respond", wrong).is_err(), "{wrong:?}");
+        }
+        assert!(build("respond", &["205"]).is_ok());
     }
 }
