@@ -126,6 +126,15 @@ impl Tls {
         if !good {
             return Some(SiteTls { listen, ..self.plan });
         }
+        if let Some(first) = listen.first()
+            && !automatic
+            && self.plan.certificates.is_empty()
+            && !scene.findings.any_error()
+        {
+            let reason =
+                format!("there is no certificate for {first}: the names of this site begin with `http://`");
+            scene.findings.error(span, reason).hint("leave `http://` out, or write `tls CERTIFICATE KEY`");
+        }
         let proved = |name: &str| self.certificates.iter().any(|certificate| certificate.proves(name));
         for name in names {
             let named = match name {
