@@ -32,6 +32,7 @@ mod shadow;
 mod site;
 mod text;
 mod tls;
+mod vain;
 mod values;
 
 pub use args::Registry;

@@ -12,6 +12,7 @@ use crate::outside::Wrong;
 use crate::place::{Found, Seen};
 use crate::pool::{self, Pools};
 use crate::shadow;
+use crate::vain::{self, Allowing};
 use crate::values;
 use portunus_message::target::TargetError;
 use portunus_message::{Limits, Method, Target};
@@ -53,6 +54,7 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
     let before = scene.findings.errors();
     let (matcher, priority) = matcher(draft, scene);
     let mut filters = outer.filters.to_vec();
+    let mut allowing = Allowing::default();
     let mut limits = Arc::clone(outer.limits);
     let mut again = outer.again.for_route();
     let mut forwards = Forwards::default();
@@ -64,7 +66,11 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
                 if !answer.is_met_by(entry, draft, scene) && answer.there_is() {
                     answer.is_before(draft.span, scene);
                 }
-                filters.extend(scene.build(entry, draft));
+                if let Some(filter) = scene.build(entry, draft) {
+                    vain::look(&filters, outer.filters.len(), &filter, draft.span, scene.findings);
+                    allowing.next(&filters, &filter, draft.span);
+                    filters.push(filter);
+                }
             }
             Found::Form(form) if form.name == "proxy" => forwards.read(draft, pools, scene),
             Found::Form(form) if canary::is_beside(form.name) => {
@@ -75,6 +81,7 @@ pub fn read(draft: &Draft, outer: &Outer<'_>, pools: &mut Pools, scene: &mut Sce
             Found::Nothing => {}
         }
     }
+    allowing.end(scene.findings);
     // Where something in it was wrong already, nothing is known about what it does.
     answer.is_beside(&forwards, scene);
     if !answer.there_is() && !forwards.any && draft.block.is_some() && scene.findings.errors() == before {

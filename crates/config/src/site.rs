@@ -6,13 +6,14 @@ use crate::bounds;
 use crate::canary;
 use crate::directives::{self, Scope};
 use crate::draft::{Draft, Value};
-use crate::findings::Span;
+use crate::findings::{Findings, Span};
 use crate::outside::Wrong;
 use crate::place::{Found, Seen};
 use crate::pool::Pools;
 use crate::route::{self, Answer, Forwards, Routes};
 use crate::settings;
 use crate::tls::Tls;
+use crate::vain::{self, Allowing};
 use crate::values;
 use ipnet::IpNet;
 use portunus_message::Limits;
@@ -57,7 +58,10 @@ impl SiteDefaults {
                     let reason = format!("`{}` cannot stand here: every site would answer alike", entry.name);
                     scene.findings.error(draft.span, reason);
                 }
-                Found::Filter(entry) => self.filters.add(scene.build(entry, draft), false),
+                Found::Filter(entry) => {
+                    let filter = scene.build(entry, draft);
+                    self.filters.add(filter, false, 0, draft.span, scene.findings);
+                }
                 Found::Form(_) => {
                     bounds::read(draft, Scope::DefaultSite, Arc::make_mut(&mut self.limits), scene)
                 }
@@ -68,8 +72,17 @@ impl SiteDefaults {
 }
 
 impl Filters {
-    fn add(&mut self, directive: Option<Directive>, answers: bool) {
+    /// Adds one, which was written at `span`; those before the first `outer` come from the defaults.
+    fn add(
+        &mut self,
+        directive: Option<Directive>,
+        answers: bool,
+        outer: usize,
+        span: Span,
+        findings: &mut Findings,
+    ) {
         let Some(directive) = directive else { return };
+        vain::look(&self.all, outer, &directive, span, findings);
         if answers {
             self.answers = true;
         } else {
@@ -88,6 +101,7 @@ pub fn read(
     scene: &mut Scene<'_, '_>,
 ) -> Read {
     let SiteDefaults { mut filters, mut limits, acme } = defaults.clone();
+    let (outer, mut allowing) = (filters.all.len(), Allowing::default());
     let block = draft.block.as_deref().unwrap_or(&[]);
     let mut seen = Seen::default();
     let mut listen = Listens::default();
@@ -100,7 +114,9 @@ pub fn read(
         match scene.find(draft, Scope::Site, &mut seen) {
             Found::Filter(entry) => {
                 answer.is_met_by(entry, draft, scene);
-                filters.add(scene.build(entry, draft), entry.answers);
+                let filter = scene.build(entry, draft);
+                filter.iter().for_each(|filter| allowing.next(&filters.all, filter, draft.span));
+                filters.add(filter, entry.answers, outer, draft.span, scene.findings);
             }
             Found::Form(form) => match form.name {
                 "listen" => listen.read(draft, scene),
@@ -114,6 +130,10 @@ pub fn read(
             },
             Found::Nothing => listen.tried |= &*draft.name == "listen",
         }
+    }
+    // Routes may keep out whom the site does not.
+    if routes.is_empty() {
+        allowing.end(scene.findings);
     }
     let Names { all: names, secure: wanting } = names(draft, &mut listen, &mut tls, scene);
     let secure = listen.secure(&tls, scene);
