@@ -3,10 +3,9 @@
 use crate::mistake::did_you_mean;
 use crate::outside::Wrong;
 use ipnet::IpNet;
-use portunus_message::{FieldName, Known, Target};
+use portunus_message::{FieldName, Known, Request, Target};
 use portunus_relay::entry::{ArgMistake, At};
 use portunus_relay::plan::{Address, Listen};
-use portunus_relay::template::is_kept;
 use portunus_relay::values::{ValueMistake, parse_duration, parse_network, parse_number, parse_size};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -81,7 +80,7 @@ pub fn asked_field(text: &str) -> Result<FieldName, Wrong> {
             Err(Wrong::new("cannot be asked for by a route: the host is chosen by the name of the site")
                 .hint("write a `site` with that name"))
         }
-        name if !is_kept(name.known()) => Err(Wrong::new(
+        name if !Request::keeps(name.known()) => Err(Wrong::new(
             "cannot be asked for by a route: it concerns one connection, and nothing is kept of it",
         )),
         name => Ok(name),

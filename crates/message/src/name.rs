@@ -271,6 +271,26 @@ const fn fill(seed: u64) -> Option<[u8; 1 << SLOT_BITS]> {
     Some(slots)
 }
 
+/// Fields that mean something between two neighbours only, and the fields of framing: they never cross, in either
+/// direction. `Host` and `Expect` are carried as parts of the request instead. `Proxy` is never a field of HTTP but
+/// becomes `HTTP_PROXY` in a CGI program (attack A46).
+pub const OF_ONE_HOP: KnownSet = KnownSet::of(&[
+    Known::CONNECTION,
+    Known::CONTENT_LENGTH,
+    Known::EXPECT,
+    Known::HOST,
+    Known::HTTP2_SETTINGS,
+    Known::KEEP_ALIVE,
+    Known::PROXY,
+    Known::PROXY_AUTHENTICATE,
+    Known::PROXY_AUTHORIZATION,
+    Known::PROXY_CONNECTION,
+    Known::TE,
+    Known::TRAILER,
+    Known::TRANSFER_ENCODING,
+    Known::UPGRADE,
+]);
+
 /// What a client may not say of itself (attack F8). `Proxy` is taken from everybody (httpoxy, attack A46).
 const CLAIMS: KnownSet = KnownSet::of(&[
     Known::FORWARDED,

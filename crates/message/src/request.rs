@@ -1,5 +1,6 @@
 //! Request: method, target, fields, body; no version, no framing.
 
+use crate::name::OF_ONE_HOP;
 use crate::{Body, FieldName, Fields, Known, Method, Target};
 
 /// A request in HTTP's own terms. Hop-by-hop and framing fields are not in `fields`.
@@ -41,6 +42,12 @@ impl Request {
         self.body.clear();
         self.websocket = false;
         self.trailers = false;
+    }
+
+    /// Whether anything is kept of a field of this name: not where it concerns one hop only, but for `Host` and `Upgrade`, which are
+    /// parts of the request.
+    pub fn keeps(name: Known) -> bool {
+        !OF_ONE_HOP.has(name) || matches!(name, Known::HOST | Known::UPGRADE)
     }
 
     /// The values of field `name` as the client gave them, also of those that are kept as parts of the request: `Host`, and `Upgrade`.

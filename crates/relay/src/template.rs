@@ -3,8 +3,7 @@
 use crate::context::Scope;
 use crate::values::nearest;
 use escape::{Origin, escape_from};
-use portunus_message::{FieldName, Known};
-use portunus_wire::hop::crosses_up;
+use portunus_message::{FieldName, Request};
 use std::io::Write;
 
 mod escape;
@@ -104,11 +103,6 @@ enum Variable {
     UpstreamAddress,
     ResponseStatus,
     ResponseHeader(FieldName),
-}
-
-/// Whether anything is kept of a request's field of this name; of `Host` and `Upgrade` it is a part of the request.
-pub fn is_kept(name: Known) -> bool {
-    crosses_up(name) || matches!(name, Known::HOST | Known::UPGRADE)
 }
 
 impl Template {
@@ -255,7 +249,7 @@ impl Variable {
         }
         match name.split_once('.') {
             Some(("header", header)) => match field(header)? {
-                name if is_kept(name.known()) => Ok(Variable::Header(name)),
+                name if Request::keeps(name.known()) => Ok(Variable::Header(name)),
                 _ => Err(TemplateMistake {
                     reason: format!(
                         "`${{{name}}}` is always empty: that field concerns one connection, and is not kept"

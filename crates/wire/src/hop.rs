@@ -2,28 +2,8 @@
 
 use memchr::memchr;
 use portunus_message::fields::tokens;
-use portunus_message::name::{KnownSet, is_claim, is_token_byte};
+use portunus_message::name::{KnownSet, OF_ONE_HOP, is_claim, is_token_byte};
 use portunus_message::{Crime, Known};
-
-/// Fields that mean something between two neighbours only, and the fields of framing: they never cross, in either
-/// direction. `Host` and `Expect` are carried as parts of the request instead. `Proxy` is never a field of HTTP but
-/// becomes `HTTP_PROXY` in a CGI program (attack A46).
-const NEVER: KnownSet = KnownSet::of(&[
-    Known::CONNECTION,
-    Known::CONTENT_LENGTH,
-    Known::EXPECT,
-    Known::HOST,
-    Known::HTTP2_SETTINGS,
-    Known::KEEP_ALIVE,
-    Known::PROXY,
-    Known::PROXY_AUTHENTICATE,
-    Known::PROXY_AUTHORIZATION,
-    Known::PROXY_CONNECTION,
-    Known::TE,
-    Known::TRAILER,
-    Known::TRANSFER_ENCODING,
-    Known::UPGRADE,
-]);
 
 /// Fields that are about a connection (RFC 9113 §8.2.2); with another value than `trailers`, `TE` is one of them.
 pub const OF_CONNECTIONS: KnownSet = KnownSet::of(&[
@@ -145,13 +125,13 @@ const NO_TRAILER: KnownSet = KnownSet::of(&[
 /// Whether a request's field may go to an upstream.
 #[inline]
 pub fn crosses_up(known: Known) -> bool {
-    !NEVER.has(known)
+    !OF_ONE_HOP.has(known)
 }
 
 /// Whether an answer's field may go to a client.
 #[inline]
 pub fn crosses_down(known: Known, name: &[u8]) -> bool {
-    const STAY: KnownSet = NEVER.and(ORDERS);
+    const STAY: KnownSet = OF_ONE_HOP.and(ORDERS);
     !STAY.has(known) && (known != Known::OTHER || !has_prefix(name, b"X-Accel-"))
 }
 
@@ -167,7 +147,7 @@ pub fn is_single(known: Known) -> bool {
 
 /// Whether a request's trailer may have this name.
 pub fn may_trail(known: Known, name: &[u8]) -> bool {
-    !NEVER.has(known) && !NO_TRAILER.has(known) && !is_claim(known, name)
+    !OF_ONE_HOP.has(known) && !NO_TRAILER.has(known) && !is_claim(known, name)
 }
 
 /// Whether a name is one that many programs behind us take for another one: `X_Auth_User` is `X-Auth-User` to them.
@@ -256,7 +236,7 @@ impl<'a> Options<'a> {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
-            } else if !NEVER.has(Known::find(option)) {
+            } else if !OF_ONE_HOP.has(Known::find(option)) {
                 self.named += 1;
             }
         }

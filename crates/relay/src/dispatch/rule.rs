@@ -2,7 +2,6 @@
 
 use crate::args::REGEX_BYTES_MAX;
 use crate::plan::{Matcher, ValueMatch, ValueTest};
-use crate::template::is_kept;
 use ipnet::IpNet;
 use portunus_message::fields::trim;
 use portunus_message::{FieldName, Known, Method, Request};
@@ -50,7 +49,7 @@ impl Rule {
             Some(name) if name.known() == Known::HOST => {
                 Err("the host is chosen by the name of the site, not by a header".to_owned())
             }
-            Some(name) if !is_kept(name.known()) => {
+            Some(name) if !Request::keeps(name.known()) => {
                 Err(format!("nothing is kept of `{}`, which concerns one connection", wanted.name))
             }
             Some(name) => Ok((name, Test::compile(&wanted.value)?)),
