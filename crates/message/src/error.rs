@@ -142,6 +142,10 @@ crimes! {
     NoHost "no-host" 503,
     /// The upstream refused the connection, or it could not be made.
     ConnectFailed "connect-failed" 502,
+    /// The process has no descriptor left for a connection to the upstream (attack H7).
+    NoDescriptor "no-descriptor" 503,
+    /// No port of ours is left for a connection to the upstream (attack H8).
+    NoPort "no-port" 503,
     /// The upstream's certificate is not good.
     UpstreamCertificate "upstream-certificate" 502,
     /// Hands could not be shaken with the upstream.

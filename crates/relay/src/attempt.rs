@@ -3,6 +3,7 @@
 use crate::call::Call;
 use crate::client::{Client, Scratch};
 use crate::context::Bounds;
+use crate::deadlines::SWEEP_EVERY;
 use crate::hosts::HostId;
 use crate::mirror::{self, Mirror};
 use crate::plan::Hedge;
@@ -39,6 +40,9 @@ use wait::Sending;
 const DROPPED_MAX: usize = 64 << 10;
 /// The longest that a host is left alone because it asked for that (`Retry-After`).
 const REST_MAX: Duration = Duration::from_secs(60);
+
+/// How often a connection is tried to be made when there is no descriptor for it.
+const WANTS_MAX: usize = 3;
 
 /// How long a server may take to reset a connection because of a request that it has not read: the way there and back.
 const RACE_MAX: Duration = Duration::from_secs(1);
@@ -95,6 +99,8 @@ pub struct Ask<'a> {
     framing: Framing,
     /// The request's body.
     up: Transfer,
+    /// Whether it was sent on a kept connection that was at its end.
+    met_stale: bool,
     /// Whether the host that has the request has been found to answer nobody any more.
     forsaken: bool,
     /// How many hosts nobody was met at: there was no connection, or whoever took the request was found to answer nobody.
@@ -145,6 +151,7 @@ impl<'a> Ask<'a> {
             place,
             framing,
             up,
+            met_stale: false,
             forsaken: false,
             unmet: 0,
             beside: 0,
@@ -325,9 +332,16 @@ impl<'a> Ask<'a> {
     /// Asks one host: over an idle connection first, and when that turns out to be dead, over a new one, which is not
     /// counted as another try.
     async fn one_host(&mut self, host: &Rc<HostPool>) -> Asked {
-        let careful = !self.x.request.method.is_idempotent();
+        let is_idempotent = self.x.request.method.is_idempotent();
+        // What cannot be sent a second time is sent by a connection that had better be alive.
+        let careful = !is_idempotent || self.may_outgrow_what_is_kept();
         let began = self.worker.clock.now();
-        if let Some(mut lease) = host.take_idle(began, careful, self.x.request.websocket) {
+        // Whoever has met an end on a kept connection is not sent to another one.
+        let idle = match self.met_stale {
+            false => host.take_idle(began, careful, self.x.request.websocket),
+            true => None,
+        };
+        if let Some(mut lease) = idle {
             match self.over(&mut lease, host).await {
                 Ok(heard) => return Ok(heard.by(lease)),
                 // Of a connection at work nobody could expect that it would end: that is a failure of the host like others.
@@ -335,9 +349,10 @@ impl<'a> Ask<'a> {
                     if error.crime == Crime::UpstreamClosed
                         && (lease.was_idle || error.retry == Retry::Untouched) =>
                 {
+                    self.met_stale = true;
                     host.was_stale(self.worker.clock.now());
                     let unread = error.retry == Retry::Untouched
-                        || (!careful
+                        || (is_idempotent
                             && !self.x.request.websocket
                             && is_race(&error, &mut lease, began, self.worker));
                     if !(unread || self.may_repeat(&error)) || !self.up.rewind() {
@@ -353,15 +368,23 @@ impl<'a> Ask<'a> {
         Ok(heard.by(lease))
     }
 
+    /// Whether there may be more of a body than is kept to be sent again.
+    fn may_outgrow_what_is_kept(&self) -> bool {
+        let body = &self.x.request.body;
+        let bound = u64::try_from(self.route.limits.replay_bytes).unwrap_or(u64::MAX);
+        !body.is_empty() && body.final_length().is_none_or(|length| length > bound)
+    }
+
     /// Whether what was read of a connection that has ended then is written to a new one to the same host: a further attempt, if no other host is
     /// there for it.
     fn may_repeat(&mut self, error: &Error) -> bool {
         let now = self.worker.clock.now();
-        let may = self.rule.follows(error, &self.x.request)
+        let wants = self.rule.follows(error, &self.x.request)
             && self.has_tries()
             && self.up.can_rewind()
-            && !self.may_be_answered_elsewhere(now)
-            && self.mine.may_try_again(self.pool, self.rule.budget_percent, now);
+            && !self.may_be_answered_elsewhere(now);
+        let may = wants && self.mine.may_try_again(self.pool, self.rule.budget_percent, now);
+        self.x.refused_by_budget |= wants && !may;
         if may {
             self.x.tries += 1;
             self.mine.cells.retries.add(1);
@@ -371,7 +394,18 @@ impl<'a> Ask<'a> {
 
     /// Connects to `host`, or to another one.
     async fn connect(&mut self, host: &Rc<HostPool>) -> Result<Lease, Error> {
-        connect::connect(self, host).await.map_err(|error| match error.crime {
+        let mut connected = connect::connect(self, host).await;
+        for _ in 0..WANTS_MAX {
+            if !matches!(&connected, Err(error) if error.crime == Crime::NoDescriptor) {
+                break;
+            }
+            // What other workers keep for later is given up when they look.
+            if !self.worker.give_up_idle() {
+                rest(self.client, SWEEP_EVERY * 3 / 2, self.worker).await?;
+            }
+            connected = connect::connect(self, host).await;
+        }
+        connected.map_err(|error| match error.crime {
             Crime::Deadline if self.worker.clock.now() < self.request_deadline() => {
                 let late = Error::upstream(Phase::Connect, Crime::ConnectTimeout, Retry::Untouched);
                 Error { side: error.side, ..late }

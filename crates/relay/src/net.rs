@@ -341,9 +341,40 @@ fn begin_connect(socket: &Socket, to: &SockAddr) -> io::Result<bool> {
     }
 }
 
-/// Connects to a unix socket.
+/// Connects to a unix socket. Where as many wait there as may, the kernel does not wait as it does with TCP, so we do.
 pub async fn connect_unix(path: &Path) -> io::Result<Stream> {
-    Ok(Stream::Unix(UnixStream::connect(path).await?))
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(FULL_PAUSE).await,
+            connected => return connected.map(Stream::Unix),
+        }
+    }
+}
+
+/// How long until a full unix socket is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// What the system has too little of. Whatever fails for want of it says nothing about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Descriptors, of the process or the system.
+    Descriptors,
+    /// Ports for a connection to one address.
+    Ports,
+    /// Memory.
+    Memory,
+}
+
+impl Want {
+    /// What `error` was for want of.
+    pub fn of(error: &io::Error) -> Option<Want> {
+        match Errno::from_io_error(error)? {
+            Errno::MFILE | Errno::NFILE => Some(Want::Descriptors),
+            Errno::ADDRINUSE | Errno::ADDRNOTAVAIL | Errno::AGAIN => Some(Want::Ports),
+            Errno::NOBUFS | Errno::NOMEM => Some(Want::Memory),
+            _ => None,
+        }
+    }
 }
 
 /// What a connection that lasts needs: to hear of it when the peer is gone. One that stays within the machine has no congestion to

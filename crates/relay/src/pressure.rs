@@ -1,6 +1,6 @@
-//! Pressure: how short memory is; one word that control writes and every worker reads.
+//! Pressure: how short memory and descriptors are; words that every worker reads.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// How short memory is, and what is done about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,15 +32,27 @@ impl Level {
     }
 }
 
-/// What control tells the workers of memory.
+/// What control tells the workers of memory, and they each other of descriptors.
 #[derive(Debug, Default)]
 pub struct Pressure {
     level: AtomicU8,
     /// Connections that the memory there is in all is enough for; 0 when nobody has said.
     connections: AtomicUsize,
+    /// How often somebody wanted a descriptor and there was none.
+    wants: AtomicU32,
 }
 
 impl Pressure {
+    /// Says that there is no descriptor left: every worker gives up what is only kept for later.
+    pub fn want_descriptors(&self) {
+        self.wants.fetch_add(1, Relaxed);
+    }
+
+    /// How often that was said.
+    pub fn wants(&self) -> u32 {
+        self.wants.load(Relaxed)
+    }
+
     /// How short memory is.
     pub fn level(&self) -> Level {
         Level::ALL.get(usize::from(self.level.load(Relaxed))).copied().unwrap_or_default()

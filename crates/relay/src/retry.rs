@@ -88,7 +88,9 @@ impl Rule {
                 self.timeout && self.is_repeatable(request)
             }
             (Retry::Never, _) => false,
-            (Retry::Untouched, Crime::ConnectFailed | Crime::ConnectTimeout) => self.connect,
+            (Retry::Untouched, Crime::ConnectFailed | Crime::ConnectTimeout | Crime::NoPort) => self.connect,
+            // Another host would need one, too.
+            (Retry::Untouched, Crime::NoDescriptor | Crime::LowMemory) => false,
             (Retry::Untouched, _) => self.reset,
             (Retry::IfIdempotent, _) => self.reset && self.is_repeatable(request),
         }

@@ -8,11 +8,11 @@ use crate::client::Active;
 use crate::clock::Clock;
 use crate::crowd::{Aside, Wait};
 use crate::deadlines::Deadlines;
-use crate::net::{self, Detached, Sockets, Stream};
+use crate::net::{Detached, Sockets, Stream};
 use crate::plan::Listen;
 use crate::pressure::Level;
 use crate::run::{Counters, Run};
-use crate::seats::{NoSeat, Place, Seats};
+use crate::seats::{self, NoSeat, Place, Seats};
 use crate::snapshot::Snapshot;
 use crate::stats::{Recorder, Stats};
 use crate::stock::Stock;
@@ -84,6 +84,7 @@ pub struct Worker {
     has_successor: Cell<bool>,
     last_calls: Cell<usize>,
     level_seen: Cell<Level>,
+    wants_seen: Cell<u32>,
     census_at: Cell<Tick>,
     /// What was in force before and still has exchanges, the oldest first.
     past: RefCell<Vec<Weak<Run>>>,
@@ -176,6 +177,7 @@ impl Worker {
             has_successor: Cell::new(false),
             last_calls: Cell::new(0),
             level_seen: Cell::default(),
+            wants_seen: Cell::default(),
             census_at: Cell::default(),
             past: RefCell::default(),
             shared,
@@ -236,18 +238,34 @@ impl Worker {
             self.deadlines.wake_all(); // quiet connections have less time now
         }
         self.take_census(level);
-        if level < Level::Tight && self.shared.seats.taken() <= self.shared.seats.max() / 2 {
-            return;
-        }
-        let run = self.run();
-        let pools = || run.pools.iter().flat_map(|pool| &pool.hosts);
         if level >= Level::Tight {
             self.empty();
         }
-        let idle: usize = pools().map(|host| host.idle_count()).sum();
-        if level >= Level::Tight || idle > self.idle_max() {
-            pools().for_each(|host| host.close_idle());
+        let wants = self.shared.seats.pressure.wants();
+        let are_wanted = self.wants_seen.replace(wants) != wants;
+        if level >= Level::Tight || are_wanted || self.idle() > self.idle_max() {
+            self.close_idle();
         }
+    }
+
+    /// Closes what is only kept for later, here and soon on every other worker, because there is no descriptor left. Says whether there was
+    /// anything to close here.
+    pub fn give_up_idle(&self) -> bool {
+        self.shared.seats.pressure.want_descriptors();
+        let any = self.idle() > 0;
+        self.close_idle();
+        any
+    }
+
+    /// How many idle connections to upstreams there are.
+    fn idle(&self) -> usize {
+        let run = self.run.borrow();
+        run.pools.iter().flat_map(|pool| &pool.hosts).map(|host| host.idle_count()).sum()
+    }
+
+    fn close_idle(&self) {
+        let run = self.run();
+        run.pools.iter().flat_map(|pool| &pool.hosts).for_each(|host| host.close_idle());
     }
 
     /// While memory is nearly gone those who hold the most have to go, few at a time: it may be enough.
@@ -266,10 +284,10 @@ impl Worker {
         }
     }
 
-    /// How many idle upstream connections this worker may have: what the descriptors leave when each client needs two.
+    /// How many idle upstream connections this worker may have: what the descriptors leave when each client needs two, and some are
+    /// kept back as they are from clients.
     fn idle_max(&self) -> usize {
-        let descriptors = net::descriptors_max();
-        let left = descriptors.saturating_sub(2 * self.shared.seats.taken() + descriptors / 20);
+        let left = seats::descriptors_allow().saturating_sub(2 * self.shared.seats.taken());
         left / self.count().max(1)
     }
 

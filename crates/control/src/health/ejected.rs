@@ -1,5 +1,6 @@
 //! ejected: follows every host that is ejected until it is back, and finds out in the background when that may be.
 
+use super::tcp::Miss;
 use super::{http, tcp};
 use crate::boards::Name;
 use crate::observe::log;
@@ -126,18 +127,15 @@ impl Probing {
         let result = match self.reason {
             Reason::Refused => in_time(async { tcp::connect(host).await.map(drop) }).await,
             // Where there are checks that would, they find out.
-            Reason::Timeouts if !checked => {
-                let ask = async { http::is_anybody_there(tcp::connect(host).await?.0, &host.name).await };
-                in_time(ask).await
-            }
+            Reason::Timeouts if !checked => in_time(http::is_anybody_there(host)).await,
             _ => return,
         };
         self.due = tokio::time::Instant::now() + self.pause;
         let now = clock::read();
         match result {
             Ok(()) if self.seen_dead => eject::try_now(host, now),
-            Ok(()) => {}
-            Err(_) => {
+            Ok(()) | Err(Miss::NoLook) => {}
+            Err(Miss::Bad(_)) => {
                 self.seen_dead = true;
                 if self.reason == Reason::Refused {
                     host.live.standing.refused(now);
@@ -149,8 +147,8 @@ impl Probing {
 }
 
 /// A probe takes no longer than this.
-pub async fn in_time(probe: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    tokio::time::timeout(PROBE_TIME, probe).await.unwrap_or_else(|_| Err("no answer".into()))
+pub async fn in_time(probe: impl Future<Output = Result<(), Miss>>) -> Result<(), Miss> {
+    tokio::time::timeout(PROBE_TIME, probe).await.unwrap_or_else(|_| Err(Miss::Bad("no answer".into())))
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -1,12 +1,13 @@
 //! http: whether a host gives the answer that it should.
 
-use super::tcp::Stream;
+use super::tcp::{self, Miss, Stream};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use portunus_relay::hosts::Host;
 use portunus_relay::plan::HttpCheck;
 use std::convert::Infallible;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,12 +49,17 @@ pub async fn ask(stream: (Box<dyn Stream>, bool), host: &str, check: &HttpCheck)
 
 /// Whether anybody is there: whoever answers, or hangs up on us, is awake; whoever is frozen does neither. `OPTIONS *` asks for
 /// nothing of the host's own (RFC 9110 §9.3.7), but not everybody has heard of it.
-pub async fn is_anybody_there(mut stream: Box<dyn Stream>, host: &str) -> Result<(), String> {
+pub async fn is_anybody_there(host: &Host) -> Result<(), Miss> {
+    let (stream, _) = tcp::connect(host).await?;
+    says_anything(stream, &host.name).await
+}
+
+async fn says_anything(mut stream: Box<dyn Stream>, host: &str) -> Result<(), Miss> {
     let host = if host.starts_with("unix:") { "localhost" } else { host };
     let request =
         format!("OPTIONS * HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
-    stream.read(&mut [0; 64]).await.map(drop).map_err(|error| error.to_string())
+    stream.write_all(request.as_bytes()).await?;
+    Ok(stream.read(&mut [0; 64]).await.map(drop)?)
 }
 
 fn request(method: Method, target: &str, host: &str) -> Result<Request<Empty<Bytes>>, String> {
@@ -187,11 +193,11 @@ mod tests {
                 theirs.write_all(answer.as_bytes()).await.unwrap();
                 asked
             });
-            assert_eq!(is_anybody_there(Box::new(ours), "10.0.0.1:80").await, Ok(()), "{answer:?}");
+            assert_eq!(says_anything(Box::new(ours), "10.0.0.1:80").await, Ok(()), "{answer:?}");
             assert!(host.await.unwrap().starts_with(b"OPTIONS * HTTP/1.1\r\nHost: 10.0.0.1:80\r\n"));
         }
         let (ours, _silent) = tokio::io::duplex(1 << 10);
-        let asking = is_anybody_there(Box::new(ours), "10.0.0.1:80");
+        let asking = says_anything(Box::new(ours), "10.0.0.1:80");
         assert!(tokio::time::timeout(std::time::Duration::from_millis(10), asking).await.is_err());
     }
 

@@ -23,6 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
+use tcp::Miss;
 use tokio::task::JoinHandle;
 
 /// Keeps one task for every host that is to be checked, and one for every host that is ejected, as the configuration in force
@@ -120,7 +121,14 @@ impl Asker {
         // Spread, so that a start is no burst.
         tokio::time::sleep(part(self.plan.every.min(Duration::from_secs(1)))).await;
         loop {
-            let result = ask(&self.host, &self.plan).await;
+            let result = match ask(&self.host, &self.plan).await {
+                Ok(()) => Ok(()),
+                Err(Miss::Bad(reason)) => Err(reason),
+                Err(Miss::NoLook) => {
+                    self.pause(&count).await;
+                    continue;
+                }
+            };
             self.board.note(&self.name, &result);
             let is_out = self.host.live.standing.is_ejected(clock::read());
             if is_out && !was_out {
@@ -187,16 +195,17 @@ impl Asker {
 }
 
 /// One check.
-async fn ask(host: &Host, plan: &Health) -> Result<(), String> {
+async fn ask(host: &Host, plan: &Health) -> Result<(), Miss> {
     let check = async {
         let stream = tcp::connect(host).await?;
         match &plan.check {
-            Check::Tcp => Ok(()),
-            Check::Http(check) => http::ask(stream, &host.name, check).await,
-            Check::Grpc(check) => grpc::ask(stream.0, &host.name, check).await,
+            Check::Tcp => {}
+            Check::Http(check) => http::ask(stream, &host.name, check).await?,
+            Check::Grpc(check) => grpc::ask(stream.0, &host.name, check).await?,
         }
+        Ok(())
     };
-    let late = || format!("no answer within {} ms", plan.timeout.as_millis());
+    let late = || Miss::Bad(format!("no answer within {} ms", plan.timeout.as_millis()));
     tokio::time::timeout(plan.timeout, check).await.unwrap_or_else(|_| Err(late()))
 }
 

@@ -1,7 +1,8 @@
 //! silent: asks hosts that have requests and give no answers whether anybody is there; one where nobody is, is ejected, and asked until somebody is.
 
 use super::ejected::in_time;
-use super::{http, tcp};
+use super::http;
+use super::tcp::Miss;
 use crate::apply::Supervisor;
 use crate::observe::log;
 use portunus_message::Tick;
@@ -33,8 +34,10 @@ pub fn look(supervisor: &Arc<Supervisor>) {
 /// to do with it.
 async fn follow(host: &Arc<Host>, pool: &str, judge: &Judge, supervisor: Weak<Supervisor>) {
     let silence = &host.live.silence;
-    if is_there(host).await {
-        return silence.looked(true, clock::read());
+    match in_time(http::is_anybody_there(host)).await {
+        Ok(()) => return silence.looked(true, clock::read()),
+        Err(Miss::NoLook) => return,
+        Err(Miss::Bad(_)) => {}
     }
     let begun = clock::read();
     judge.is_silent(host, begun);
@@ -54,7 +57,7 @@ async fn follow(host: &Arc<Host>, pool: &str, judge: &Judge, supervisor: Weak<Su
         if now < due || !silence.is_mute() {
             continue;
         }
-        if is_there(host).await {
+        if in_time(http::is_anybody_there(host)).await.is_ok() {
             silence.looked(true, clock::read());
         } else if now.since(begun) >= DOUBTED {
             return silence.speaks();
@@ -65,11 +68,6 @@ async fn follow(host: &Arc<Host>, pool: &str, judge: &Judge, supervisor: Weak<Su
     if is_kept && !silence.is_mute() {
         log::info(format_args!("pool {pool}: {} answers again", host.name));
     }
-}
-
-async fn is_there(host: &Host) -> bool {
-    let ask = async { http::is_anybody_there(tcp::connect(host).await?.0, &host.name).await };
-    in_time(ask).await.is_ok()
 }
 
 /// Whether requests are on it, or may come to it.

@@ -2,7 +2,7 @@
 
 use crate::client::Quiet;
 use crate::decode;
-use crate::net::{Listener, Stream};
+use crate::net::{Listener, Stream, Want};
 use crate::plan::Listen;
 use crate::worker::{Seat, Worker};
 use gate::Gate;
@@ -59,6 +59,7 @@ pub async fn listen(listener: Rc<Listener>, listen: Rc<Listen>, ours: SocketAddr
             }
             Err(error) if is_out_of_descriptors(&error) => {
                 worker.cells.accept_failures.add(1);
+                worker.give_up_idle();
                 tokio::time::sleep(BREATH).await;
             }
             Err(_) => {} // the client has gone before it was accepted
@@ -140,6 +141,5 @@ fn go_on(quiet: Quiet, worker: Rc<Worker>, seat: Seat) {
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {
-    // EMFILE and ENFILE have no kind of their own; ENOBUFS and ENOMEM mean the same to us.
-    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+    matches!(Want::of(error), Some(Want::Descriptors | Want::Memory))
 }

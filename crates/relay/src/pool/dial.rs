@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::deadlines::Deadline;
 use crate::hosts::Host;
-use crate::net::{self, Stream};
+use crate::net::{self, Stream, Want};
 use crate::plan::{Address, PrefaceVersion, Protocol};
 use crate::pool::tls::{self, NoHandshake};
 use portunus_message::{Crime, Error, Exchange, Phase, Retry};
@@ -53,13 +53,17 @@ pub async fn dial(
                 NoHandshake::Other(_) => Crime::UpstreamHandshake,
             }))
         }
-        Some(Err(Failed::Connect(error))) if is_ours(&error) => {
-            let ours = Error::proxy(Phase::Connect, Crime::ConnectFailed);
-            Err(Error { retry: Retry::Untouched, ..ours })
-        }
         Some(Err(Failed::Connect(error))) => {
-            host.live.trouble.note(&words(&error));
-            Err(failed(Crime::ConnectFailed))
+            let ours = |crime| Error { retry: Retry::Untouched, ..Error::proxy(Phase::Connect, crime) };
+            Err(match Want::of(&error) {
+                Some(Want::Descriptors) => ours(Crime::NoDescriptor),
+                Some(Want::Ports) => ours(Crime::NoPort),
+                Some(Want::Memory) => ours(Crime::LowMemory),
+                None => {
+                    host.live.trouble.note(&words(&error));
+                    failed(Crime::ConnectFailed)
+                }
+            })
         }
         None if before <= until => Err(Error::upstream(Phase::Connect, Crime::Deadline, Retry::Never)),
         None => {
@@ -67,14 +71,6 @@ pub async fn dial(
             Err(failed(Crime::ConnectTimeout))
         }
     }
-}
-
-/// Whether it is for want of something here that there is no connection: ports, descriptors, memory, room in a queue. That says
-/// nothing about the host.
-fn is_ours(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrInUse, AddrNotAvailable, OutOfMemory, WouldBlock};
-    let kind = matches!(error.kind(), AddrInUse | AddrNotAvailable | OutOfMemory | WouldBlock);
-    kind || matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS))
 }
 
 /// What the system says, without its number.
@@ -157,8 +153,3 @@ async fn connect(host: &Host, keep: bool) -> io::Result<Stream> {
         Address::Name { .. } | Address::Srv(_) => Err(io::ErrorKind::NotFound.into()),
     }
 }
-
-// `errno` values of Linux.
-const ENFILE: i32 = 23;
-const EMFILE: i32 = 24;
-const ENOBUFS: i32 = 105;

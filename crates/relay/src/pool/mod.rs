@@ -247,8 +247,7 @@ impl HostPool {
             Ok(_) => self.cells.connects.add(1),
             Err(error) => {
                 self.cells.connect_failures.add(1);
-                // What failed for want of something of ours says nothing about the host.
-                if error.crime == Crime::ConnectFailed && error.side == Side::Upstream {
+                if error.crime == Crime::ConnectFailed {
                     self.host.live.standing.refused(clock.now());
                 }
             }
