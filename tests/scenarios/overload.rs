@@ -5,6 +5,8 @@ use portunus_tests::proxy::site;
 use portunus_tests::{Answer, Client, Origin, Place, Proxy, eventually};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -74,6 +76,38 @@ fn t26_no_descriptors_left_and_nobody_notices() {
         "t26: {} requests of those inside, {spent} hundredths of a second in two seconds, room again after {room:?}",
         outcomes.len()
     );
+}
+
+/// Answers when so many requests are there, so that each has a connection of its own.
+fn together(count: usize) -> Origin {
+    let (seen, all, room) = (AtomicUsize::new(0), Condvar::new(), Mutex::new(()));
+    Origin::serve(move |_| {
+        let number = seen.fetch_add(1, SeqCst);
+        let are_all = || seen.load(SeqCst) > number / count * count + count - 1;
+        let guard = room.lock().expect("no panic");
+        all.notify_all();
+        let waited = all.wait_timeout_while(guard, SOON, |()| !are_all()).expect("no panic");
+        Answer::text(if waited.1.timed_out() { "alone" } else { "together" })
+    })
+}
+
+#[test]
+fn h7_connections_kept_for_later_make_room_when_no_descriptor_is_left() {
+    const CLIENTS: usize = 20;
+    let origin = together(CLIENTS);
+    let pools: String = (0..8).map(|at| format!("pool p{at} {{ server {origin} }}\n")).collect();
+    let routes: String = (0..8).map(|at| format!("route /p{at} {{ proxy p{at} }}\n")).collect();
+    let proxy = bounded(160, &format!("{pools}{}", site(&routes)));
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| proxy.client().patience(SOON)).collect();
+    for at in 0..8 {
+        for client in &mut clients {
+            client.send(format!("GET /p{at} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        for client in &mut clients {
+            assert_eq!(client.response().expect(200).text(), "together", "pool {at}");
+        }
+    }
+    assert!(origin.connections() > 8 * CLIENTS - 20, "hardly any was kept: {}", origin.connections());
 }
 
 #[test]

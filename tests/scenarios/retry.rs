@@ -1,7 +1,8 @@
 //! retry: when a request is sent again, and that nothing is ever sent twice that must not be.
 
 use portunus_tests::proxy::site;
-use portunus_tests::{Answer, Origin, Port, Proxy, eventually};
+use portunus_tests::{Answer, Origin, Place, Port, Proxy, eventually};
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 /// A proxy for these servers, two attempts.
@@ -44,6 +45,63 @@ fn a_get_that_got_no_answer_is_sent_to_another_host_once() {
         }
     }
     assert!(mute.count() > 0);
+}
+
+/// Closes each connection when its second request comes.
+fn fickle() -> Origin {
+    Origin::script(|connection| {
+        if connection.request().is_some() && connection.answer(Answer::text("ok")) {
+            connection.head();
+        }
+    })
+}
+
+#[test]
+fn whoever_meets_an_end_on_a_kept_connection_goes_on_by_a_new_one() {
+    let (one, other) = (fickle(), fickle());
+    let proxy = pool(&[&one, &other], " retry budget=100%\n eject off");
+    for method in ["GET", "DELETE"] {
+        for _ in 0..20 {
+            proxy.exchange(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n")).expect(200);
+        }
+    }
+    // More than is kept to be sent again: it had better not meet one.
+    let body = "x".repeat(300_000);
+    for framing in [
+        format!("Content-Length: {}\r\n\r\n{body}", body.len()),
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+    ] {
+        for _ in 0..20 {
+            proxy.exchange(format!("PUT / HTTP/1.1\r\nHost: a\r\n{framing}")).expect(200);
+        }
+    }
+}
+
+#[test]
+fn a_unix_socket_where_many_wait_is_waited_for() {
+    let place = Place::new();
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&socket2::SockAddr::unix(place.file("s")).expect("a path")).expect("to bind");
+    socket.listen(1).expect("to listen");
+    let proxy = Proxy::start_in(place, &site("proxy unix:@dir/s"));
+    let mut clients: Vec<_> = (0..10).map(|_| proxy.client().patience(Duration::from_secs(10))).collect();
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    }
+    proxy.wait_for_metric("portunus_pool_in_flight", &[], 10.0);
+    let listener = std::os::unix::net::UnixListener::from(socket);
+    let answering = std::thread::spawn(move || {
+        for connection in listener.incoming().take(10) {
+            let mut connection = connection.expect("a connection");
+            let _ = connection.read(&mut [0; 4096]);
+            let _ =
+                connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    for client in &mut clients {
+        client.response().expect(200);
+    }
+    answering.join().expect("all were answered");
 }
 
 #[test]
