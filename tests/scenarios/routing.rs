@@ -142,6 +142,32 @@ fn explain_says_what_the_filters_make_of_it() {
 }
 
 #[test]
+fn explain_believes_whom_the_proxy_believes() {
+    let proxy = Proxy::start(&format!(
+        "trusted-proxies 127.0.0.9\n{}",
+        site(
+            "route /own client=10.0.0.0/8 { respond 200 }\n route /plain header.x-forwarded-proto=http { respond 301 }\n proxy :1"
+        )
+    ));
+    let explain = |path: &str, client: &str, field: &str| {
+        let url = format!("http://{}{path}", proxy.address());
+        proxy.command(&["explain", "GET", &url, "--client", client, "-H", field]).expect(0).stdout
+    };
+    let own = "X-Forwarded-For: 10.1.1.1";
+    assert!(
+        explain("/own", "127.0.0.9", own).contains("answers 200"),
+        "{}",
+        explain("/own", "127.0.0.9", own)
+    );
+    assert!(!explain("/own", "127.0.0.8", own).contains("answers 200"));
+    let lie = "X-Forwarded-Proto: https";
+    assert!(explain("/plain", "127.0.0.8", lie).contains("answers 301"));
+    assert!(!explain("/plain", "127.0.0.9", lie).contains("answers 301"));
+    let run = proxy.command(&["explain", "TRACE", &format!("http://{}/", proxy.address())]).expect(1);
+    assert!(run.stderr.contains("405"), "{}", run.stderr);
+}
+
+#[test]
 fn explain_heeds_port_and_scheme() {
     let proxy = Proxy::site("respond 200 ok");
     let address = proxy.address();

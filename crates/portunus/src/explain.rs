@@ -10,6 +10,7 @@ use portunus_message::{
 };
 use portunus_relay::context::{self, Answer, Bounds, Context};
 use portunus_relay::dispatch::{Explanation, Table};
+use portunus_relay::filter::forwarded::{self, Told, Trust};
 use portunus_relay::filter::{self, Flow, password::verify};
 use portunus_relay::plan::{Directive, Listen, Plan, PoolPlan, RouteHedge, RoutePlan, Split, Urgency};
 use std::collections::HashSet;
@@ -23,12 +24,18 @@ pub fn explain(config: Option<&Path>, question: &Question) -> Result<(), Exit> {
     let table = Table::compile(&plan)
         .map_err(|mistakes| Exit::from(portunus_control::apply::Trouble::Compile(mistakes)))?;
     let (mut request, way) = request(question)?;
-    let (listen, explanation) = asked(&plan, &table, &request, way, question)?;
+    let (at, listen, scheme) = asked(&plan, &table, &request, way, question)?;
+    // As in the proxy: what stands in the forwarding headers is believed of trusted proxies only, and they are there for routes to see.
+    request.target.scheme = scheme;
+    let (peer, trust) = (peer(question.client), Trust::new(&plan.settings.trusted_proxies));
+    let mut id = RequestId::default();
+    let client = forwarded::apply(&mut request, &peer, &trust, &mut Told::default(), &mut id);
+    let explanation = table.explain(&plan, at, &request, client);
     let mut out =
         format!("{} {}{}", request.method, request.target.authority(), request.target.path_and_query());
     let _ = writeln!(out, " at {listen}\n{}", explanation.to_string().trim_end());
     if let Ok(route) = explanation.route {
-        aftermath(&plan, route, &mut request, question.client, &mut out);
+        aftermath(&plan, route, &mut request, client, &mut out);
     }
     say(&redaction.of(&out))
 }
@@ -54,7 +61,11 @@ impl Way {
     }
 }
 
-/// The listener that the URL leads to; of several the first that has a site of this very host, or else one for any. Without a port it is the
+fn peer(client: IpAddr) -> Peer {
+    Peer::seen(SocketAddr::new(client, 0), SocketAddr::new(client, 0))
+}
+
+/// The listener that the URL leads to, with its number and what is spoken there; of several the first that has a site of this very host, or else one for any. Without a port it is the
 /// usual one of the scheme, and where nothing listens there, any: there may be a firewall in front that maps it.
 fn asked<'a>(
     plan: &Plan,
@@ -62,7 +73,7 @@ fn asked<'a>(
     request: &Request,
     way: Way,
     question: &Question,
-) -> Result<(&'a Listen, Explanation), Exit> {
+) -> Result<(usize, &'a Listen, Scheme), Exit> {
     let secure: HashSet<&Listen> =
         plan.sites.iter().filter_map(|site| site.tls.as_ref()).flat_map(|tls| &tls.listen).collect();
     let scheme = |listen: &Listen| if secure.contains(listen) { Scheme::Https } else { Scheme::Http };
@@ -70,24 +81,29 @@ fn asked<'a>(
     let usual = way.port.unwrap_or(way.scheme.unwrap_or(Scheme::Http).default_port());
     let any = led().any(|(_, listen)| way.is_at(listen, usual));
     let listens = led().filter(|(_, listen)| !any || way.is_at(listen, usual));
-    let mut explained: Vec<_> =
-        listens.map(|(at, listen)| (listen, table.explain(plan, at, request, question.client))).collect();
-    let first = |fits: fn(&Explanation) -> bool| explained.iter().position(|(_, one)| fits(one));
-    let found = first(|one| one.by_name).or_else(|| first(|one| one.site.is_some())).unwrap_or(0);
-    if explained.is_empty() {
+    let explained: Vec<_> = listens
+        .map(|(at, listen)| ((at, listen, scheme(listen)), table.explain(plan, at, request, question.client)))
+        .collect();
+    let first = |fits: fn(&Explanation) -> bool| explained.iter().find(|(_, one)| fits(one));
+    let found =
+        first(|one| one.by_name).or_else(|| first(|one| one.site.is_some())).or_else(|| explained.first());
+    let Some((found, _)) = found else {
         let there = table.listens().iter().map(|listen| format!("{} at {listen}", scheme(listen).as_str()));
         let there = match there.collect::<Vec<_>>().join(", ") {
             nothing if nothing.is_empty() => "the configuration listens nowhere".to_owned(),
             there => format!("there is {there}"),
         };
         return Err(Exit::failed(format_args!("nothing listens for `{}`; {there}", question.url)));
-    }
-    Ok(explained.swap_remove(found))
+    };
+    Ok(*found)
 }
 
 /// The request, and the way that its URL names.
 fn request(question: &Question) -> Result<(Request, Way), Exit> {
     let method = Method::parse(question.method.as_bytes()).ok_or_else(|| no_method(&question.method))?;
+    if matches!(method, Method::CONNECT | Method::TRACE) {
+        return Err(Exit::failed(format_args!("{method} is answered 405, method-refused, whatever the URL")));
+    }
     let mut request = Request { method, ..Request::default() };
     let (scheme, rest) = match question.url.split_once("://") {
         Some(("http", rest)) => (Some(Scheme::Http), rest),
@@ -141,7 +157,7 @@ fn aftermath(plan: &Plan, number: u32, request: &mut Request, client: IpAddr, ou
     let routes = plan.sites.iter().flat_map(|site| &site.routes);
     let Some(route) = routes.into_iter().nth(number as usize) else { return };
     if filtered(route, request, client, out) {
-        forwarded(plan, route, out);
+        who_gets_it(plan, route, out);
     }
 }
 
@@ -149,9 +165,8 @@ fn aftermath(plan: &Plan, number: u32, request: &mut Request, client: IpAddr, ou
 fn filtered(route: &RoutePlan, request: &mut Request, client: IpAddr, out: &mut String) -> bool {
     let mut bounds = Bounds::of(&route.limits);
     let mut later = Fields::new();
-    let here = SocketAddr::new(client, 0);
     let mut cx = Context {
-        peer: Peer::seen(here, here),
+        peer: peer(client),
         proof: None,
         client_ip: client,
         id: RequestId(0),
@@ -199,7 +214,7 @@ fn filtered(route: &RoutePlan, request: &mut Request, client: IpAddr, out: &mut 
 }
 
 /// Who may get the request.
-fn forwarded(plan: &Plan, route: &RoutePlan, out: &mut String) {
+fn who_gets_it(plan: &Plan, route: &RoutePlan, out: &mut String) {
     if let Some(split) = &route.split {
         let _ = match split {
             Split::Cookie { name, .. } => writeln!(out, "split by cookie {name}"),
