@@ -87,6 +87,7 @@ impl Scene<'_, '_> {
         if params.iter().any(|param| param.kind == Kind::Template) {
             self.foreign(draft);
         }
+        self.groupless(draft);
         for param in params.iter().filter(|param| param.kind == Kind::File) {
             self.fill_file(draft, param, &mut args);
         }
@@ -127,12 +128,28 @@ impl Scene<'_, '_> {
     /// Warns of what another proxy would fill in.
     fn foreign(&mut self, draft: &Draft) {
         for value in draft.words.iter().chain(draft.options.iter().map(|(_, value)| value)) {
-            if let Some((theirs, ours)) = foreign::variable(value.text.shown()) {
+            if let Some((theirs, hint)) = foreign::variable(value.text.shown()) {
                 let reason = format!("`{theirs}` is sent as it stands here");
-                self.findings
-                    .warning(value.span, reason)
-                    .hint(format!("write `{ours}` to have it filled in"));
+                self.findings.warning(value.span, reason).hint(hint);
             }
+        }
+    }
+
+    /// Warns of the group of a pattern where there is no pattern: that of the route is not asked.
+    fn groupless(&mut self, draft: &Draft) {
+        let has_pattern = draft.words.first().is_some_and(|word| word.text.value.starts_with('~'));
+        if has_pattern || !matches!(&*draft.name, "redirect" | "rewrite") {
+            return;
+        }
+        let is_group = |text: &str| {
+            let mut ends = text.split('$').skip(1);
+            ends.any(|end| end.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        for value in draft.words.iter().filter(|word| is_group(word.text.shown())) {
+            let reason = "`$1` and its kind stand here as they are: there is no pattern beside them";
+            self.findings
+                .warning(value.span, reason)
+                .hint("only `rewrite ~PATTERN /new/$1` has groups; those of the route are not known here");
         }
     }
 

@@ -912,7 +912,7 @@ pub const FORMS: &[Form] = &[
                 ),
             ],
             "What is done with some of a site's requests. All that is written has to fit. Of several routes that fit, the exact path goes before the longest prefix, that before a \
-             regular expression, that before any path; then one with a method, then the one with more headers, then with more query parameters; then the one written first. Paths are \
+             regular expression, that before any path; then one with a method, then the one with more headers, then with more query parameters, then with more cookies and `client=`; then the one written first. Paths are \
              compared in their normal form, on segment borders; `%24` is as good as `$`, and so are other visible characters. `%2F` is no `/`: for a server that takes it for one, `/admin%2Fx` \
              is below `/admin`, but not here; where that matters, `route ~%2F priority=1 { respond 400 }` refuses it.",
             "route /orders/* method=GET,POST header.x-version=2 { proxy 127.0.0.1:3000 }",

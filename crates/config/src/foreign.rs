@@ -13,7 +13,7 @@ pub fn site(name: &str) -> Option<String> {
     is_host.then(|| format!("a site is written `site {name} {{ … }}`"))
 }
 
-/// The first variable in `text` that another proxy would fill in, as it stands there, and what it is called here.
+/// The first variable in `text` that another proxy would fill in, as it stands there, and what to write here.
 pub fn variable(text: &str) -> Option<(String, String)> {
     for (at, _) in text.match_indices('$') {
         let rest = text.get(at + 1..).unwrap_or("");
@@ -27,8 +27,10 @@ pub fn variable(text: &str) -> Option<(String, String)> {
             ))
         });
         let known = VARIABLES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_owned());
-        if let Some(ours) = known.or(part) {
-            return Some((format!("${name}"), format!("${{{ours}}}")));
+        let ours = known.or(part).map(|ours| format!("write `${{{ours}}}` to have it filled in"));
+        let needless = NEEDLESS.iter().find(|(theirs, _)| *theirs == name).map(|(_, why)| (*why).to_owned());
+        if let Some(hint) = ours.or(needless) {
+            return Some((format!("${name}"), hint));
         }
     }
     None
@@ -125,11 +127,20 @@ const VARIABLES: &[(&str, &str)] = &[
     ("scheme", "scheme"),
     ("server_name", "host"),
     ("server_port", "server.port"),
+    ("ssl_client_s_dn", "tls.client.subject"),
     ("ssl_protocol", "tls.version"),
     ("ssl_server_name", "tls.sni"),
     ("status", "response.status"),
     ("upstream_addr", "upstream.address"),
     ("uri", "path"),
+];
+
+/// Those that nobody needs here, and why.
+const NEEDLESS: &[(&str, &str)] = &[
+    ("connection_upgrade", "leave this line out: WebSockets need none"),
+    ("proxy_add_x_forwarded_for", "leave this line out: `X-Forwarded-For` is continued anyway"),
+    ("proxy_host", "leave this line out: servers are told the host that the client asked for"),
+    ("proxy_x_forwarded_proto", "leave this line out: `X-Forwarded-Proto` is set anyway"),
 ];
 
 /// Those whose names go on with the name of a part.
@@ -148,8 +159,11 @@ mod tests {
             ("${host} $http_x_user", "$http_x_user", "${header.x-user}"),
             ("$arg_id", "$arg_id", "${query.id}"),
         ] {
-            assert_eq!(variable(text), Some((theirs.to_owned(), ours.to_owned())), "{text}");
+            let hint = format!("write `{ours}` to have it filled in");
+            assert_eq!(variable(text), Some((theirs.to_owned(), hint)), "{text}");
         }
+        let (theirs, hint) = variable("$proxy_add_x_forwarded_for").unwrap();
+        assert!(theirs == "$proxy_add_x_forwarded_for" && hint.contains("leave this line out"));
         for text in ["$", "$1", "$hostname", "${host}", "$${host}", "US$ 5", "$http_"] {
             assert_eq!(variable(text), None, "{text}");
         }

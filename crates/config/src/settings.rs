@@ -209,6 +209,9 @@ fn log_target(text: &str) -> Result<LogTarget, Wrong> {
     match text {
         "" => Err(Wrong::new("is not a place for a log")),
         "stdout" => Ok(LogTarget::Stdout),
+        "off" | "on" => {
+            Err(Wrong::new("is no place for a log").hint("write `log access off`, or the file as `./off`"))
+        }
         "stderr" => {
             Err(Wrong::new("is where the program speaks of itself").hint("write `stdout`, or a file"))
         }
